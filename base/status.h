@@ -66,7 +66,7 @@ inline Status OkStatus() { return Status(); }
 template <typename... Pieces>
 Status Error(ErrorCode code, const Pieces&... pieces) {
   std::ostringstream out;
-  (out << ... << pieces);
+  static_cast<void>((out << ... << pieces));
   return Status(code, out.str());
 }
 
@@ -140,7 +140,7 @@ namespace tessera::internal {
 template <typename... Pieces>
 std::string Join(const Pieces&... pieces) {
   std::ostringstream out;
-  (out << ... << pieces);
+  static_cast<void>((out << ... << pieces));
   return out.str();
 }
 }  // namespace tessera::internal

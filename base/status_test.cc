@@ -105,7 +105,7 @@ TEST(StatusOr, ArrowReachesTheValue) {
 TEST(StatusOrDeathTest, ReadingTheValueOfAnErrorIsAFault) {
   const StatusOr<int> bad = Error(ErrorCode::kFileNotFound, "no such file: a.tess");
   EXPECT_DEATH(static_cast<void>(*bad), "no such file: a.tess");
-  EXPECT_DEATH(StatusOr<int>{OkStatus()}, "made from an ok Status");
+  EXPECT_DEATH(static_cast<void>(StatusOr<int>{OkStatus()}), "made from an ok Status");
 }
 
 TEST(CheckDeathTest, PrintsConditionAndContext) {
