@@ -1,0 +1,588 @@
+#include "graph/body.h"
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "tesa/tensor.h"
+
+namespace tessera {
+namespace {
+
+// The marker of scalar_ops.def for "not allowed on this class".
+struct NotAllowed {};
+constexpr NotAllowed NA{};
+constexpr bool IsAllowed(NotAllowed) { return false; }
+template <typename T>
+constexpr bool IsAllowed(T) { return true; }
+template <typename T>
+double AsDouble(T value) { return static_cast<double>(value); }
+double AsDouble(NotAllowed) { return 0; }
+template <typename T>
+int64_t AsInt(T value) { return static_cast<int64_t>(value); }
+int64_t AsInt(NotAllowed) { return 0; }
+
+uint64_t UInt(int64_t a) { return static_cast<uint64_t>(a); }
+int64_t Wrap(uint64_t a) { return static_cast<int64_t>(a); }
+bool IntLess(int64_t a, int64_t b, bool is_unsigned) { return is_unsigned ? UInt(a) < UInt(b) : a < b; }
+int64_t IntDiv(int64_t a, int64_t b, bool is_unsigned) {
+  if (b == 0) return 0;
+  if (is_unsigned) return Wrap(UInt(a) / UInt(b));
+  return b == -1 ? Wrap(0 - UInt(a)) : a / b;
+}
+int64_t IntRem(int64_t a, int64_t b, bool is_unsigned) {
+  if (b == 0) return 0;
+  if (is_unsigned) return Wrap(UInt(a) % UInt(b));
+  return b == -1 ? 0 : a % b;
+}
+int64_t IntPow(int64_t a, int64_t b) {
+  if (b < 0) return a == 1 ? 1 : (a == -1 ? (b % 2 == 0 ? 1 : -1) : 0);
+  uint64_t result = 1;
+  for (uint64_t base = UInt(a); b > 0; b >>= 1, base *= base) {
+    if (b & 1) result *= base;
+  }
+  return Wrap(result);
+}
+int64_t IntShl(int64_t a, int64_t b, int bits) { return UInt(b) >= UInt(bits) ? 0 : Wrap(UInt(a) << b); }
+int64_t IntShr(int64_t a, int64_t b, int bits, bool is_unsigned) {
+  if (UInt(b) >= UInt(bits)) return 0;
+  return is_unsigned ? Wrap(UInt(a) >> b) : a >> b;
+}
+double NanMin(double a, double b) { return std::isnan(a) ? a : (std::isnan(b) ? b : (b < a ? b : a)); }
+double NanMax(double a, double b) { return std::isnan(a) ? a : (std::isnan(b) ? b : (a < b ? b : a)); }
+
+ScalarOpInfo MakeInfo(std::string_view name, int arity, ScalarOpInfo::Result result, bool on_float, bool on_int) {
+  return {name, arity, result, on_float, on_int};
+}
+
+const std::vector<ScalarOpInfo>& Infos() {
+  // The expressions of the table need names in scope only to be asked whether they are allowed.
+  static const std::vector<ScalarOpInfo> infos = [] {
+    [[maybe_unused]] const double fa = 0, fb = 0;
+    std::vector<ScalarOpInfo> rows;
+#define TES_SCALAR_OP(name, text, arity, result, on_double, on_int)                                                 \
+  rows.push_back(MakeInfo(text, arity, ScalarOpInfo::Result::k##result,                                              \
+                          [](double a, double b) { (void)a, (void)b; return IsAllowed(on_double); }(0, 0),            \
+                          [](int64_t a, int64_t b, bool is_unsigned, bool is_bool, int bits) {                        \
+                            (void)a, (void)b, (void)is_unsigned, (void)is_bool, (void)bits;                           \
+                            return IsAllowed(on_int);                                                                 \
+                          }(0, 1, false, false, 32)));
+#include "graph/scalar_ops.def"
+#undef TES_SCALAR_OP
+    for (ScalarOp op : {ScalarOp::kInput, ScalarOp::kConst, ScalarOp::kCast, ScalarOp::kNarrow, ScalarOp::kSelect}) {
+      rows[static_cast<int>(op)].on_float = rows[static_cast<int>(op)].on_int = true;
+    }
+    rows[static_cast<int>(ScalarOp::kIndex)].on_int = true;
+    return rows;
+  }();
+  return infos;
+}
+
+// Wraps a 64-bit result to `type`, keeping it sign- or zero-extended.
+int64_t WrapTo(DType type, int64_t value) {
+  const DTypeInfo& info = TypeInfo(type);
+  if (info.kind == DTypeKind::kBool) return value != 0;
+  if (info.bits == 64) return value;
+  const uint64_t mask = (uint64_t{1} << info.bits) - 1;
+  const uint64_t low = UInt(value) & mask;
+  if (info.kind == DTypeKind::kUnsigned) return Wrap(low);
+  const uint64_t sign = uint64_t{1} << (info.bits - 1);
+  return Wrap((low ^ sign) - sign);
+}
+
+double IntToDouble(DType type, int64_t value) {
+  return type == DType::kU64 ? static_cast<double>(UInt(value)) : static_cast<double>(value);
+}
+
+int64_t DoubleToInt(DType type, double value) {
+  Tensor cell(type, Shape());
+  cell.Set(0, value);
+  return cell.GetInt(0);
+}
+
+ScalarValue EvaluateCast(const ScalarInst& inst, DType from, ScalarValue a) {
+  ScalarValue out;
+  if (IsFloat(inst.type)) {
+    out.f = IsFloat(from) ? a.f : IntToDouble(from, a.i);
+  } else if (IsBool(inst.type)) {
+    out.i = IsFloat(from) ? a.f != 0 : a.i != 0;
+  } else {
+    out.i = IsFloat(from) ? DoubleToInt(inst.type, a.f) : WrapTo(inst.type, a.i);
+  }
+  return out;
+}
+
+ScalarValue EvaluateNarrow(const ScalarInst& inst, ScalarValue a) {
+  const DType storage = static_cast<DType>(inst.imm_int);
+  if (IsFloat(inst.type)) return {.f = RoundToFloat(storage, a.f)};
+  return {.i = WrapTo(storage, a.i)};
+}
+
+std::string InputName(int k) {
+  std::string name(1, static_cast<char>('a' + k % 26));
+  return k < 26 ? name : name + std::to_string(k / 26);
+}
+
+std::string FormatDouble(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  char buffer[32];
+  auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
+  return std::string(buffer, end);
+}
+
+}  // namespace
+
+const ScalarOpInfo& ScalarInfo(ScalarOp op) { return Infos()[static_cast<int>(op)]; }
+
+DType ComputeType(DType storage) {
+  const DTypeInfo& info = TypeInfo(storage);
+  switch (info.kind) {
+    case DTypeKind::kFloat: return info.bits == 64 ? DType::kF64 : DType::kF32;
+    case DTypeKind::kSigned: return info.bits == 64 ? DType::kI64 : DType::kI32;
+    case DTypeKind::kUnsigned: return info.bits >= 32 ? storage : DType::kI32;
+    case DTypeKind::kBool: return DType::kBool;
+  }
+  return storage;
+}
+
+DType Body::input_type(int k) const {
+  for (const ScalarInst& inst : insts) {
+    if (inst.op == ScalarOp::kInput && inst.imm_int == k) return inst.type;
+  }
+  return DType::kF32;
+}
+
+bool Body::uses_index() const {
+  for (const ScalarInst& inst : insts) {
+    if (inst.op == ScalarOp::kIndex) return true;
+  }
+  return false;
+}
+
+ScalarValue Body::Evaluate(std::span<const ScalarValue> inputs, std::span<const int64_t> index) const {
+  constexpr int kInline = 32;
+  ScalarValue inline_values[kInline];
+  std::vector<ScalarValue> heap_values;
+  ScalarValue* values = inline_values;
+  if (insts.size() > kInline) {
+    heap_values.resize(insts.size());
+    values = heap_values.data();
+  }
+  for (size_t n = 0; n < insts.size(); ++n) {
+    const ScalarInst& inst = insts[n];
+    const auto arg = [&](int k) -> const ScalarValue& { return values[inst.args[k]]; };
+    switch (inst.op) {
+      case ScalarOp::kInput: values[n] = inputs[inst.imm_int]; continue;
+      case ScalarOp::kIndex: values[n] = {.i = index[inst.imm_int]}; continue;
+      case ScalarOp::kConst: values[n] = {.f = inst.imm, .i = inst.imm_int}; continue;
+      case ScalarOp::kCast: values[n] = EvaluateCast(inst, insts[inst.args[0]].type, arg(0)); continue;
+      case ScalarOp::kNarrow: values[n] = EvaluateNarrow(inst, arg(0)); continue;
+      case ScalarOp::kSelect: values[n] = arg(0).i != 0 ? arg(1) : arg(2); continue;
+      default: break;
+    }
+    const int arity = ScalarInfo(inst.op).arity;
+    const DType operand = insts[inst.args[0]].type;
+    ScalarValue out;
+    if (IsFloat(operand)) {
+      [[maybe_unused]] const double a = arg(0).f, b = arity > 1 ? arg(1).f : 0;
+      double result = 0;
+      switch (inst.op) {
+#define TES_SCALAR_OP(name, text, arity, result_kind, on_double, on_int) \
+  case ScalarOp::k##name: result = AsDouble(on_double); break;
+#include "graph/scalar_ops.def"
+#undef TES_SCALAR_OP
+      }
+      if (IsBool(inst.type)) {
+        out.i = result != 0;
+      } else {
+        out.f = result;
+      }
+    } else {
+      [[maybe_unused]] const int64_t a = arg(0).i, b = arity > 1 ? arg(1).i : 0;
+      [[maybe_unused]] const bool is_unsigned = IsUnsigned(operand), is_bool = IsBool(operand);
+      [[maybe_unused]] const int bits = TypeInfo(operand).bits;
+      int64_t result = 0;
+      switch (inst.op) {
+#define TES_SCALAR_OP(name, text, arity, result_kind, on_double, on_int) \
+  case ScalarOp::k##name: result = AsInt(on_int); break;
+#include "graph/scalar_ops.def"
+#undef TES_SCALAR_OP
+      }
+      out.i = WrapTo(inst.type, result);
+    }
+    values[n] = out;
+  }
+  return values[result];
+}
+
+Status Body::Verify(int num_axes) const {
+  const auto fail = [](size_t n, std::string_view what) {
+    return Error(ErrorCode::kGraphInvalid, "body: instruction ", n, ": ", what);
+  };
+  if (insts.empty() || result < 0 || result >= static_cast<int>(insts.size())) {
+    return Error(ErrorCode::kGraphInvalid, "body: expected a result among its ", insts.size(), " instructions, found ",
+                 result);
+  }
+  for (size_t n = 0; n < insts.size(); ++n) {
+    const ScalarInst& inst = insts[n];
+    const ScalarOpInfo& info = ScalarInfo(inst.op);
+    if (ComputeType(inst.type) != inst.type) return fail(n, "its type is not a compute type");
+    for (int k = 0; k < 3; ++k) {
+      const bool used = k < info.arity;
+      if (used && (inst.args[k] < 0 || inst.args[k] >= static_cast<int>(n))) return fail(n, "argument out of order");
+      if (!used && inst.args[k] != -1) return fail(n, "too many arguments");
+    }
+    if (inst.op == ScalarOp::kInput) {
+      if (inst.imm_int < 0 || inst.imm_int >= num_inputs) return fail(n, "no such input");
+      if (inst.type != input_type(static_cast<int>(inst.imm_int))) return fail(n, "one input read as two types");
+    }
+    if (inst.op == ScalarOp::kIndex && (inst.type != DType::kI64 || inst.imm_int < 0 || inst.imm_int >= num_axes)) {
+      return fail(n, "no such axis");
+    }
+    if (info.arity == 0) continue;
+    DType operand = insts[inst.args[0]].type;
+    if (inst.op == ScalarOp::kSelect) {
+      if (!IsBool(operand)) return fail(n, "select needs a bool condition");
+      operand = insts[inst.args[1]].type;
+      if (insts[inst.args[2]].type != operand) return fail(n, "operands of two types");
+    } else if (info.arity == 2 && insts[inst.args[1]].type != operand) {
+      return fail(n, "operands of two types");
+    }
+    if (inst.op == ScalarOp::kNarrow &&
+        (inst.imm_int < 0 || inst.imm_int > static_cast<int64_t>(DType::kBool) ||
+         ComputeType(static_cast<DType>(inst.imm_int)) != inst.type)) {
+      return fail(n, "narrow to a storage type that does not widen to its type");
+    }
+    if (!(IsFloat(operand) ? info.on_float : info.on_int)) return fail(n, "operation not defined on this type");
+    if (info.result == ScalarOpInfo::Result::kSame && inst.type != operand) return fail(n, "type is not its operands'");
+    if (info.result == ScalarOpInfo::Result::kBool && !IsBool(inst.type)) return fail(n, "a comparison gives bool");
+  }
+  return OkStatus();
+}
+
+std::string Body::ToString() const {
+  std::string text = "(";
+  for (int k = 0; k < num_inputs; ++k) {
+    if (k > 0) text += ", ";
+    text += InputName(k) + ": " + std::string(Name(input_type(k)));
+  }
+  text += ") { ";
+  const auto name = [&](int n) {
+    return insts[n].op == ScalarOp::kInput ? InputName(static_cast<int>(insts[n].imm_int)) : "t" + std::to_string(n);
+  };
+  const auto expression = [&](const ScalarInst& inst) -> std::string {
+    const std::string type(Name(inst.type));
+    switch (inst.op) {
+      case ScalarOp::kInput: return InputName(static_cast<int>(inst.imm_int));
+      case ScalarOp::kIndex: return "index " + std::to_string(inst.imm_int);
+      case ScalarOp::kConst:
+        return (IsFloat(inst.type) ? FormatDouble(inst.imm) : std::to_string(inst.imm_int)) + ":" + type;
+      default: break;
+    }
+    std::string out(ScalarInfo(inst.op).name);
+    if (inst.op == ScalarOp::kCast) out += ":" + type;
+    if (inst.op == ScalarOp::kNarrow) out += ":" + std::string(Name(static_cast<DType>(inst.imm_int)));
+    out += "(";
+    for (int k = 0; k < ScalarInfo(inst.op).arity; ++k) out += (k > 0 ? ", " : "") + name(inst.args[k]);
+    return out + ")";
+  };
+  for (size_t n = 0; n < insts.size(); ++n) {
+    if (insts[n].op == ScalarOp::kInput) continue;
+    if (static_cast<int>(n) == result && n + 1 == insts.size()) {
+      return text + "return " + expression(insts[n]) + " }";
+    }
+    text += "t" + std::to_string(n) + " = " + expression(insts[n]) + "; ";
+  }
+  return text + "return " + name(result) + " }";
+}
+
+namespace {
+
+// Recursive-descent reader of Body::ToString's form.
+class BodyParser {
+ public:
+  explicit BodyParser(std::string_view text) : text_(text) {}
+
+  StatusOr<Body> Parse() {
+    RETURN_IF_ERROR(Expect("("));
+    while (!Accept(")")) {
+      if (body_.num_inputs > 0) RETURN_IF_ERROR(Expect(","));
+      ASSIGN_OR_RETURN(std::string name, Word());
+      if (name != InputName(body_.num_inputs)) return Fail("input '" + InputName(body_.num_inputs) + "'");
+      RETURN_IF_ERROR(Expect(":"));
+      ASSIGN_OR_RETURN(DType type, Type());
+      if (body_.num_inputs >= kMaxInputs) return Fail("fewer inputs");
+      names_[name] = static_cast<int>(body_.insts.size());
+      body_.insts.push_back({.op = ScalarOp::kInput, .type = type, .imm_int = body_.num_inputs++});
+    }
+    RETURN_IF_ERROR(Expect("{"));
+    while (true) {
+      ASSIGN_OR_RETURN(std::string word, Word());
+      const bool is_return = word == "return";
+      if (!is_return) RETURN_IF_ERROR(Expect("="));
+      ASSIGN_OR_RETURN(int id, Expression());
+      if (is_return) {
+        body_.result = id;
+        break;
+      }
+      RETURN_IF_ERROR(Expect(";"));
+      names_[word] = id;
+    }
+    RETURN_IF_ERROR(Expect("}"));
+    SkipSpace();
+    if (!text_.empty()) return Fail("the end");
+    return body_;
+  }
+
+ private:
+  static constexpr int kMaxInputs = 256;
+
+  Status Fail(const std::string& expected) {
+    return Error(ErrorCode::kTextInvalid, "body: expected ", expected, ", found '", text_.substr(0, 24), "'");
+  }
+  void SkipSpace() {
+    while (!text_.empty() && (text_[0] == ' ' || text_[0] == '\n' || text_[0] == '\t')) text_.remove_prefix(1);
+  }
+  bool Accept(std::string_view token) {
+    SkipSpace();
+    if (text_.substr(0, token.size()) != token) return false;
+    text_.remove_prefix(token.size());
+    return true;
+  }
+  Status Expect(std::string_view token) {
+    return Accept(token) ? OkStatus() : Fail("'" + std::string(token) + "'");
+  }
+  static bool IsWord(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '+'; }
+  StatusOr<std::string> Word() {
+    SkipSpace();
+    size_t n = 0;
+    while (n < text_.size() && IsWord(text_[n])) ++n;
+    if (n == 0) return Fail("a word");
+    std::string word(text_.substr(0, n));
+    text_.remove_prefix(n);
+    return word;
+  }
+  StatusOr<DType> Type() {
+    ASSIGN_OR_RETURN(std::string word, Word());
+    std::optional<DType> type = ParseDType(word);
+    if (!type) return Fail("a type instead of '" + word + "'");
+    return *type;
+  }
+  int Append(ScalarInst inst) {
+    body_.insts.push_back(inst);
+    return static_cast<int>(body_.insts.size()) - 1;
+  }
+
+  StatusOr<int> Expression() {
+    ASSIGN_OR_RETURN(std::string word, Word());
+    if (auto found = names_.find(word); found != names_.end()) return found->second;
+    if (word == "index") {
+      ASSIGN_OR_RETURN(std::string axis, Word());
+      int64_t value = 0;
+      std::from_chars(axis.data(), axis.data() + axis.size(), value);
+      return Append({.op = ScalarOp::kIndex, .type = DType::kI64, .imm_int = value});
+    }
+    std::optional<DType> given;
+    if (Accept(":")) {
+      ASSIGN_OR_RETURN(given, Type());
+    }
+    if (!Accept("(")) {
+      if (!given) return Fail("':' and a type after the constant '" + word + "'");
+      return Constant(word, *given);
+    }
+    return Call(word, given);
+  }
+
+  StatusOr<int> Constant(const std::string& word, DType type) {
+    ScalarInst inst = {.op = ScalarOp::kConst, .type = type};
+    const char* begin = word.data();
+    const char* end = begin + word.size();
+    const auto parsed =
+        IsFloat(type) ? std::from_chars(begin, end, inst.imm) : std::from_chars(begin, end, inst.imm_int);
+    if (parsed.ec != std::errc() || parsed.ptr != end) return Fail("a number instead of '" + word + "'");
+    return Append(inst);
+  }
+
+  StatusOr<int> Call(const std::string& name, std::optional<DType> given) {
+    for (size_t k = 0; k < Infos().size(); ++k) {
+      const ScalarOpInfo& info = Infos()[k];
+      if (info.name != name || info.arity == 0) continue;
+      ScalarInst inst = {.op = static_cast<ScalarOp>(k)};
+      for (int a = 0; a < info.arity; ++a) {
+        if (a > 0) RETURN_IF_ERROR(Expect(","));
+        ASSIGN_OR_RETURN(std::string word, Word());
+        auto found = names_.find(word);
+        if (found == names_.end()) return Fail("a name defined above instead of '" + word + "'");
+        inst.args[a] = found->second;
+      }
+      RETURN_IF_ERROR(Expect(")"));
+      const DType operand = body_.insts[inst.args[inst.op == ScalarOp::kSelect ? 1 : 0]].type;
+      inst.type = info.result == ScalarOpInfo::Result::kBool ? DType::kBool : operand;
+      if (inst.op == ScalarOp::kCast || inst.op == ScalarOp::kNarrow) {
+        if (!given) return Fail("':' and a type after '" + name + "'");
+        if (inst.op == ScalarOp::kCast) inst.type = *given;
+        if (inst.op == ScalarOp::kNarrow) inst.imm_int = static_cast<int64_t>(*given);
+      }
+      return Append(inst);
+    }
+    return Fail("a scalar operation instead of '" + name + "'");
+  }
+
+  std::string_view text_;
+  Body body_;
+  std::map<std::string, int> names_;
+};
+
+}  // namespace
+
+StatusOr<Body> ParseBody(std::string_view text) { return BodyParser(text).Parse(); }
+
+DType Scalar::type() const { return builder->insts_[id].type; }
+
+Scalar BodyBuilder::Append(ScalarInst inst) {
+  insts_.push_back(inst);
+  return {this, static_cast<int>(insts_.size()) - 1};
+}
+
+Scalar BodyBuilder::Input(DType storage) { return InputAt(num_inputs_, storage); }
+
+Scalar BodyBuilder::InputAt(int k, DType storage) {
+  num_inputs_ = std::max(num_inputs_, k + 1);
+  return Append({.op = ScalarOp::kInput, .type = ComputeType(storage), .imm_int = k});
+}
+
+Scalar BodyBuilder::Index(int axis) { return Append({.op = ScalarOp::kIndex, .type = DType::kI64, .imm_int = axis}); }
+
+Scalar BodyBuilder::Const(DType type, double value) {
+  type = ComputeType(type);
+  ScalarInst inst = {.op = ScalarOp::kConst, .type = type};
+  if (IsFloat(type)) {
+    inst.imm = value;
+  } else {
+    inst.imm_int = IsBool(type) ? value != 0 : DoubleToInt(type, value);
+  }
+  return Append(inst);
+}
+
+Scalar BodyBuilder::ConstInt(DType type, int64_t value) {
+  type = ComputeType(type);
+  if (IsFloat(type)) return Const(type, static_cast<double>(value));
+  return Append({.op = ScalarOp::kConst, .type = type, .imm_int = WrapTo(type, value)});
+}
+
+Scalar BodyBuilder::Op(ScalarOp op, std::initializer_list<Scalar> args) {
+  const ScalarOpInfo& info = ScalarInfo(op);
+  TES_CHECK(static_cast<int>(args.size()) == info.arity, info.name);
+  ScalarInst inst = {.op = op};
+  int k = 0;
+  for (Scalar arg : args) {
+    TES_CHECK(arg.builder == this, "operand of another builder");
+    inst.args[k++] = arg.id;
+  }
+  const DType operand = insts_[inst.args[op == ScalarOp::kSelect ? 1 : 0]].type;
+  inst.type = info.result == ScalarOpInfo::Result::kBool ? DType::kBool : operand;
+  return Append(inst);
+}
+
+Scalar BodyBuilder::Cast(Scalar x, DType type) {
+  const DType compute = ComputeType(type);
+  if (x.type() != compute) x = Append({.op = ScalarOp::kCast, .type = compute, .args = {x.id, -1, -1}});
+  return compute == type ? x : Narrow(x, type);
+}
+
+Scalar BodyBuilder::Narrow(Scalar x, DType storage) {
+  return Append({.op = ScalarOp::kNarrow,
+                 .type = x.type(),
+                 .args = {x.id, -1, -1},
+                 .imm_int = static_cast<int64_t>(storage)});
+}
+
+Scalar BodyBuilder::Inline(const Body& body, std::span<const Scalar> inputs) {
+  std::vector<int> renamed(body.insts.size());
+  for (size_t n = 0; n < body.insts.size(); ++n) {
+    ScalarInst inst = body.insts[n];
+    if (inst.op == ScalarOp::kInput) {
+      renamed[n] = inputs[inst.imm_int].id;
+      continue;
+    }
+    for (int& arg : inst.args) {
+      if (arg >= 0) arg = renamed[arg];
+    }
+    renamed[n] = Append(inst).id;
+  }
+  return {this, renamed[body.result]};
+}
+
+Body BodyBuilder::Finish(Scalar result) {
+  std::vector<bool> needed(insts_.size(), false);
+  needed[result.id] = true;
+  for (int n = result.id; n >= 0; --n) {
+    if (!needed[n]) continue;
+    for (int arg : insts_[n].args) {
+      if (arg >= 0) needed[arg] = true;
+    }
+  }
+  Body body;
+  body.num_inputs = num_inputs_;
+  // Inputs come first and stand once each, so that equal expressions have equal text.
+  std::vector<int> renamed(insts_.size(), -1);
+  for (int k = 0; k < num_inputs_; ++k) {
+    int first = -1;
+    for (size_t n = 0; n < insts_.size(); ++n) {
+      if (insts_[n].op != ScalarOp::kInput || insts_[n].imm_int != k) continue;
+      if (first < 0) {
+        first = static_cast<int>(body.insts.size());
+        body.insts.push_back(insts_[n]);
+      }
+      renamed[n] = first;
+    }
+  }
+  for (size_t n = 0; n < insts_.size(); ++n) {
+    if (!needed[n] || renamed[n] >= 0) continue;
+    ScalarInst inst = insts_[n];
+    for (int& arg : inst.args) {
+      if (arg >= 0) arg = renamed[arg];
+    }
+    renamed[n] = static_cast<int>(body.insts.size());
+    body.insts.push_back(inst);
+  }
+  body.result = renamed[result.id];
+  insts_.clear();
+  return body;
+}
+
+Body IdentityBody(DType storage) {
+  BodyBuilder b;
+  return b.Finish(b.Input(storage));
+}
+
+Scalar operator+(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kAdd, {a, b}); }
+Scalar operator-(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kSub, {a, b}); }
+Scalar operator*(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kMul, {a, b}); }
+Scalar operator/(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kDiv, {a, b}); }
+Scalar operator-(Scalar a) { return Unary(ScalarOp::kNeg, a); }
+Scalar operator+(Scalar a, double b) { return a + a.builder->Const(a.type(), b); }
+Scalar operator-(Scalar a, double b) { return a - a.builder->Const(a.type(), b); }
+Scalar operator*(Scalar a, double b) { return a * a.builder->Const(a.type(), b); }
+Scalar operator/(Scalar a, double b) { return a / a.builder->Const(a.type(), b); }
+Scalar operator+(double a, Scalar b) { return b.builder->Const(b.type(), a) + b; }
+Scalar operator-(double a, Scalar b) { return b.builder->Const(b.type(), a) - b; }
+Scalar operator*(double a, Scalar b) { return b.builder->Const(b.type(), a) * b; }
+Scalar operator/(double a, Scalar b) { return b.builder->Const(b.type(), a) / b; }
+Scalar Min(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kMin, {a, b}); }
+Scalar Max(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kMax, {a, b}); }
+Scalar Min(Scalar a, double b) { return Min(a, a.builder->Const(a.type(), b)); }
+Scalar Max(Scalar a, double b) { return Max(a, a.builder->Const(a.type(), b)); }
+Scalar Less(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kLt, {a, b}); }
+Scalar LessEqual(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kLe, {a, b}); }
+Scalar Equal(Scalar a, Scalar b) { return a.builder->Op(ScalarOp::kEq, {a, b}); }
+Scalar Less(Scalar a, double b) { return Less(a, a.builder->Const(a.type(), b)); }
+Scalar Less(double a, Scalar b) { return Less(b.builder->Const(b.type(), a), b); }
+Scalar Select(Scalar condition, Scalar x, Scalar y) {
+  return condition.builder->Op(ScalarOp::kSelect, {condition, x, y});
+}
+
+}  // namespace tessera
