@@ -49,7 +49,8 @@ class Hasher {
   Hasher& AddString(std::string_view text);
   // An integer, enum or bool as 8 little-endian bytes (sign-extended), so that the type's width does not matter.
   template <typename T>
-  requires(std::is_integral_v<T> || std::is_enum_v<T>) Hasher& AddValue(T value) {
+    requires(std::is_integral_v<T> || std::is_enum_v<T>)
+  Hasher& AddValue(T value) {
     return AddWord(static_cast<uint64_t>(value));
   }
 

@@ -49,9 +49,7 @@ class [[nodiscard]] Status {
   // The same error seen from further out: `context` goes in front of the message. No effect when ok.
   Status WithContext(std::string_view context) const&;
 
-  friend bool operator==(const Status& a, const Status& b) {
-    return a.code_ == b.code_ && a.message_ == b.message_;
-  }
+  friend bool operator==(const Status& a, const Status& b) { return a.code_ == b.code_ && a.message_ == b.message_; }
 
  private:
   ErrorCode code_ = ErrorCode::kOk;
@@ -112,11 +110,11 @@ class [[nodiscard]] StatusOr {
 #define TES_CONCAT(a, b) TES_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expression` is an error.
-#define RETURN_IF_ERROR(expression)                                  \
-  do {                                                               \
-    if (::tessera::Status status_ = (expression); !status_.ok()) {   \
-      return status_;                                                \
-    }                                                                \
+#define RETURN_IF_ERROR(expression)                                \
+  do {                                                             \
+    if (::tessera::Status status_ = (expression); !status_.ok()) { \
+      return status_;                                              \
+    }                                                              \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto x, F()): x is the value, or the enclosing function returns F's error.
@@ -128,12 +126,11 @@ class [[nodiscard]] StatusOr {
   declaration = *std::move(temporary)
 
 // Our own invariants. Streamable context: TES_CHECK(i < n, "i = ", i).
-#define TES_CHECK(condition, ...)                                                       \
-  do {                                                                                  \
-    if (!(condition)) {                                                                 \
-      ::tessera::internal::CheckFailed(__FILE__, __LINE__, #condition,                  \
-                                       ::tessera::internal::Join(__VA_ARGS__));         \
-    }                                                                                   \
+#define TES_CHECK(condition, ...)                                                                               \
+  do {                                                                                                          \
+    if (!(condition)) {                                                                                         \
+      ::tessera::internal::CheckFailed(__FILE__, __LINE__, #condition, ::tessera::internal::Join(__VA_ARGS__)); \
+    }                                                                                                           \
   } while (false)
 
 namespace tessera::internal {

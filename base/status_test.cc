@@ -20,7 +20,8 @@ TEST(Status, DefaultIsOk) {
 }
 
 TEST(Status, ErrorJoinsItsPieces) {
-  const Status status = Error(ErrorCode::kShapeMismatch, "node '", "conv1", "': expected ", 4, " dimensions, found ", 3);
+  const Status status =
+      Error(ErrorCode::kShapeMismatch, "node '", "conv1", "': expected ", 4, " dimensions, found ", 3);
   EXPECT_FALSE(status.ok());
   EXPECT_EQ(status.code(), ErrorCode::kShapeMismatch);
   EXPECT_EQ(status.message(), "node 'conv1': expected 4 dimensions, found 3");

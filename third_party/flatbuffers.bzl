@@ -3,8 +3,9 @@
     load("//third_party:flatbuffers.bzl", "flatbuffer_cc_library")
     flatbuffer_cc_library(name = "model_fbs", src = "model.fbs")    # in graph/schema
 
-gives `#include "graph/schema/model_generated.h"`, with the mutable object API (`ModelT`), scoped enums and reflection
-tables. `includes` lists other schemas that `src` names in an `include "graph/schema/other.fbs";` line, by path from the root.
+gives `#include "graph/schema/model_generated.h"`, with the mutable object API (`ModelT`), scoped enums and the names of
+enum values. `includes` lists other schemas that `src` names in an `include "graph/schema/other.fbs";` line, by path
+from the root.
 """
 
 load("@rules_cc//cc:defs.bzl", "cc_library")

@@ -168,10 +168,6 @@ def _fail_if_missing(repository_ctx):
             ", ".join(sorted(missing.values())),
         ) + "    apt-get install {}\n".format(" ".join(sorted(missing.keys()))))
 
-def _static(words):
-    """-lfoo to -l:libfoo.a: the archive, so that a binary does not ask for the package where it runs."""
-    return ["-l:lib{}.a".format(word[2:]) if word.startswith("-labsl_") else word for word in words]
-
 def _llvm_static_linkopts(repository_ctx):
     words = _output_words(
         repository_ctx,
@@ -188,7 +184,14 @@ def _absl_linkopts(repository_ctx):
         repository_ctx,
         ["/usr/bin/pkg-config", "--libs", "absl_flat_hash_map", "absl_flat_hash_set", "absl_str_format"],
     )
-    return ["-Wl,--start-group"] + _static([word for word in words if word.startswith("-labsl_")]) + ["-Wl,--end-group", "-lrt"]
+
+    # The archive, not the shared object, so that a binary does not ask for the package where it runs.
+    archives = ["-l:lib{}.a".format(word[2:]) for word in words if word.startswith("-labsl_")]
+    return ["-Wl,--start-group"] + archives + ["-Wl,--end-group", "-lrt"]
+
+def _call(rule_name, **attributes):
+    """The text of a rule's instantiation."""
+    return "{}({})".format(rule_name, ", ".join(["{} = {}".format(key, repr(attributes[key])) for key in attributes]))
 
 def _system_repository(repository_ctx):
     _fail_if_missing(repository_ctx)
@@ -206,17 +209,27 @@ def _system_repository(repository_ctx):
         for word in row.linkopts:
             linkopts += answers.get(word, [word])
         visibility = "//visibility:public" if row.users == "all" else "@tessera//:" + row.users
-        build.append("cc_system_library(name = {}, system_includes = {}, defines = {}, linkopts = {}, deps = {}, visibility = {})".format(
-            *[repr(value) for value in [row.name, row.includes, row.defines, linkopts, row.deps, [visibility]]]
+        build.append(_call(
+            "cc_system_library",
+            name = row.name,
+            system_includes = row.includes,
+            defines = row.defines,
+            linkopts = linkopts,
+            deps = row.deps,
+            visibility = [visibility],
         ))
 
     # lld's headers are the only ones outside /usr/include: they are few, so they become files of this repository.
     repository_ctx.symlink("/usr/lib/llvm-19/include/lld", "lld_include/lld")
+    build.append('LLD_HEADERS = glob(["lld_include/**"])')
     for name, llvm in [("lld", ":llvm"), ("lld_static", ":llvm_static")]:
-        build.append("cc_library(name = {}, hdrs = glob([\"lld_include/**\"]), includes = [\"lld_include\"], deps = [\":lld_archives\", {}], visibility = [\"@tessera//:llvm_users\"])".format(
-            repr(name),
-            repr(llvm),
-        ))
+        build.append(_call(
+            "cc_library",
+            name = name,
+            includes = ["lld_include"],
+            deps = [":lld_archives", llvm],
+            visibility = ["@tessera//:llvm_users"],
+        )[:-1] + ", hdrs = LLD_HEADERS)")
 
     repository_ctx.symlink("/usr/bin/flatc", "bin/flatc")
     build.append('exports_files(["bin/flatc"])')

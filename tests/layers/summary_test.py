@@ -1,4 +1,4 @@
-"""Tests summary.py on events as Bazel writes them: what failed, did not build or never ran is never counted as green."""
+"""Tests summary.py on events as Bazel writes them: what failed, did not build or never ran does not count as green."""
 
 import json
 import unittest
@@ -25,7 +25,8 @@ class SummaryTest(unittest.TestCase):
         self.assertEqual(["//b:b (default): FAILED /logs/test.log"], failures)
 
     def test_a_timeout_fails(self):
-        self.assertEqual((0, ["//a:a (default): TIMEOUT /logs/test.log"]), count(test_event("//a:a", "TIMEOUT"), FINISHED))
+        counted = count(test_event("//a:a", "TIMEOUT"), FINISHED)
+        self.assertEqual((0, ["//a:a (default): TIMEOUT /logs/test.log"]), counted)
 
     def test_a_target_that_does_not_build_fails(self):
         event = {"id": {"targetCompleted": {"label": "//a:a"}}, "completed": {}}

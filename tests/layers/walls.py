@@ -1,8 +1,9 @@
 """The walls between the layers, checked on Bazel's own graph of targets; `./check --walls` runs it.
 
-Visibility (//:BUILD) stops a wrong edge while Bazel loads. This asks the other question: is there any *path*, through
-whatever targets, from a folder to something that it must not reach? When there is, the shortest one is printed, with the
-reason for which the wall stands. The graph comes from one `bazel query 'deps(//...)'`; the walls are the two lists below.
+Visibility (//:BUILD) stops a wrong edge while Bazel loads. This asks the other question: is there any *path*,
+through whatever targets, from a folder to something that it must not reach? When there is, the shortest one is
+printed, with the reason for which the wall stands. The graph comes from one `bazel query 'deps(//...)'`; the walls
+are the lists below.
 Tested by walls_test.py, on graphs with holes in them.
 """
 
@@ -34,7 +35,7 @@ PLACES = {
 NO_PATH = [
     (["runtime"], "graph", "a compiled program runs without the network that it came from"),
     (["runtime"], "LLVM", "a compiled program runs where no LLVM is installed, on a library under 2 MiB"),
-    (["base", "tesa", "graph", "propagate"], "LLVM", "only codegen sees LLVM: everything above it builds and tests quickly"),
+    (["base", "tesa", "graph", "propagate"], "LLVM", "only codegen sees LLVM: all above it builds and tests quickly"),
     (["engine"], "protobuf", "a program that embeds the library does not carry protobuf; importers do"),
 ]
 
@@ -152,8 +153,8 @@ def parse_graph(text):
 
 
 def main():
-    query = ["bazel", "query", "--noimplicit_deps", "--noshow_progress", "--output=graph", "--nograph:factored", "deps(//...)"]
-    answer = subprocess.run(query, capture_output=True, text=True)
+    flags = ["--noimplicit_deps", "--noshow_progress", "--output=graph", "--nograph:factored"]
+    answer = subprocess.run(["bazel", "query"] + flags + ["deps(//...)"], capture_output=True, text=True)
     if answer.returncode != 0:
         print("FAILED the graph of targets loads\n      " + answer.stderr.strip().replace("\n", "\n      "))
         return 1
