@@ -1,0 +1,3 @@
+// A variable per thread: refused.
+__thread int mine = 3;
+int next(void) { return ++mine; }
