@@ -22,8 +22,7 @@ struct RelocationRow {
   uint32_t type;
   const char* name;
 };
-#define TES_ROW(type) \
-  { type, #type }
+#define TES_ROW(type) {type, #type}
 constexpr RelocationRow kRefused[] = {
     TES_ROW(R_X86_64_GOT32),         TES_ROW(R_X86_64_GOTPCREL),   TES_ROW(R_X86_64_GOTPCRELX),
     TES_ROW(R_X86_64_REX_GOTPCRELX), TES_ROW(R_X86_64_GOTOFF64),   TES_ROW(R_X86_64_GOTPC32),
