@@ -177,7 +177,7 @@ def manifest_row(recipe, path, model, accuracy):
         "pruned_tensors": pruned,
         "weight_dtype": "float16",
         "seed": recipe.seed,
-        "licence": "that of this repository; trained on Fashion-MNIST (MIT, Zalando SE 2017)",
+        "licence": "Apache-2.0; trained on Fashion-MNIST (MIT, Zalando SE 2017)",
         "script": "models/train/train.py",
         "torch": torch.__version__,
     }
