@@ -1,6 +1,7 @@
 """Counts what passed and failed, from the events that Bazel wrote and the walls' lines; the end of `./check`.
 
-    summary.py FOLDER      FOLDER/<config>.json (bazel test --build_event_json_file), FOLDER/walls.txt
+    summary.py FOLDER      FOLDER/<config>.json (bazel test --build_event_json_file); FOLDER/walls.txt and lint.txt,
+                           whose lines begin with `ok ` or `FAILED `
 
 Prints every failure with where its log is, then `N passed, N failed` alone on the last line. A test that did not build,
 a pattern that matched nothing and a Bazel that died each count as a failure: nothing is green by being absent.
@@ -48,12 +49,12 @@ def count_events(lines, config):
     return passed, ["{} ({}): {}".format(label, config, text) for label, text in sorted(failures.items())]
 
 
-def count_walls(lines):
-    """(passed, failures) of what walls.py printed."""
+def count_lines(lines, name):
+    """(passed, failures) of a text that says `ok WHAT` or `FAILED WHAT` per line; other lines explain."""
     heads = [line.rstrip("\n") for line in lines if line.startswith(("ok ", "FAILED "))]
-    failures = ["wall: " + line[len("FAILED "):] for line in heads if line.startswith("FAILED ")]
+    failures = ["{}: {}".format(name, line[len("FAILED "):]) for line in heads if line.startswith("FAILED ")]
     if not heads:
-        failures = ["walls: walls.py printed nothing"]
+        failures = ["{}: printed nothing".format(name)]
     return len([line for line in heads if line.startswith("ok ")]), failures
 
 
@@ -62,7 +63,7 @@ def main(folder):
     failures = []
     for path in sorted(pathlib.Path(folder).glob("*")):
         with path.open(encoding="utf-8", errors="replace") as lines:
-            more, failed = count_walls(lines) if path.suffix == ".txt" else count_events(lines, path.stem)
+            more, failed = count_lines(lines, path.stem) if path.suffix == ".txt" else count_events(lines, path.stem)
         passed += more
         failures += failed
     if passed == 0 and not failures:

@@ -48,10 +48,10 @@ class SummaryTest(unittest.TestCase):
         event = {"id": {"pattern": {"pattern": ["//nowhere"]}}, "aborted": {"description": "no such package"}}
         self.assertEqual((0, ["//nowhere (default): no such package"]), count(event, FINISHED))
 
-    def test_walls_count_too(self):
-        passed, failures = summary.count_walls(["ok a\n", "FAILED b\n", "      -> c\n"])
-        self.assertEqual((1, ["wall: b"]), (passed, failures))
-        self.assertEqual((0, ["walls: walls.py printed nothing"]), summary.count_walls([]))
+    def test_lines_count_too(self):
+        passed, failures = summary.count_lines(["ok a\n", "FAILED b\n", "      -> c\n"], "walls")
+        self.assertEqual((1, ["walls: b"]), (passed, failures))
+        self.assertEqual((0, ["walls: printed nothing"]), summary.count_lines([], "walls"))
 
 
 if __name__ == "__main__":
