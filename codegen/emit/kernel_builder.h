@@ -1,0 +1,108 @@
+// KernelBuilder: the function under construction and the few structures that every emitter writes with: counted loops
+// with carried values, element loads and stores of any type, vectors of any width.
+//
+//   Value sum = b.For("k", 0, K, 1, {b.Zero(f32x16)}, [&](Value k, Values carried) {      // acc += a[k] * w[k, :]
+//     return Values{b.Fma(b.Splat(b.Load(a, k, DType::kF32, 1), 16), b.Load(w, row + k, DType::kF32, 16), carried[0])};
+//   })[0];
+//
+// Loops and blocks carry their names into the IR, so that it reads back. A kernel is
+//
+//   void kernel(void* const* args, int64_t begin, int64_t end, void* scratch)
+//
+// which does tasks [begin, end) of its step; `scratch` is the calling thread's. Inside, the buffers arrive as noalias
+// pointers of an inner function, so that LLVM may keep loads in registers across stores.
+// One KernelBuilder writes one function; single-threaded. Tested by the emitters' tests.
+#ifndef TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
+#define TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "codegen/target.h"
+#include "llvm/IR/IRBuilder.h"
+#include "tesa/types.h"
+
+namespace tessera {
+
+using IrValue = llvm::Value*;
+using IrValues = std::vector<llvm::Value*>;
+
+class KernelBuilder {
+ public:
+  // Starts `name` in `module` with `num_args` buffers. `may_alias[k]`: argument k may share memory with another one
+  // (in-place steps); the others are noalias.
+  KernelBuilder(llvm::Module& module, const Target& target, const std::string& name, int num_args,
+                const std::vector<bool>& may_alias = {});
+  // Ends the function. Call once, after the last instruction.
+  void Finish();
+
+  const Target& target() const { return target_; }
+  llvm::IRBuilder<>& ir() { return ir_; }
+  llvm::LLVMContext& context() { return ir_.getContext(); }
+  llvm::Module& module() { return module_; }
+  IrValue arg(int k) const { return args_[k]; }
+  IrValue begin() const { return begin_; }
+  IrValue end() const { return end_; }
+  IrValue scratch() const { return scratch_; }
+
+  // ---- Types and constants. `lanes` 1 is a scalar, otherwise a fixed vector.
+  llvm::Type* ElementType(DType type);  // of a compute type: f64 f32 i64 i32 (u alike), bool as i1
+  llvm::Type* VectorType(DType type, int lanes);
+  IrValue I64(int64_t value) { return ir_.getInt64(value); }
+  IrValue Constant(DType type, double value, int lanes = 1);
+  IrValue ConstantInt(DType type, int64_t value, int lanes = 1);
+  IrValue Zero(DType type, int lanes) { return ConstantInt(type, 0, lanes); }
+  // <0, 1, …, lanes-1> of i64.
+  IrValue LaneIds(int lanes);
+  static int LanesOf(IrValue value);
+  // A scalar as a vector of equal lanes; lanes 1 and vectors of `lanes` pass through.
+  IrValue Splat(IrValue value, int lanes);
+
+  // ---- Control.
+  // for (iv = low; iv < high; iv += step) carried = body(iv, carried); returns what is carried out. step > 0.
+  IrValues For(const std::string& name, IrValue low, IrValue high, int64_t step, IrValues initial,
+               const std::function<IrValues(IrValue iv, const IrValues& carried)>& body);
+  // Without carried values.
+  void For(const std::string& name, IrValue low, IrValue high, int64_t step,
+           const std::function<void(IrValue iv)>& body);
+  void If(const std::string& name, IrValue condition, const std::function<void()>& then);
+  // Both arms give as many values of the same types.
+  IrValues IfElse(const std::string& name, IrValue condition, const std::function<IrValues()>& then,
+                  const std::function<IrValues()>& otherwise);
+
+  // ---- Memory. Elements of storage type `type` at pointer + index (in elements); values are in its compute type.
+  IrValue ElementPointer(IrValue pointer, IrValue index, DType type);  // types of whole bytes
+  // `lanes` consecutive elements. `mask` (a vector of i1, or nullptr for all) reads only where set; elsewhere `otherwise`.
+  IrValue Load(IrValue pointer, IrValue index, DType type, int lanes, IrValue mask = nullptr, IrValue otherwise = nullptr);
+  void Store(IrValue pointer, IrValue index, DType type, IrValue value, IrValue mask = nullptr);
+  // Lane l is element `indices[l]` (a vector of i64); with mask as above.
+  IrValue Gather(IrValue pointer, IrValue indices, DType type, IrValue mask = nullptr, IrValue otherwise = nullptr);
+  void Scatter(IrValue pointer, IrValue indices, DType type, IrValue value, IrValue mask = nullptr);
+  // Bits in memory of storage type `type` <-> values of its compute type, for scalars and vectors.
+  IrValue Widen(IrValue stored, DType type);
+  IrValue NarrowToStorage(IrValue value, DType type);
+
+  // ---- Arithmetic that every emitter needs; works on scalars and vectors.
+  IrValue Fma(IrValue a, IrValue b, IrValue c);  // a * b + c, fused where the machine can
+  // Lanes [0, count) set, count an i64 value.
+  IrValue MaskBelow(IrValue count, int lanes);
+
+ private:
+  llvm::Type* StorageElementType(DType type);
+  IrValue HalfToFloat(IrValue bits);
+  IrValue FloatToHalf(IrValue value);
+  IrValue SmallFloatToFloat(IrValue bits, DType type);
+  IrValue FloatToSmallFloat(IrValue value, DType type);
+
+  llvm::Module& module_;
+  const Target& target_;
+  llvm::IRBuilder<> ir_;
+  llvm::Function* inner_ = nullptr;
+  std::vector<IrValue> args_;
+  IrValue begin_ = nullptr, end_ = nullptr, scratch_ = nullptr;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_

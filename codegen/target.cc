@@ -1,0 +1,17 @@
+#include "codegen/target.h"
+
+#include "codegen/targets/x86.h"
+
+namespace tessera {
+
+std::string Target::Key() const {
+  return triple + "|" + cpu + "|" + features + "|" + std::to_string(vector_bits) + "|" + std::to_string(l1d_bytes) +
+         "|" + std::to_string(l2_bytes);
+}
+
+StatusOr<Target> MakeTarget(std::string_view spec) {
+  if (spec == "host" || spec.substr(0, 5) == "host:") return MakeX86Target(spec);
+  return Error(ErrorCode::kTargetUnknown, "target '", spec, "': expected host or host:CPU (x86-64, x86-64-v3, znver4, …)");
+}
+
+}  // namespace tessera

@@ -1,0 +1,51 @@
+// Target: the machine that kernels are written for, as facts that emitters and cost models read.
+//
+//   ASSIGN_OR_RETURN(Target target, MakeTarget("host"));            // this machine
+//   ASSIGN_OR_RETURN(Target old, MakeTarget("host:x86-64-v3"));     // AVX2 without AVX-512
+//
+// Emitters never ask LLVM what the machine has; they read these fields, so a forced target behaves the same everywhere.
+// Values only. Adding a target: a file in targets/ and a line in the list of target.cc. Tested by target_test.cc.
+#ifndef TESSERA_CODEGEN_TARGET_H_
+#define TESSERA_CODEGEN_TARGET_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace tessera {
+
+enum class TargetKind : uint8_t { kX86 };
+
+struct Target {
+  TargetKind kind = TargetKind::kX86;
+  std::string name;      // as the user spelled it: "host", "host:x86-64-v3"
+  std::string triple;    // LLVM's
+  std::string cpu;       // LLVM's -mcpu
+  std::string features;  // LLVM's -mattr: "+avx2,+fma,…"
+  // One vector register.
+  int vector_bits = 128;
+  int vector_registers = 16;
+  bool has_fma = false;
+  bool has_f16c = false;          // f16 <-> f32 conversions
+  bool has_masked_memory = false; // masked loads and stores of 32-bit lanes are single instructions
+  bool has_avx512 = false;        // F, BW, DQ, VL together
+  bool has_vnni = false;          // AVX512-VNNI with VL
+  bool has_bf16 = false;          // vdpbf16ps
+  // Caches of one core, in bytes; from the machine where it can be asked, otherwise typical values.
+  int64_t l1d_bytes = 32 << 10;
+  int64_t l2_bytes = 512 << 10;
+
+  // Lanes of `bits`-wide elements in one vector register.
+  int Lanes(int bits) const { return vector_bits / bits; }
+  // Everything above that code depends on, for cache keys.
+  std::string Key() const;
+};
+
+// "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …). kTargetUnknown lists what there is.
+StatusOr<Target> MakeTarget(std::string_view spec);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_TARGET_H_
