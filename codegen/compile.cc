@@ -1,0 +1,288 @@
+#include "codegen/compile.h"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <future>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "codegen/emitter.h"
+#include "codegen/llvm_module.h"
+#include "graph/op.h"
+#include "runtime/memory_planner.h"
+
+namespace tessera {
+namespace {
+
+// The distinct kernels of a plan, in order of first use.
+struct KernelTable {
+  std::vector<const KernelSpec*> specs;
+  std::vector<std::string> symbols;
+  std::vector<int> kernel_of_step;
+};
+
+KernelTable CollectKernels(const Plan& plan) {
+  KernelTable table;
+  std::map<std::string, int> index_of;
+  for (const PlanStep& step : plan.steps) {
+    std::string key = step.kernel.key;
+    for (bool alias : step.kernel.may_alias) key += alias ? '1' : '0';
+    auto [it, inserted] = index_of.try_emplace(key, static_cast<int>(table.specs.size()));
+    if (inserted) {
+      table.specs.push_back(&step.kernel);
+      table.symbols.push_back("tessera_" + step.kernel.family + "_" + std::to_string(it->second));
+    }
+    table.kernel_of_step.push_back(it->second);
+  }
+  return table;
+}
+
+// Changes whenever the code generator does: the file that holds this function, by size and time of change.
+std::string GeneratorIdentity() {
+  Dl_info info;
+  struct stat file;
+  if (dladdr(reinterpret_cast<void*>(&GeneratorIdentity), &info) == 0) return "unknown";
+  // The main program may have been started under a relative name; the kernel knows it better.
+  if (stat(info.dli_fname, &file) != 0 && stat("/proc/self/exe", &file) != 0) return "unknown";
+  return internal::Join(file.st_size, ".", file.st_mtim.tv_sec, ".", file.st_mtim.tv_nsec, ".", file.st_ino);
+}
+
+using Image = std::shared_ptr<const std::vector<std::byte>>;
+
+std::vector<std::byte> ToBytes(std::string_view text) {
+  const auto* data = reinterpret_cast<const std::byte*>(text.data());
+  return std::vector<std::byte>(data, data + text.size());
+}
+
+// A cached object: its own hash, then its bytes. A file that does not match is compiled anew.
+std::optional<Image> ReadCache(const std::string& path) {
+  StatusOr<std::string> bytes = ReadFile(path);
+  constexpr size_t kHash = 32;
+  if (!bytes.ok() || bytes->size() < kHash) return std::nullopt;
+  const std::string_view object = std::string_view(*bytes).substr(kHash);
+  if (HashBytes(object).ToHex() != bytes->substr(0, kHash)) return std::nullopt;
+  return std::make_shared<const std::vector<std::byte>>(ToBytes(object));
+}
+
+void WriteCache(const std::string& path, const Image& image) {
+  const std::string_view object(reinterpret_cast<const char*>(image->data()), image->size());
+  // A cache that cannot be written costs time at the next start, nothing else.
+  (void)WriteFileAtomically(path, HashBytes(object).ToHex() + std::string(object));
+}
+
+// Objects for all kernels, spread over threads so that each compiles a similar share.
+StatusOr<std::vector<Image>> CompileImages(const KernelTable& table, const Target& target, const CompileOptions& options,
+                                           const std::string& key, bool* from_cache) {
+  const int limit = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  const int parts = std::clamp(limit, 1, std::max(1, static_cast<int>(table.specs.size())));
+  *from_cache = false;
+  if (table.specs.empty()) return std::vector<Image>();
+  const auto path = [&](int part) {
+    return options.cache_dir + "/" + key + "-" + std::to_string(part) + "of" + std::to_string(parts) + ".o";
+  };
+  if (!options.cache_dir.empty()) {
+    std::vector<Image> images;
+    for (int part = 0; part < parts; ++part) {
+      std::optional<Image> image = ReadCache(path(part));
+      if (!image) break;
+      images.push_back(std::move(*image));
+    }
+    if (static_cast<int>(images.size()) == parts) {
+      *from_cache = true;
+      return images;
+    }
+  }
+  const auto compile_part = [&](int part) -> StatusOr<Image> {
+    std::vector<const KernelSpec*> specs;
+    std::vector<std::string> symbols;
+    for (size_t k = part; k < table.specs.size(); k += parts) {
+      specs.push_back(table.specs[k]);
+      symbols.push_back(table.symbols[k]);
+    }
+    ASSIGN_OR_RETURN(std::vector<std::byte> bytes, CompileKernels(specs, symbols, target));
+    return Image(std::make_shared<const std::vector<std::byte>>(std::move(bytes)));
+  };
+  std::vector<std::future<StatusOr<Image>>> others;
+  for (int part = 1; part < parts; ++part) others.push_back(std::async(std::launch::async, compile_part, part));
+  std::vector<StatusOr<Image>> results;
+  results.push_back(compile_part(0));
+  for (auto& other : others) results.push_back(other.get());
+  std::vector<Image> images;
+  for (int part = 0; part < parts; ++part) {
+    if (!results[part].ok()) return results[part].status();
+    images.push_back(*results[part]);
+    if (!options.cache_dir.empty()) WriteCache(path(part), images.back());
+  }
+  return images;
+}
+
+// Places temporaries in the arena.
+Status PlaceTemps(const Plan& plan, Program& program) {
+  std::vector<int> request_of(plan.buffers.size(), -1);
+  std::vector<BufferRequest> requests;
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    for (const StepArg& arg : plan.steps[s].args) {
+      const PlanBuffer& buffer = plan.buffers[arg.buffer];
+      if (buffer.kind != BufferClass::kTemp) continue;
+      int& request = request_of[arg.buffer];
+      if (request < 0) {
+        request = static_cast<int>(requests.size());
+        requests.push_back({});
+        requests[request].size_bytes = static_cast<uint64_t>(buffer.bytes);
+        requests[request].first_step = static_cast<int32_t>(s);
+      }
+      requests[request].last_step = static_cast<int32_t>(s);
+    }
+    for (const auto& [in, out] : plan.steps[s].in_place) {
+      const int from = request_of[plan.steps[s].args[in].buffer], to = request_of[plan.steps[s].args[out].buffer];
+      if (from < 0 || to < 0 || from == to || requests[to].first_step != static_cast<int32_t>(s)) continue;
+      if (requests[from].size_bytes != requests[to].size_bytes) continue;
+      requests[to].in_place_of.push_back(from);
+    }
+  }
+  ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(requests));
+  program.memory.arena_bytes = static_cast<int64_t>(memory.arena_bytes);
+  program.memory.max_live_bytes = static_cast<int64_t>(memory.lower_bound_bytes);
+  program.memory.naive_bytes = static_cast<int64_t>(memory.naive_bytes);
+  for (size_t b = 0; b < plan.buffers.size(); ++b) {
+    if (request_of[b] >= 0) program.buffers[b].offset = static_cast<int64_t>(memory.offsets[request_of[b]]);
+    // A temporary that no step touches needs no bytes.
+    if (plan.buffers[b].kind == BufferClass::kTemp && request_of[b] < 0) program.buffers[b].bytes = 0;
+  }
+  return OkStatus();
+}
+
+// Lays the constants that steps read into one aligned blob, equal bytes once.
+void PlaceConstants(const Plan& plan, Program& program) {
+  constexpr int64_t kAlign = 64;
+  std::set<int> used;
+  for (const PlanStep& step : plan.steps) {
+    for (const StepArg& arg : step.args) used.insert(arg.buffer);
+  }
+  std::map<std::pair<const std::byte*, int64_t>, int64_t> place_of;
+  int64_t size = 0;
+  for (int b : used) {
+    const PlanBuffer& buffer = plan.buffers[b];
+    if (buffer.kind != BufferClass::kConstant) continue;
+    auto [it, inserted] = place_of.try_emplace({buffer.constant.bytes().data(), buffer.bytes}, size);
+    if (inserted) size += (buffer.bytes + kAlign - 1) / kAlign * kAlign;
+    program.buffers[b].offset = it->second;
+  }
+  for (size_t b = 0; b < plan.buffers.size(); ++b) {
+    if (plan.buffers[b].kind == BufferClass::kConstant && used.count(static_cast<int>(b)) == 0) program.buffers[b].bytes = 0;
+  }
+  auto blob = std::make_shared<Tensor>(DType::kU8, Shape({size}));
+  std::span<std::byte> bytes = blob->mutable_bytes();
+  for (const auto& [source, offset] : place_of) {
+    if (source.second > 0) std::memcpy(bytes.data() + offset, source.first, source.second);
+  }
+  program.constants = bytes;
+  program.constants_owner = blob;
+  program.memory.constant_bytes = size;
+}
+
+// A graph output that is a graph input, a constant or another output too needs bytes of its own: a copy.
+Graph GiveOutputsTheirOwn(const Graph& graph) {
+  Graph result = graph;
+  std::set<ValueId> seen;
+  for (ValueId& output : result.outputs) {
+    const bool own = result[output].kind == ValueKind::kComputed && seen.insert(output).second;
+    if (own) continue;
+    Value copy;
+    copy.name = result[output].name + ".copy" + std::to_string(result.values.size());
+    copy.type = result[output].type;
+    Node node = {.op = Op::kReshape, .name = copy.name, .inputs = {output}, .outputs = {}, .attrs = {}, .epilogue = {}};
+    node.attrs.Set("shape", copy.type.shape.dims());
+    output = result.AddValue(std::move(copy));
+    node.outputs = {output};
+    result.nodes.push_back(std::move(node));
+  }
+  return result;
+}
+
+}  // namespace
+
+StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
+  const Graph graph = GiveOutputsTheirOwn(source);
+  PlanBuilder builder(graph, target);
+  for (const Node& node : graph.nodes) {
+    std::string report;
+    const Emitter& emitter = SelectEmitter(graph, node, target, options.only_emitter, &report);
+    RETURN_IF_ERROR(emitter.plan(node, builder).WithContext("node '" + node.name + "'"));
+    builder.plan().notes.push_back(std::move(report));
+  }
+  Plan plan = builder.Finish();
+  for (size_t k = 0; k < plan.outputs.size(); ++k) plan.outputs[k].name = source[source.outputs[k]].name;
+  return plan;
+}
+
+StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const CompileOptions& options) {
+  // Which kernels, over which buffers.
+  ASSIGN_OR_RETURN(const Plan plan, MakePlan(graph, target, options));
+  const KernelTable table = CollectKernels(plan);
+
+  // Their code, or the cache's.
+  Hasher hasher;
+  hasher.AddString(target.Key()).AddString(GeneratorIdentity());
+  for (size_t k = 0; k < table.specs.size(); ++k) hasher.AddString(table.symbols[k]).AddString(table.specs[k]->key);
+  CompileResult result;
+  auto program = std::make_shared<Program>();
+  program->key = hasher.Finish().ToHex();
+  ASSIGN_OR_RETURN(program->images, CompileImages(table, target, options, program->key, &result.from_cache));
+
+  // Where everything lies.
+  program->name = plan.name;
+  program->target = target.name;
+  program->required_features = target.features;
+  for (const PlanBuffer& buffer : plan.buffers) {
+    program->buffers.push_back({.name = buffer.name, .kind = buffer.kind, .bytes = buffer.bytes, .offset = buffer.port});
+  }
+  RETURN_IF_ERROR(PlaceTemps(plan, *program));
+  PlaceConstants(plan, *program);
+
+  // In which order it runs.
+  program->inputs = plan.inputs;
+  program->outputs = plan.outputs;
+  program->kernels = table.symbols;
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    const PlanStep& step = plan.steps[s];
+    program->memory.scratch_bytes = std::max(program->memory.scratch_bytes, step.scratch_bytes);
+    program->steps.push_back({.kernel = table.kernel_of_step[s],
+                              .args = step.args,
+                              .tasks = step.tasks,
+                              .serial = step.serial,
+                              .label = step.label,
+                              .flops = step.flops,
+                              .bytes = step.bytes});
+  }
+  RETURN_IF_ERROR(program->Verify());
+  for (const Image& image : program->images) result.code_bytes += static_cast<int64_t>(image->size());
+  result.num_kernels = static_cast<int>(table.specs.size());
+  result.decisions = plan.notes;
+  result.program = std::move(program);
+  return result;
+}
+
+StatusOr<std::string> KernelListing(const Plan& plan, const Target& target, ListingForm form, const std::string& filter) {
+  const KernelTable table = CollectKernels(plan);
+  std::vector<const KernelSpec*> specs;
+  std::vector<std::string> symbols;
+  for (size_t k = 0; k < table.specs.size(); ++k) {
+    if (table.symbols[k].find(filter) == std::string::npos) continue;
+    specs.push_back(table.specs[k]);
+    symbols.push_back(table.symbols[k]);
+  }
+  const CodeForm code = form == ListingForm::kIr            ? CodeForm::kIr
+                        : form == ListingForm::kOptimizedIr ? CodeForm::kOptimizedIr
+                                                            : CodeForm::kAssembly;
+  ASSIGN_OR_RETURN(std::vector<std::byte> bytes, CompileKernels(specs, symbols, target, code));
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+}  // namespace tessera

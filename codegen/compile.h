@@ -1,0 +1,52 @@
+// Compile: a Graph becomes a Program. compile.cc reads as the table of contents of code generation.
+//
+//   ASSIGN_OR_RETURN(Target target, MakeTarget("host"));
+//   ASSIGN_OR_RETURN(CompileResult result, Compile(graph, target, {}));
+//
+// Thread-safe. Tested by compile_test.cc and by every end-to-end test.
+#ifndef TESSERA_CODEGEN_COMPILE_H_
+#define TESSERA_CODEGEN_COMPILE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "codegen/plan.h"
+#include "codegen/target.h"
+#include "graph/graph.h"
+#include "runtime/program.h"
+
+namespace tessera {
+
+struct CompileOptions {
+  // Threads that compile kernels; 0: as many as the machine has.
+  int threads = 0;
+  // A folder that keeps compiled objects between processes, keyed by everything they depend on; empty: none.
+  std::string cache_dir;
+  // Use this emitter wherever it applies ("generic" compares special emitters with the plain ones).
+  std::string only_emitter;
+};
+
+struct CompileResult {
+  std::shared_ptr<const Program> program;
+  // One line per node: the emitter taken, and each other candidate with its estimate or the reason against it.
+  std::vector<std::string> decisions;
+  bool from_cache = false;
+  int num_kernels = 0;
+  int64_t code_bytes = 0;
+};
+
+// `graph` is verified first; it is lowered as it stands, so run the passes before.
+StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const CompileOptions& options);
+
+// The plan alone, before code: for inspection and tests.
+StatusOr<Plan> MakePlan(const Graph& graph, const Target& target, const CompileOptions& options);
+
+// The code of every kernel of a plan whose symbol contains `filter`, as text.
+enum class ListingForm { kIr, kOptimizedIr, kAssembly };
+StatusOr<std::string> KernelListing(const Plan& plan, const Target& target, ListingForm form, const std::string& filter);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_COMPILE_H_

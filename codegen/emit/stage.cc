@@ -1,0 +1,492 @@
+#include "codegen/emit/stage.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "codegen/emit/body_emitter.h"
+#include "codegen/emit/kernel_builder.h"
+
+namespace tessera {
+namespace {
+
+// All accesses of a stage, for rewriting.
+template <typename StageRef>
+auto AllAccesses(StageRef& stage) {
+  std::vector<decltype(&stage.write)> accesses;
+  for (auto& access : stage.reads) accesses.push_back(&access);
+  for (auto& access : stage.finish_reads) accesses.push_back(&access);
+  accesses.push_back(&stage.write);
+  return accesses;
+}
+
+int64_t CoefficientOf(const IndexExpr& expr, int axis) {
+  for (const IndexExpr::Term& term : expr.terms) {
+    if (term.axis == axis) return term.coefficient;
+  }
+  return 0;
+}
+
+// Elements by which the flat position moves when `axis` advances by one.
+int64_t StrideAlong(const Access& access, int axis) {
+  const std::vector<int64_t> strides = access.view.Strides();
+  int64_t stride = 0;
+  for (size_t d = 0; d < access.index.size(); ++d) stride += CoefficientOf(access.index[d], axis) * strides[d];
+  return stride;
+}
+
+// Turns an access without guards and index reads into one expression on the flat buffer.
+void Flatten(Access& access) {
+  if (access.guarded) return;
+  const std::vector<int64_t> strides = access.view.Strides();
+  IndexExpr flat;
+  for (size_t d = 0; d < access.index.size(); ++d) {
+    flat.offset += access.index[d].offset * strides[d];
+    for (const IndexExpr::Term& term : access.index[d].terms) {
+      flat = AxisPlus(flat, term.axis, term.coefficient * strides[d]);
+    }
+  }
+  access.view = Shape({access.view.num_elements()});
+  access.index = {flat};
+}
+
+void RenumberAxes(IndexExpr& expr, int removed) {
+  std::vector<IndexExpr::Term> kept;
+  for (IndexExpr::Term term : expr.terms) {
+    if (term.axis == removed) continue;
+    if (term.axis > removed) --term.axis;
+    kept.push_back(term);
+  }
+  expr.terms = std::move(kept);
+}
+
+void RenumberBodyAxes(Body& body, int removed) {
+  for (ScalarInst& inst : body.insts) {
+    if (inst.op == ScalarOp::kIndex && inst.imm_int > removed) --inst.imm_int;
+  }
+}
+
+bool BodyUsesAxis(const Body& body, int axis) {
+  return std::any_of(body.insts.begin(), body.insts.end(),
+                     [&](const ScalarInst& inst) { return inst.op == ScalarOp::kIndex && inst.imm_int == axis; });
+}
+
+void RemoveAxis(Stage& stage, int axis) {
+  stage.extents.erase(stage.extents.begin() + axis);
+  if (axis < stage.parallel_rank) --stage.parallel_rank;
+  for (Access* access : AllAccesses(stage)) {
+    for (IndexExpr& expr : access->index) RenumberAxes(expr, axis);
+  }
+  RenumberBodyAxes(stage.body, axis);
+  RenumberBodyAxes(stage.finish, axis);
+}
+
+// Can `outer` and `outer + 1` be one axis? Every access must move by extent(inner) · stride(inner) along the outer one, and
+// guarded dimensions must mention neither (their bounds are per axis).
+bool CanMerge(const Stage& stage, int outer) {
+  const int inner = outer + 1;
+  if ((outer < stage.parallel_rank) != (inner < stage.parallel_rank)) return false;
+  if (BodyUsesAxis(stage.body, outer) || BodyUsesAxis(stage.body, inner)) return false;
+  if (BodyUsesAxis(stage.finish, outer) || BodyUsesAxis(stage.finish, inner)) return false;
+  for (const Access* access : AllAccesses(stage)) {
+    for (const IndexExpr& expr : access->index) {
+      if (CoefficientOf(expr, outer) != CoefficientOf(expr, inner) * stage.extents[inner]) return false;
+      if (access->guarded && CoefficientOf(expr, inner) != 0) return false;
+    }
+  }
+  return true;
+}
+
+// How a stage is laid on the machine.
+struct StageSchedule {
+  int vector_axis = -1;  // -1: scalar
+  int lanes = 1;
+  int64_t chunk = 1;  // of the vector axis, when it is parallel
+};
+
+int WidestBits(const Stage& stage) {
+  int bits = 32;
+  for (const Body* body : {&stage.body, &stage.finish}) {
+    for (const ScalarInst& inst : body->insts) {
+      if (!IsBool(inst.type) && inst.op != ScalarOp::kIndex) bits = std::max(bits, TypeInfo(inst.type).bits);
+    }
+  }
+  return bits;
+}
+
+double ScoreAxis(const Stage& stage, int axis, int lanes) {
+  const int64_t extent = stage.extents[axis];
+  if (extent < 2) return -1e9;
+  const bool parallel = axis < stage.parallel_rank;
+  double score = 0;
+  const auto add = [&](const Access& access, double weight) {
+    const int64_t stride = StrideAlong(access, axis);
+    bool reads_index = false;
+    for (const IndexExpr& expr : access.index) reads_index |= expr.read >= 0;
+    score += weight * (reads_index ? 0.2 : (stride == 0 || stride == 1 ? 1.0 : -0.5));
+  };
+  for (const Access& access : stage.reads) add(access, 1);
+  if (parallel) {
+    add(stage.write, 1);
+    for (const Access& access : stage.finish_reads) add(access, 0.25);
+  } else {
+    score += 0.5;  // the joined lanes are written once
+  }
+  const double filled = static_cast<double>(extent) / static_cast<double>((extent + lanes - 1) / lanes * lanes);
+  return score > 0 ? score * filled : score / filled;
+}
+
+StageSchedule ScheduleStage(const Stage& stage, const Target& target) {
+  StageSchedule schedule;
+  // A value is at most 64 bits wide; wider vectors than the machine's would only spill.
+  const int lanes = std::max(4, target.Lanes(32) * 32 / std::max(32, WidestBits(stage) / 2));
+  double best = -1e8;
+  for (int axis = stage.rank() - 1; axis >= 0; --axis) {
+    const double score = ScoreAxis(stage, axis, lanes);
+    if (score <= best) continue;
+    best = score;
+    schedule.vector_axis = axis;
+  }
+  if (schedule.vector_axis < 0) return schedule;
+  const int64_t extent = stage.extents[schedule.vector_axis];
+  schedule.lanes = 2;
+  while (schedule.lanes < lanes && schedule.lanes < extent) schedule.lanes *= 2;
+  if (schedule.vector_axis >= stage.parallel_rank) return schedule;
+  // Tasks of at least some thousand element operations each, and enough of them to balance threads.
+  const int64_t outer = stage.parallel_points() / extent;
+  const int64_t work_per_element = stage.reduced_points() * static_cast<int64_t>(stage.body.insts.size() + 1);
+  constexpr int64_t kMinTaskWork = 16384;
+  constexpr int64_t kWantedTasks = 32;
+  int64_t chunks = std::max<int64_t>(1, kWantedTasks / std::max<int64_t>(1, outer));
+  chunks = std::min(chunks, std::max<int64_t>(1, extent * work_per_element / kMinTaskWork));
+  const int64_t chunk = (extent + chunks - 1) / chunks;
+  schedule.chunk = std::min(extent, (chunk + schedule.lanes - 1) / schedule.lanes * schedule.lanes);
+  return schedule;
+}
+
+// Writes the kernel of one stage whose buffers are the kernel's arguments.
+class StageEmitter {
+ public:
+  StageEmitter(KernelBuilder& b, const Compute& compute, const StageSchedule& schedule)
+      : b_(b), compute_(compute), stage_(compute.stages[0]), schedule_(schedule), axes_(stage_.rank(), nullptr) {}
+
+  void Emit() {
+    b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) { EmitTask(task); });
+  }
+
+ private:
+  bool VectorIsParallel() const { return schedule_.vector_axis >= 0 && schedule_.vector_axis < stage_.parallel_rank; }
+  auto& ir() { return b_.ir(); }
+
+  void EmitTask(IrValue task) {
+    IrValue rest = task;
+    IrValue chunk = nullptr;
+    const int64_t extent = schedule_.vector_axis >= 0 ? stage_.extents[schedule_.vector_axis] : 1;
+    if (VectorIsParallel()) {
+      const int64_t chunks = (extent + schedule_.chunk - 1) / schedule_.chunk;
+      chunk = ir().CreateURem(rest, b_.I64(chunks));
+      rest = ir().CreateUDiv(rest, b_.I64(chunks));
+    }
+    for (int axis = stage_.parallel_rank - 1; axis >= 0; --axis) {
+      if (axis == schedule_.vector_axis) continue;
+      axes_[axis] = ir().CreateURem(rest, b_.I64(stage_.extents[axis]), "x" + std::to_string(axis));
+      rest = ir().CreateUDiv(rest, b_.I64(stage_.extents[axis]));
+    }
+    if (!VectorIsParallel()) {
+      EmitPoint(1, nullptr);
+      return;
+    }
+    const int lanes = schedule_.lanes;
+    IrValue low = ir().CreateMul(chunk, b_.I64(schedule_.chunk));
+    IrValue high = ir().CreateAdd(low, b_.I64(schedule_.chunk));
+    high = ir().CreateSelect(ir().CreateICmpSLT(high, b_.I64(extent)), high, b_.I64(extent));
+    IrValue count = ir().CreateSub(high, low);
+    IrValue whole = ir().CreateAdd(low, ir().CreateAnd(count, b_.I64(-static_cast<int64_t>(lanes))));
+    b_.For("v", low, whole, lanes, [&](IrValue v) {
+      axes_[schedule_.vector_axis] = v;
+      EmitPoint(lanes, nullptr);
+    });
+    b_.If("tail", ir().CreateICmpSLT(whole, high), [&] {
+      axes_[schedule_.vector_axis] = whole;
+      EmitPoint(lanes, b_.MaskBelow(ir().CreateSub(high, whole), lanes));
+    });
+  }
+
+  // One parallel point, or `lanes` of them along the vector axis.
+  void EmitPoint(int lanes, IrValue mask) {
+    const DType type = stage_.body.result_type();
+    IrValue value = nullptr;
+    if (stage_.combiner == Combiner::kNone) {
+      value = EmitValue(lanes, mask);
+    } else if (VectorIsParallel() || schedule_.vector_axis < 0) {
+      value = EmitReduction(stage_.parallel_rank, b_.Splat(EmitIdentity(b_, stage_.combiner, type, 1), lanes), lanes, mask);
+    } else {
+      const int width = schedule_.lanes;
+      value = EmitReduction(stage_.parallel_rank, EmitIdentity(b_, stage_.combiner, type, width), width, nullptr);
+      value = EmitHorizontal(b_, stage_.combiner, type, value);
+    }
+    if (!stage_.finish.empty()) {
+      IrValues inputs = {value};
+      for (const Access& access : stage_.finish_reads) inputs.push_back(EmitRead(access, lanes, mask, {}));
+      value = EmitBody(b_, stage_.finish, inputs, [&](int axis) { return AxisValue(axis, lanes); });
+    }
+    EmitWrite(b_.Splat(value, lanes), mask);
+  }
+
+  // Loops over reduced axes from `axis` on, carrying the combined value.
+  IrValue EmitReduction(int axis, IrValue acc, int lanes, IrValue mask) {
+    if (axis == stage_.rank()) {
+      return EmitJoin(b_, stage_.combiner, stage_.body.result_type(), acc, b_.Splat(EmitValue(lanes, mask), lanes));
+    }
+    const std::string name = "r" + std::to_string(axis);
+    const int64_t extent = stage_.extents[axis];
+    if (axis != schedule_.vector_axis) {
+      return b_.For(name, b_.I64(0), b_.I64(extent), 1, {acc}, [&](IrValue iv, const IrValues& carried) {
+        axes_[axis] = iv;
+        return IrValues{EmitReduction(axis + 1, carried[0], lanes, mask)};
+      })[0];
+    }
+    const int64_t whole = extent / lanes * lanes;
+    acc = b_.For(name, b_.I64(0), b_.I64(whole), lanes, {acc}, [&](IrValue iv, const IrValues& carried) {
+      axes_[axis] = iv;
+      return IrValues{EmitReduction(axis + 1, carried[0], lanes, nullptr)};
+    })[0];
+    if (whole == extent) return acc;
+    axes_[axis] = b_.I64(whole);
+    IrValue tail_mask = b_.MaskBelow(b_.I64(extent - whole), lanes);
+    return ir().CreateSelect(tail_mask, EmitReduction(axis + 1, acc, lanes, tail_mask), acc);
+  }
+
+  IrValue EmitValue(int lanes, IrValue mask) {
+    IrValues reads;
+    for (const Access& access : stage_.reads) reads.push_back(EmitRead(access, lanes, mask, reads));
+    return EmitBody(b_, stage_.body, reads, [&](int axis) { return AxisValue(axis, lanes); });
+  }
+
+  IrValue AxisValue(int axis, int lanes) {
+    if (axis != schedule_.vector_axis || lanes == 1) return axes_[axis];
+    return ir().CreateAdd(b_.Splat(axes_[axis], lanes), b_.LaneIds(lanes));
+  }
+
+  // offset + Σ coefficient · axis (+ index read), i64; a vector if it varies over the lanes and `expand`, else its value
+  // at lane 0.
+  IrValue IndexValue(const IndexExpr& expr, int lanes, bool expand, const IrValues& reads) {
+    IrValue value = b_.I64(expr.offset);
+    for (const IndexExpr::Term& term : expr.terms) {
+      IrValue axis = expand ? AxisValue(term.axis, lanes) : axes_[term.axis];
+      IrValue scaled = ir().CreateMul(axis, b_.Splat(b_.I64(term.coefficient), KernelBuilder::LanesOf(axis)), "", true, true);
+      const int width = std::max(KernelBuilder::LanesOf(value), KernelBuilder::LanesOf(scaled));
+      value = ir().CreateAdd(b_.Splat(value, width), b_.Splat(scaled, width), "", false, true);
+    }
+    if (expr.read >= 0) {
+      IrValue index = reads[expr.read];
+      const int index_lanes = KernelBuilder::LanesOf(index);
+      llvm::Type* i64 = b_.VectorType(DType::kI64, index_lanes);
+      index = ir().CreateSExt(index, i64);
+      index = ir().CreateMul(index, b_.Splat(b_.I64(expr.read_scale), index_lanes));
+      const int width = std::max(KernelBuilder::LanesOf(value), index_lanes);
+      value = ir().CreateAdd(b_.Splat(value, width), b_.Splat(index, width));
+    }
+    return value;
+  }
+
+  bool MayLeave(const IndexExpr& expr, int64_t extent) const {
+    if (expr.read >= 0) return true;
+    int64_t low = expr.offset, high = expr.offset;
+    for (const IndexExpr::Term& term : expr.terms) {
+      const int64_t reach = term.coefficient * (stage_.extents[term.axis] - 1);
+      (reach < 0 ? low : high) += reach;
+    }
+    return low < 0 || high >= extent;
+  }
+
+  IrValue And(IrValue x, IrValue y) {
+    if (x == nullptr || y == nullptr) return x == nullptr ? y : x;
+    const int width = std::max(KernelBuilder::LanesOf(x), KernelBuilder::LanesOf(y));
+    return ir().CreateAnd(b_.Splat(x, width), b_.Splat(y, width));
+  }
+
+  // The flat position: at lane 0 when lanes are consecutive or equal, else of each lane.
+  IrValue FlatIndex(const Access& access, int lanes, bool expand, const IrValues& reads) {
+    const std::vector<int64_t> strides = access.view.Strides();
+    IrValue flat = nullptr;
+    for (size_t d = 0; d < access.index.size(); ++d) {
+      IrValue index = IndexValue(access.index[d], lanes, expand, reads);
+      const int index_lanes = KernelBuilder::LanesOf(index);
+      index = ir().CreateMul(index, b_.Splat(b_.I64(strides[d]), index_lanes), "", false, true);
+      if (flat == nullptr) {
+        flat = index;
+        continue;
+      }
+      const int width = std::max(KernelBuilder::LanesOf(flat), index_lanes);
+      flat = ir().CreateAdd(b_.Splat(flat, width), b_.Splat(index, width), "", false, true);
+    }
+    return flat == nullptr ? b_.I64(0) : flat;
+  }
+
+  IrValue EmitRead(const Access& access, int lanes, IrValue mask, const IrValues& reads) {
+    const IrValue pointer = Pointer(access.buffer);
+    const DType stored = compute_.BufferType(access.buffer).dtype;
+    const DType type = ComputeType(stored);
+    const int64_t stride = schedule_.vector_axis >= 0 ? StrideAlong(access, schedule_.vector_axis) : 0;
+    bool index_varies = false;
+    for (const IndexExpr& expr : access.index) {
+      index_varies |= expr.read >= 0 && KernelBuilder::LanesOf(reads[expr.read]) > 1;
+    }
+    // Conditions under which the element exists; scalar where they do not vary over the lanes.
+    IrValue condition = nullptr;
+    bool condition_varies = false;
+    if (access.guarded) {
+      for (size_t d = 0; d < access.index.size(); ++d) {
+        if (!MayLeave(access.index[d], access.view[d])) continue;
+        IrValue index = IndexValue(access.index[d], lanes, /*expand=*/true, reads);
+        const int width = KernelBuilder::LanesOf(index);
+        condition = And(condition, ir().CreateICmpULT(index, b_.Splat(b_.I64(access.view[d]), width)));
+        condition_varies |= width > 1;
+      }
+    }
+    const bool one_lane = lanes == 1 || (stride == 0 && !index_varies && !condition_varies);
+    const bool consecutive = stride == 1 && !index_varies && lanes > 1;
+    IrValue fill = nullptr;
+    if (access.guarded) fill = b_.Constant(type, access.fill);
+    if (one_lane) return b_.Load(pointer, FlatIndex(access, 1, false, reads), stored, 1, condition, fill);
+    if (condition != nullptr) condition = b_.Splat(condition, lanes);
+    condition = And(condition, mask);
+    if (consecutive) {
+      return b_.Load(pointer, FlatIndex(access, lanes, false, reads), stored, lanes, condition,
+                     access.guarded ? fill : nullptr);
+    }
+    IrValue indices = b_.Splat(FlatIndex(access, lanes, true, reads), lanes);
+    return b_.Gather(pointer, indices, stored, condition, access.guarded ? fill : nullptr);
+  }
+
+  void EmitWrite(IrValue value, IrValue mask) {
+    const Access& access = stage_.write;
+    const IrValue pointer = Pointer(access.buffer);
+    const DType stored = compute_.BufferType(access.buffer).dtype;
+    const int lanes = KernelBuilder::LanesOf(value);
+    const int64_t stride = lanes > 1 ? StrideAlong(access, schedule_.vector_axis) : 1;
+    if (lanes == 1 || stride == 1) {
+      b_.Store(pointer, FlatIndex(access, lanes, false, {}), stored, value, mask);
+    } else {
+      b_.Scatter(pointer, b_.Splat(FlatIndex(access, lanes, true, {}), lanes), stored, value, mask);
+    }
+  }
+
+  IrValue Pointer(BufferRef ref) {
+    return ref.kind == BufferKind::kInput ? b_.arg(ref.index) : b_.arg(static_cast<int>(compute_.inputs.size()));
+  }
+
+  KernelBuilder& b_;
+  const Compute& compute_;
+  const Stage& stage_;
+  const StageSchedule schedule_;
+  IrValues axes_;  // current position on each axis; on the vector axis that of lane 0
+};
+
+}  // namespace
+
+Stage CollapseAxes(const Stage& original) {
+  Stage stage = original;
+  for (Access* access : AllAccesses(stage)) Flatten(*access);
+  for (int axis = stage.rank() - 1; axis >= 0; --axis) {
+    const bool used = BodyUsesAxis(stage.body, axis) || BodyUsesAxis(stage.finish, axis);
+    if (stage.extents[axis] == 1 && !used) RemoveAxis(stage, axis);
+  }
+  for (int outer = stage.rank() - 2; outer >= 0; --outer) {
+    if (!CanMerge(stage, outer)) continue;
+    // The merged axis keeps the inner one's coefficients: removing the outer axis leaves exactly those.
+    stage.extents[outer + 1] *= stage.extents[outer];
+    RemoveAxis(stage, outer);
+  }
+  return stage;
+}
+
+PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& target,
+                   const std::function<int(BufferRef)>& buffer) {
+  // A Compute of this stage alone, whose inputs are the buffers that it reads: what the kernel and its key are made from.
+  auto single = std::make_shared<Compute>();
+  single->stages.push_back(CollapseAxes(original));
+  Stage& stage = single->stages[0];
+  PlanStep step;
+  std::vector<BufferRef> seen;
+  const auto rename = [&](Access& access) {
+    auto at = std::find(seen.begin(), seen.end(), access.buffer);
+    const int position = static_cast<int>(at - seen.begin());
+    if (at == seen.end()) {
+      seen.push_back(access.buffer);
+      single->inputs.push_back(compute.BufferType(access.buffer));
+      step.args.push_back({.buffer = buffer(access.buffer)});
+    }
+    access.buffer = {BufferKind::kInput, position};
+  };
+  // Memory may be shared with an operand of the same width that is read just where the result is written.
+  std::vector<std::pair<int, int>> in_place;
+  const int bits = TypeInfo(compute.BufferType(stage.write.buffer).dtype).bits;
+  const auto walks_like_write = [&](const Access& access) {
+    return access.index == stage.write.index && access.view == stage.write.view && !access.guarded;
+  };
+  const auto take = [&](std::vector<Access>& accesses, bool may_share) {
+    for (Access& access : accesses) {
+      const bool share = may_share && walks_like_write(access) && TypeInfo(compute.BufferType(access.buffer).dtype).bits == bits;
+      rename(access);
+      if (share) in_place.emplace_back(access.buffer.index, -1);
+    }
+  };
+  take(stage.reads, stage.combiner == Combiner::kNone);
+  take(stage.finish_reads, true);
+  // Not with a buffer that is also read at another place (a broadcast, a window).
+  for (const auto* accesses : {&stage.reads, &stage.finish_reads}) {
+    for (const Access& access : *accesses) {
+      if (walks_like_write(access) && (accesses == &stage.finish_reads || stage.combiner == Combiner::kNone)) continue;
+      std::erase_if(in_place, [&](const auto& pair) { return pair.first == access.buffer.index; });
+    }
+  }
+  single->outputs.push_back(compute.BufferType(stage.write.buffer));
+  step.args.push_back({.buffer = buffer(stage.write.buffer), .writes = true});
+  stage.write.buffer = {BufferKind::kOutput, 0};
+  const int out = static_cast<int>(step.args.size()) - 1;
+  for (auto& pair : in_place) pair.second = out;
+  step.in_place = in_place;
+
+  const StageSchedule schedule = ScheduleStage(stage, target);
+  const bool vector_parallel = schedule.vector_axis >= 0 && schedule.vector_axis < stage.parallel_rank;
+  const int64_t points = stage.parallel_points();
+  step.tasks = points;
+  if (vector_parallel && points > 0) {
+    const int64_t extent = stage.extents[schedule.vector_axis];
+    step.tasks = points / extent * ((extent + schedule.chunk - 1) / schedule.chunk);
+  }
+  step.serial = bits < 8;  // two results share a byte
+  step.flops = static_cast<double>(points) * static_cast<double>(stage.reduced_points()) *
+               std::max<double>(1, static_cast<double>(stage.body.insts.size() - stage.reads.size()));
+  for (const TensorType& type : single->inputs) step.bytes += ByteSize(type.dtype, type.shape.num_elements());
+  step.bytes += ByteSize(single->outputs[0].dtype, single->outputs[0].shape.num_elements());
+
+  KernelSpec& kernel = step.kernel;
+  kernel.family = stage.name;
+  kernel.num_args = static_cast<int>(step.args.size());
+  kernel.may_alias.assign(kernel.num_args, false);
+  for (const auto& [in, to] : in_place) kernel.may_alias[in] = kernel.may_alias[to] = true;
+  kernel.key = "stage axis " + std::to_string(schedule.vector_axis) + " lanes " + std::to_string(schedule.lanes) +
+               " chunk " + std::to_string(schedule.chunk) + "\n" + single->ToString();
+  kernel.emit = [single, schedule](KernelBuilder& b) { StageEmitter(b, *single, schedule).Emit(); };
+  return step;
+}
+
+double EstimateStage(const Compute& compute, const Stage& original, const Target& target) {
+  const Stage stage = CollapseAxes(original);
+  const StageSchedule schedule = ScheduleStage(stage, target);
+  double per_point = static_cast<double>(stage.body.insts.size());
+  for (const Access& access : stage.reads) {
+    const int64_t stride = schedule.vector_axis >= 0 ? StrideAlong(access, schedule.vector_axis) : 0;
+    per_point += stride == 0 || stride == 1 ? 1 : 2 * schedule.lanes;
+  }
+  const double points = static_cast<double>(stage.parallel_points()) * static_cast<double>(stage.reduced_points());
+  double bytes = 0;
+  for (const TensorType& type : compute.inputs) bytes += ByteSize(type.dtype, type.shape.num_elements());
+  constexpr double kNanosecondsPerInstruction = 0.2;
+  constexpr double kBytesPerNanosecond = 20;
+  return (points * per_point / schedule.lanes * kNanosecondsPerInstruction + bytes / kBytesPerNanosecond) / 1000 + 0.1;
+}
+
+}  // namespace tessera

@@ -1,0 +1,34 @@
+// Lowers one Stage of a Compute, whatever it is, to a vector kernel: the path that every op can take on every target.
+//
+//   for task in [begin, end):                   a point of the outer parallel axes, and a chunk of the vector axis
+//     for v in chunk, W lanes at a time:        the last lanes are masked
+//       acc = identity
+//       for each reduced point: acc = acc ⊕ body(reads)
+//       write finish(acc, finish_reads)
+//
+// or, when the vector axis is a reduced one, the lanes are joined at the end. First neighbouring axes that every access
+// walks together are merged (an element-wise chain over [2,3,4] is one axis of 24). Along the vector axis an access is
+// one of: the same for all lanes (a scalar load), consecutive (a vector load), anything else (a gather).
+// Tested by stage_test.cc.
+#ifndef TESSERA_CODEGEN_EMIT_STAGE_H_
+#define TESSERA_CODEGEN_EMIT_STAGE_H_
+
+#include "codegen/plan.h"
+#include "graph/compute.h"
+
+namespace tessera {
+
+// The same stage with neighbouring axes merged wherever all accesses allow it and unit axes dropped. Bodies that use
+// Index keep their axes.
+Stage CollapseAxes(const Stage& stage);
+
+// A step that runs `stage` of `compute`; `buffer(ref)` names the plan's buffer for each buffer of the Compute.
+PlanStep PlanStage(const Compute& compute, const Stage& stage, const Target& target,
+                   const std::function<int(BufferRef)>& buffer);
+
+// Rough single-core time of a stage in microseconds when lowered this way.
+double EstimateStage(const Compute& compute, const Stage& stage, const Target& target);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_STAGE_H_

@@ -1,0 +1,68 @@
+#include "codegen/plan.h"
+
+#include <algorithm>
+
+namespace tessera {
+
+int PlanBuilder::Buffer(ValueId id) {
+  auto [it, inserted] = buffer_of_.try_emplace(id, static_cast<int>(plan_.buffers.size()));
+  if (!inserted) return it->second;
+  const Value& value = graph_[id];
+  PlanBuffer buffer;
+  buffer.name = value.name;
+  buffer.bytes = ByteSize(value.type.dtype, value.type.shape.num_elements());
+  const auto position = [&](const std::vector<ValueId>& list) {
+    auto at = std::find(list.begin(), list.end(), id);
+    return at == list.end() ? -1 : static_cast<int>(at - list.begin());
+  };
+  if (value.kind == ValueKind::kConstant) {
+    buffer.kind = BufferClass::kConstant;
+    buffer.constant = value.constant;
+  } else if (value.kind == ValueKind::kInput) {
+    buffer.kind = BufferClass::kInput;
+    buffer.port = position(graph_.inputs);
+  } else if (const int port = position(graph_.outputs); port >= 0) {
+    buffer.kind = BufferClass::kOutput;
+    buffer.port = port;
+  }
+  plan_.buffers.push_back(std::move(buffer));
+  return it->second;
+}
+
+int PlanBuilder::Temp(std::string name, int64_t bytes) {
+  PlanBuffer buffer;
+  buffer.name = std::move(name);
+  buffer.bytes = bytes;
+  plan_.buffers.push_back(std::move(buffer));
+  return static_cast<int>(plan_.buffers.size()) - 1;
+}
+
+int PlanBuilder::Constant(std::string name, Tensor data) {
+  PlanBuffer buffer;
+  buffer.name = std::move(name);
+  buffer.kind = BufferClass::kConstant;
+  buffer.bytes = data.byte_size();
+  buffer.constant = std::move(data);
+  plan_.buffers.push_back(std::move(buffer));
+  return static_cast<int>(plan_.buffers.size()) - 1;
+}
+
+void PlanBuilder::AddStep(PlanStep step) {
+  TES_CHECK(step.kernel.num_args == static_cast<int>(step.args.size()), step.kernel.family);
+  // A step over nothing writes nothing.
+  if (step.tasks > 0) plan_.steps.push_back(std::move(step));
+}
+
+bool PlanBuilder::Alias(ValueId value, ValueId of) {
+  if (std::find(graph_.outputs.begin(), graph_.outputs.end(), value) != graph_.outputs.end()) return false;
+  return buffer_of_.try_emplace(value, Buffer(of)).second;
+}
+
+Plan PlanBuilder::Finish() {
+  plan_.name = graph_.name;
+  for (ValueId id : graph_.inputs) plan_.inputs.push_back({graph_[id].name, graph_[id].type, Buffer(id)});
+  for (ValueId id : graph_.outputs) plan_.outputs.push_back({graph_[id].name, graph_[id].type, Buffer(id)});
+  return std::move(plan_);
+}
+
+}  // namespace tessera

@@ -1,0 +1,93 @@
+// Plan: a program before its kernels have code and its buffers have places.
+//
+// Emitters describe what they want as steps over buffers; each step names its kernel by a KernelSpec, whose key says all
+// that the code depends on. Equal keys are one kernel, so a network with twenty equal layers compiles one. Plain data;
+// thread-compatible. Tested by compile_test.cc.
+#ifndef TESSERA_CODEGEN_PLAN_H_
+#define TESSERA_CODEGEN_PLAN_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "codegen/target.h"
+#include "graph/graph.h"
+#include "runtime/program.h"
+#include "tesa/tensor.h"
+
+namespace tessera {
+
+class KernelBuilder;
+
+// What a kernel is and how to write it. `key` determines the code completely (beside the Target).
+struct KernelSpec {
+  std::string family;  // short and readable, becomes part of the symbol: "matmul", "conv_nhwc"
+  std::string key;
+  int num_args = 0;
+  std::vector<bool> may_alias;  // see KernelBuilder
+  std::function<void(KernelBuilder&)> emit;
+};
+
+struct PlanBuffer {
+  std::string name;
+  BufferClass kind = BufferClass::kTemp;
+  int64_t bytes = 0;
+  int port = -1;    // kInput, kOutput
+  Tensor constant;  // kConstant: bytes() are stored as they are
+};
+
+struct PlanStep {
+  KernelSpec kernel;
+  std::vector<StepArg> args;
+  int64_t tasks = 1;
+  int64_t scratch_bytes = 0;  // per thread
+  bool serial = false;        // tasks may not run at the same time
+  std::string label;
+  double flops = 0, bytes = 0;
+  // (read argument, written argument) pairs that may share memory: the kernel reads an element before it writes the same one.
+  std::vector<std::pair<int, int>> in_place;
+};
+
+struct Plan {
+  std::string name;
+  std::vector<PlanBuffer> buffers;
+  std::vector<PlanStep> steps;
+  std::vector<ProgramPort> inputs, outputs;
+  std::vector<std::string> notes;  // one line per node: which emitter, and why not the others
+};
+
+// What an emitter sees of a node while it plans, and where it puts its steps.
+class PlanBuilder {
+ public:
+  PlanBuilder(const Graph& graph, const Target& target) : graph_(graph), target_(target) {}
+
+  const Graph& graph() const { return graph_; }
+  const Target& target() const { return target_; }
+  // The buffer that holds a value, made at its first mention.
+  int Buffer(ValueId id);
+  // Step arguments that read and write a whole value.
+  StepArg Read(ValueId id) { return {.buffer = Buffer(id)}; }
+  StepArg Write(ValueId id) { return {.buffer = Buffer(id), .writes = true}; }
+  int Temp(std::string name, int64_t bytes);
+  // Stored once per distinct tensor object and name.
+  int Constant(std::string name, Tensor data);
+  void AddStep(PlanStep step);
+  // Lets `value` be another name for `of`'s buffer: the same bytes under another shape. False when `value` is an output
+  // of the program, which has a place of its own.
+  bool Alias(ValueId value, ValueId of);
+  Plan Finish();
+  Plan& plan() { return plan_; }
+
+ private:
+  const Graph& graph_;
+  const Target& target_;
+  Plan plan_;
+  std::map<ValueId, int> buffer_of_;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_PLAN_H_

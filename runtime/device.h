@@ -1,0 +1,60 @@
+// Device: where programs run; Executable: one loaded program with its memory, ready to run again and again.
+//
+//   ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice("host"));
+//   ASSIGN_OR_RETURN(std::unique_ptr<Executable> run, device->Load(program, {.threads = 2}));
+//   RETURN_IF_ERROR(run->Run(inputs, outputs));         // host pointers, in the order of program->inputs and ->outputs
+//
+// A Device may be shared between threads. An Executable runs one inference at a time; load it once per concurrent caller
+// (constants are shared through the Program). Adding a driver: drivers/<name>_device.cc and a line in device.cc.
+// Tested by device_test.cc, the same cases for every driver.
+#ifndef TESSERA_RUNTIME_DEVICE_H_
+#define TESSERA_RUNTIME_DEVICE_H_
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "runtime/program.h"
+
+namespace tessera {
+
+class TraceRecorder;
+
+struct LoadOptions {
+  int threads = 0;  // 0: as many as the process may use
+};
+
+class Executable {
+ public:
+  virtual ~Executable() = default;
+
+  // One inference. inputs[i] points at the bytes of program().inputs[i], outputs likewise; nothing is copied that need not
+  // be. No allocation. kInputMissing when the counts differ.
+  virtual Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) = 0;
+
+  virtual const Program& program() const = 0;
+  // Records each step of later runs; nullptr stops. Borrowed; it must outlive its use here.
+  virtual void SetTrace(TraceRecorder* trace) = 0;
+  // Duration of each step of the last run in nanoseconds, on the slowest thread; measured only while `enabled`.
+  virtual void SetProfiling(bool enabled) = 0;
+  virtual std::span<const int64_t> step_nanoseconds() const = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string_view name() const = 0;
+  // A line for reports: processor or card, driver, memory.
+  virtual std::string Describe() const = 0;
+  virtual StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program, const LoadOptions& options) = 0;
+};
+
+// "host" or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to install.
+StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name);
+
+}  // namespace tessera
+
+#endif  // TESSERA_RUNTIME_DEVICE_H_

@@ -1,0 +1,84 @@
+#include "runtime/program.h"
+
+#include <sstream>
+
+namespace tessera {
+namespace {
+
+constexpr const char* kClassNames[] = {"input", "output", "constant", "temp"};
+
+}  // namespace
+
+Status Program::Verify() const {
+  const auto fail = [&](const auto&... what) {
+    return Error(ErrorCode::kProgramInvalid, "program '", name, "': ", what...);
+  };
+  const auto fits = [](int64_t offset, int64_t bytes, int64_t limit) {
+    return offset >= 0 && bytes >= 0 && bytes <= limit && offset <= limit - bytes;
+  };
+  for (size_t b = 0; b < buffers.size(); ++b) {
+    const ProgramBuffer& buffer = buffers[b];
+    bool ok = buffer.bytes >= 0;
+    switch (buffer.kind) {
+      case BufferClass::kTemp: ok = fits(buffer.offset, buffer.bytes, memory.arena_bytes); break;
+      case BufferClass::kConstant: ok = fits(buffer.offset, buffer.bytes, static_cast<int64_t>(constants.size())); break;
+      case BufferClass::kInput: ok &= buffer.offset >= 0 && buffer.offset < static_cast<int64_t>(inputs.size()); break;
+      case BufferClass::kOutput: ok &= buffer.offset >= 0 && buffer.offset < static_cast<int64_t>(outputs.size()); break;
+    }
+    if (!ok) return fail("buffer ", b, " ('", buffer.name, "') lies outside its section");
+  }
+  const auto check_ports = [&](const std::vector<ProgramPort>& ports, BufferClass kind) {
+    for (size_t p = 0; p < ports.size(); ++p) {
+      const ProgramPort& port = ports[p];
+      if (port.buffer < 0 || port.buffer >= static_cast<int>(buffers.size()) || buffers[port.buffer].kind != kind ||
+          buffers[port.buffer].offset != static_cast<int64_t>(p)) {
+        return fail(kClassNames[static_cast<int>(kind)], " '", port.name, "' has no buffer of its own");
+      }
+      RETURN_IF_ERROR(CheckShape(port.type.dtype, port.type.shape));
+      if (buffers[port.buffer].bytes != ByteSize(port.type.dtype, port.type.shape.num_elements())) {
+        return fail("port '", port.name, "': expected a buffer of the size of ", port.type);
+      }
+    }
+    return OkStatus();
+  };
+  RETURN_IF_ERROR(check_ports(inputs, BufferClass::kInput));
+  RETURN_IF_ERROR(check_ports(outputs, BufferClass::kOutput));
+  for (size_t s = 0; s < steps.size(); ++s) {
+    const Step& step = steps[s];
+    if (step.kernel < 0 || step.kernel >= static_cast<int>(kernels.size())) return fail("step ", s, ": no such kernel");
+    if (step.tasks < 0) return fail("step ", s, ": expected tasks >= 0, found ", step.tasks);
+    for (const StepArg& arg : step.args) {
+      if (arg.buffer < 0 || arg.buffer >= static_cast<int>(buffers.size())) return fail("step ", s, ": no such buffer");
+      const ProgramBuffer& buffer = buffers[arg.buffer];
+      if (arg.offset < 0 || arg.offset > buffer.bytes) return fail("step ", s, ": offset outside '", buffer.name, "'");
+      if (arg.writes && (buffer.kind == BufferClass::kInput || buffer.kind == BufferClass::kConstant)) {
+        return fail("step ", s, " writes the ", kClassNames[static_cast<int>(buffer.kind)], " '", buffer.name, "'");
+      }
+    }
+  }
+  return OkStatus();
+}
+
+std::string Program::ToString() const {
+  std::ostringstream out;
+  out << "program \"" << name << "\" for " << target << "\n";
+  out << "arena " << memory.arena_bytes << " B, max live " << memory.max_live_bytes << " B, constants "
+      << memory.constant_bytes << " B, scratch " << memory.scratch_bytes << " B per thread\n";
+  for (const ProgramPort& port : inputs) out << "input " << port.buffer << " " << port.type << " \"" << port.name << "\"\n";
+  for (const ProgramPort& port : outputs) out << "output " << port.buffer << " " << port.type << " \"" << port.name << "\"\n";
+  for (size_t b = 0; b < buffers.size(); ++b) {
+    out << "buffer " << b << " " << kClassNames[static_cast<int>(buffers[b].kind)] << " " << buffers[b].bytes << " B at "
+        << buffers[b].offset << " \"" << buffers[b].name << "\"\n";
+  }
+  for (size_t s = 0; s < steps.size(); ++s) {
+    out << "step " << s << " kernel " << kernels[steps[s].kernel] << " tasks " << steps[s].tasks << " args";
+    for (const StepArg& arg : steps[s].args) {
+      out << " " << arg.buffer << (arg.writes ? "w" : "r");
+      if (arg.offset != 0) out << "+" << arg.offset;
+    }
+    out << " \"" << steps[s].label << "\"\n";
+  }
+  return out.str();
+}
+
+}  // namespace tessera
