@@ -97,4 +97,17 @@ double AvailableProcessors() {
   return std::max(processors, 0.01);
 }
 
+std::string DescribeProcessor() {
+  std::string name = "unknown processor";
+  if (StatusOr<std::string> text = ReadFile("/proc/cpuinfo"); text.ok()) {
+    constexpr std::string_view kKey = "model name";
+    const size_t at = text->find(kKey);
+    const size_t colon = at == std::string::npos ? at : text->find(": ", at);
+    if (colon != std::string::npos) name = text->substr(colon + 2, text->find('\n', colon) - colon - 2);
+  }
+  std::ostringstream out;
+  out << name << ", " << AvailableProcessors() << " processors";
+  return out.str();
+}
+
 }  // namespace tessera

@@ -19,6 +19,9 @@ double AvailableProcessors();
 
 // The parts of it that are text, for tests.
 // The group's quota from cgroup v2's cpu.max ("150000 100000" is 1.5); nothing for "max 100000" or what does not parse.
+// One line for reports: the processor's name as the system gives it, and how many this process may use.
+std::string DescribeProcessor();
+
 std::optional<double> ParseCpuMax(std::string_view text);
 // The path of this process within a hierarchy from /proc/self/cgroup, whose lines are "number:controllers:path": that
 // of the line with `controller` (cgroup v1), or with an empty list (v2) when `controller` is empty.

@@ -1,0 +1,181 @@
+// The host driver: kernels are machine code in this process, steps are split statically over a thread pool.
+//
+// One parallel region per inference: every thread walks the list of steps and does its share of each, meeting the others
+// at a spin barrier where a step's results cross threads. A step too small to split runs on thread 0, and a run of such
+// steps costs no barrier. All pointers are resolved when the program is loaded; a run only patches those of the caller's
+// inputs and outputs, and allocates nothing.
+#include <time.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "runtime/device.h"
+#include "runtime/drivers/drivers.h"
+#include "runtime/library.h"
+#include "runtime/processors.h"
+#include "runtime/thread_pool.h"
+
+namespace tessera {
+namespace {
+
+using Kernel = void (*)(void* const* args, int64_t begin, int64_t end, void* scratch);
+
+int64_t Now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * int64_t{1000000000} + time.tv_nsec;
+}
+
+struct FreeAligned {
+  void operator()(std::byte* bytes) const { ::operator delete(bytes, std::align_val_t(64)); }
+};
+using AlignedBytes = std::unique_ptr<std::byte, FreeAligned>;
+
+StatusOr<AlignedBytes> AllocateAligned(int64_t size, const char* what) {
+  // A spare vector at the end, so that whole-vector reads of a tail stay inside.
+  auto* bytes = static_cast<std::byte*>(
+      ::operator new(static_cast<size_t>(size) + 128, std::align_val_t(64), std::nothrow));
+  if (bytes == nullptr) return Error(ErrorCode::kOutOfMemory, "no memory for the ", what, " of ", size, " bytes");
+  std::memset(bytes, 0, static_cast<size_t>(size) + 128);
+  return AlignedBytes(bytes);
+}
+
+class HostExecutable : public Executable {
+ public:
+  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<const Program> program, const LoadOptions& options) {
+    RETURN_IF_ERROR(program->Verify());
+    auto self = std::unique_ptr<HostExecutable>(new HostExecutable(std::move(program)));
+    const Program& p = *self->program_;
+    for (const auto& image : p.images) {
+      ASSIGN_OR_RETURN(KernelLibrary library, KernelLibrary::Load(*image, p.name));
+      self->libraries_.push_back(std::move(library));
+    }
+    ASSIGN_OR_RETURN(self->pool_, ThreadPool::Create({.num_threads = options.threads}));
+    ASSIGN_OR_RETURN(self->arena_, AllocateAligned(p.memory.arena_bytes, "arena"));
+    self->scratch_stride_ = (p.memory.scratch_bytes + 4095) / 4096 * 4096 + 128;
+    ASSIGN_OR_RETURN(self->scratch_, AllocateAligned(self->scratch_stride_ * self->pool_->num_threads(), "scratch"));
+    RETURN_IF_ERROR(self->Bind());
+    return std::unique_ptr<Executable>(std::move(self));
+  }
+
+  Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) override {
+    if (inputs.size() != program_->inputs.size() || outputs.size() != program_->outputs.size()) {
+      return Error(ErrorCode::kInputMissing, "program '", program_->name, "': expected ", program_->inputs.size(),
+                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ", outputs.size());
+    }
+    for (const PortUse& use : input_uses_) {
+      args_[use.slot] = const_cast<std::byte*>(static_cast<const std::byte*>(inputs[use.port])) + use.offset;
+    }
+    for (const PortUse& use : output_uses_) args_[use.slot] = static_cast<std::byte*>(outputs[use.port]) + use.offset;
+    pool_->RunRegion([this](int thread, int threads, SpinBarrier& barrier) { RunSteps(thread, threads, barrier); });
+    return OkStatus();
+  }
+
+  const Program& program() const override { return *program_; }
+  void SetTrace(TraceRecorder* trace) override { trace_ = trace; }
+  void SetProfiling(bool enabled) override { profiling_ = enabled; }
+  std::span<const int64_t> step_nanoseconds() const override { return nanoseconds_; }
+
+ private:
+  // A step with its kernel and its slice of args_.
+  struct BoundStep {
+    Kernel kernel;
+    int64_t first_arg;
+    int64_t tasks;
+    bool alone;           // on thread 0 only
+    bool barrier_before;  // results of earlier steps must have arrived
+  };
+  struct PortUse {
+    size_t slot;
+    int64_t port;
+    int64_t offset;
+  };
+
+  explicit HostExecutable(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
+
+  Status Bind() {
+    const Program& p = *program_;
+    std::vector<Kernel> kernels;
+    for (const std::string& symbol : p.kernels) {
+      void* address = nullptr;
+      for (const KernelLibrary& library : libraries_) {
+        if (address == nullptr) address = library.Lookup(symbol);
+      }
+      if (address == nullptr) {
+        return Error(ErrorCode::kProgramInvalid, "program '", p.name, "': no image defines the kernel '", symbol, "'");
+      }
+      kernels.push_back(reinterpret_cast<Kernel>(address));
+    }
+    bool last_alone = true;
+    for (const Step& step : p.steps) {
+      const int64_t first_arg = static_cast<int64_t>(args_.size());
+      for (const StepArg& arg : step.args) {
+        const ProgramBuffer& buffer = p.buffers[arg.buffer];
+        const PortUse use = {args_.size(), buffer.offset, arg.offset};
+        std::byte* address = nullptr;
+        switch (buffer.kind) {
+          case BufferClass::kTemp: address = arena_.get() + buffer.offset + arg.offset; break;
+          case BufferClass::kConstant:
+            address = const_cast<std::byte*>(p.constants.data()) + buffer.offset + arg.offset;
+            break;
+          case BufferClass::kInput: input_uses_.push_back(use); break;
+          case BufferClass::kOutput: output_uses_.push_back(use); break;
+        }
+        args_.push_back(address);
+      }
+      const bool alone = step.serial || step.tasks == 1 || pool_->num_threads() == 1;
+      steps_.push_back({kernels[step.kernel], first_arg, step.tasks, alone, !(alone && last_alone)});
+      last_alone = alone;
+    }
+    nanoseconds_.assign(p.steps.size(), 0);
+    return OkStatus();
+  }
+
+  void RunSteps(int thread, int threads, SpinBarrier& barrier) {
+    std::byte* scratch = scratch_.get() + thread * scratch_stride_;
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      const BoundStep& step = steps_[s];
+      if (step.barrier_before) barrier.Wait();
+      const bool measured = profiling_ && thread == 0;
+      const int64_t start = measured ? Now() : 0;
+      if (step.alone) {
+        if (thread == 0) step.kernel(args_.data() + step.first_arg, 0, step.tasks, scratch);
+      } else {
+        const int64_t begin = step.tasks * thread / threads, end = step.tasks * (thread + 1) / threads;
+        if (begin < end) step.kernel(args_.data() + step.first_arg, begin, end, scratch);
+      }
+      if (measured) nanoseconds_[s] = Now() - start;
+    }
+  }
+
+  std::shared_ptr<const Program> program_;
+  std::vector<KernelLibrary> libraries_;
+  std::unique_ptr<ThreadPool> pool_;
+  AlignedBytes arena_, scratch_;
+  int64_t scratch_stride_ = 0;
+  std::vector<BoundStep> steps_;
+  std::vector<void*> args_;  // of all steps, one after the other
+  std::vector<PortUse> input_uses_, output_uses_;
+  std::vector<int64_t> nanoseconds_;
+  TraceRecorder* trace_ = nullptr;
+  bool profiling_ = false;
+};
+
+class HostDevice : public Device {
+ public:
+  std::string_view name() const override { return "host"; }
+  std::string Describe() const override { return DescribeProcessor(); }
+  StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program, const LoadOptions& options) override {
+    return HostExecutable::Create(std::move(program), options);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Device> MakeHostDevice() { return std::make_unique<HostDevice>(); }
+
+}  // namespace tessera
