@@ -198,6 +198,17 @@ def check_readmes(files):
             yield folder, 1, "no README.md"
 
 
+def check_rooms(files):
+    """ARCHITECTURE.md's list of rooms has each folder at the top, and no folder that is not there."""
+    text = files.get("ARCHITECTURE.md", "")
+    rooms = set(re.findall(r"^([a-z_]+)/ ", text, re.MULTILINE))
+    folders = {path.split("/")[0] for path in files if "/" in path and not path.startswith(".")}
+    for folder in sorted(folders - rooms):
+        yield "ARCHITECTURE.md", 1, "the rooms lack {}/".format(folder)
+    for folder in sorted(rooms - folders):
+        yield "ARCHITECTURE.md", 1, "the rooms have {}/, the tree has not".format(folder)
+
+
 def check_packages(files):
     """packages.txt, system.bzl and third_party/README.md tell of the same packages."""
     listed = re.findall(r"^(?:build|test) (\S+)$", files.get("third_party/packages.txt", ""), re.MULTILINE)
@@ -209,7 +220,7 @@ def check_packages(files):
             yield "third_party/README.md", 1, "does not say why {} is here".format(name)
 
 
-RULES_OF_THE_TREE = [check_tested, check_rows_tested, check_readmes, check_packages]
+RULES_OF_THE_TREE = [check_tested, check_rows_tested, check_readmes, check_rooms, check_packages]
 
 
 def check_sizes(root, paths):

@@ -95,6 +95,12 @@ class RulesOfTheTree(unittest.TestCase):
         self.assertEqual(["base:1: no README.md"], tree_findings(tidy.check_readmes, {"base/a.h": "", "check": ""}))
         self.assertEqual([], tree_findings(tidy.check_readmes, {"base/README.md": "", ".ci/run": ""}))
 
+    def test_rooms(self):
+        files = {"ARCHITECTURE.md": "```\nbase/   status\nattic/  old things\n```\n", "base/a.h": "", "graph/a.h": ""}
+        self.assertEqual(["ARCHITECTURE.md:1: the rooms lack graph/",
+                          "ARCHITECTURE.md:1: the rooms have attic/, the tree has not"],
+                         tree_findings(tidy.check_rooms, files))
+
     def test_packages_agree(self):
         files = {
             "third_party/packages.txt": "build libzstd-dev\n",
