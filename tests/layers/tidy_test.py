@@ -55,7 +55,7 @@ class RulesOfAFile(unittest.TestCase):
         self.assertEqual([], findings("base/a.cc", body.replace("  ++x;\n" * 10, "  ++x;\n")))
 
     def test_lines(self):
-        self.only("base/a.cc", "//" + "x" * 119 + "\n", "121 columns")
+        self.only("base/a_test.py", '"""' + "x" * 60 + '"""\n#' + "x" * 120 + "\n", "2: 121 columns")
         self.only("base/a.cc", "int x; \n", "blanks")
         self.only("base/a.cc", "\tint x;\n", "a tab")
         self.only("base/a.cc", "int x;", "no newline")
