@@ -21,7 +21,7 @@ struct QuantParams {
   friend bool operator==(const QuantParams&, const QuantParams&) = default;
 };
 
-// Do the counts fit a tensor of `shape`, are scales positive and finite, zero points within `dtype`?
+// Do the counts fit a tensor of `shape`, are scales positive and finite, zero points within `dtype`, an integer type?
 Status CheckQuantParams(const QuantParams& params, DType dtype, const Shape& shape);
 
 }  // namespace tessera

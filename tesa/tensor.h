@@ -4,8 +4,8 @@
 //   t.Get(4) == 5.0;                         // any type, as double
 //   std::span<const float> values = t.data<float>();
 //
-// Copies share bytes; mutable_data() first makes the bytes this tensor's own. Storage is 64-byte aligned, or a view into
-// memory that `owner` keeps alive (a mapped model file). Thread-compatible. Tested by tensor_test.cc.
+// Copies share bytes; mutable_data() first makes the bytes this tensor's own. Storage is 64-byte aligned, or a view
+// into memory that `owner` keeps alive (a mapped model file). Thread-compatible. Tested by tensor_test.cc.
 #ifndef TESSERA_TESA_TENSOR_H_
 #define TESSERA_TESA_TENSOR_H_
 
@@ -23,17 +23,50 @@ namespace tessera {
 // The DType of a C++ element type; defined for the types that have one (float16 and smaller go through Get/Set).
 template <typename T>
 constexpr DType DTypeOf();
-template <> constexpr DType DTypeOf<double>() { return DType::kF64; }
-template <> constexpr DType DTypeOf<float>() { return DType::kF32; }
-template <> constexpr DType DTypeOf<int64_t>() { return DType::kI64; }
-template <> constexpr DType DTypeOf<int32_t>() { return DType::kI32; }
-template <> constexpr DType DTypeOf<int16_t>() { return DType::kI16; }
-template <> constexpr DType DTypeOf<int8_t>() { return DType::kI8; }
-template <> constexpr DType DTypeOf<uint64_t>() { return DType::kU64; }
-template <> constexpr DType DTypeOf<uint32_t>() { return DType::kU32; }
-template <> constexpr DType DTypeOf<uint16_t>() { return DType::kU16; }
-template <> constexpr DType DTypeOf<uint8_t>() { return DType::kU8; }
-template <> constexpr DType DTypeOf<bool>() { return DType::kBool; }
+template <>
+constexpr DType DTypeOf<double>() {
+  return DType::kF64;
+}
+template <>
+constexpr DType DTypeOf<float>() {
+  return DType::kF32;
+}
+template <>
+constexpr DType DTypeOf<int64_t>() {
+  return DType::kI64;
+}
+template <>
+constexpr DType DTypeOf<int32_t>() {
+  return DType::kI32;
+}
+template <>
+constexpr DType DTypeOf<int16_t>() {
+  return DType::kI16;
+}
+template <>
+constexpr DType DTypeOf<int8_t>() {
+  return DType::kI8;
+}
+template <>
+constexpr DType DTypeOf<uint64_t>() {
+  return DType::kU64;
+}
+template <>
+constexpr DType DTypeOf<uint32_t>() {
+  return DType::kU32;
+}
+template <>
+constexpr DType DTypeOf<uint16_t>() {
+  return DType::kU16;
+}
+template <>
+constexpr DType DTypeOf<uint8_t>() {
+  return DType::kU8;
+}
+template <>
+constexpr DType DTypeOf<bool>() {
+  return DType::kBool;
+}
 
 class Tensor {
  public:
