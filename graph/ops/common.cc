@@ -1,5 +1,7 @@
 #include "graph/ops/common.h"
 
+#include <algorithm>
+
 namespace tessera {
 namespace {
 
@@ -118,10 +120,80 @@ Compute ElementwiseCompute(const OpContext& c, Body body) {
   return compute;
 }
 
+Reduction ReduceAxes(const Shape& shape, const std::vector<int64_t>& axes, bool keep_dims) {
+  Reduction reduction;
+  const auto reduced = [&](int d) { return std::find(axes.begin(), axes.end(), d) != axes.end(); };
+  std::vector<int64_t> result;
+  for (int d = 0; d < shape.rank(); ++d) {
+    if (!reduced(d) || keep_dims) result.push_back(reduced(d) ? 1 : shape[d]);
+  }
+  reduction.result = Shape(result);
+  reduction.extents = std::move(result);
+  int next = 0;
+  for (int d = 0; d < shape.rank(); ++d) {
+    if (reduced(d)) {
+      reduction.index.push_back(Axis(static_cast<int>(reduction.extents.size())));
+      reduction.extents.push_back(shape[d]);
+      next += keep_dims;
+    } else {
+      reduction.index.push_back(Axis(next++));
+    }
+  }
+  return reduction;
+}
+
+Stage Reduction::MakeStage(std::string name, std::vector<Access> reads, Body body, Combiner combiner,
+                           BufferRef out) const {
+  Stage stage;
+  stage.name = std::move(name);
+  stage.extents = extents;
+  stage.parallel_rank = parallel_rank();
+  stage.reads = std::move(reads);
+  stage.body = std::move(body);
+  stage.combiner = combiner;
+  stage.write = Result(out);
+  return stage;
+}
+
+void ForEachGroup(const Shape& shape, const std::vector<int64_t>& axes,
+                  const std::function<void(int64_t, const std::vector<int64_t>&)>& visit) {
+  const std::vector<int64_t> strides = shape.Strides();
+  std::vector<int64_t> kept, kept_strides, combined, combined_strides;
+  for (int d = 0; d < shape.rank(); ++d) {
+    const bool reduced = std::find(axes.begin(), axes.end(), d) != axes.end();
+    (reduced ? combined : kept).push_back(shape[d]);
+    (reduced ? combined_strides : kept_strides).push_back(strides[d]);
+  }
+  const auto offset = [](const std::vector<int64_t>& index, const std::vector<int64_t>& steps) {
+    int64_t position = 0;
+    for (size_t d = 0; d < index.size(); ++d) position += index[d] * steps[d];
+    return position;
+  };
+  std::vector<int64_t> within;  // the group's positions relative to its first
+  ForEachIndex(Shape(combined),
+               [&](const std::vector<int64_t>& index) { within.push_back(offset(index, combined_strides)); });
+  std::vector<int64_t> group(within.size());
+  int64_t k = 0;
+  ForEachIndex(Shape(kept), [&](const std::vector<int64_t>& index) {
+    const int64_t first = offset(index, kept_strides);
+    for (size_t n = 0; n < within.size(); ++n) group[n] = first + within[n];
+    visit(k++, group);
+  });
+}
+
 void ForEachBroadcast(const Shape& shape, std::span<const RefTensor* const> inputs,
                       const std::function<void(int64_t, const std::vector<int64_t>&)>& visit) {
   std::vector<int64_t> positions(inputs.size());
   int64_t k = 0;
+  bool plain = true;
+  for (const RefTensor* input : inputs) plain &= input->type.shape == shape;
+  if (plain) {
+    for (const int64_t count = shape.num_elements(); k < count; ++k) {
+      std::fill(positions.begin(), positions.end(), k);
+      visit(k, positions);
+    }
+    return;
+  }
   ForEachIndex(shape, [&](const std::vector<int64_t>& index) {
     for (size_t n = 0; n < inputs.size(); ++n) {
       const Shape& own = inputs[n]->type.shape;

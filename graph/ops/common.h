@@ -65,6 +65,22 @@ Compute StartCompute(const OpContext& c);
 // One stage: `body` over all operands, each broadcast to the shape of result 0.
 Compute ElementwiseCompute(const OpContext& c, Body body);
 
+// The loops of a stage that combines `axes` of a tensor: parallel axes first, one for each dimension of the result
+// (extent 1 where a reduced dimension is kept), then the reduced ones in order.
+struct Reduction {
+  Shape result;
+  std::vector<int64_t> extents;
+  std::vector<IndexExpr> index;  // of the tensor's element at a point
+
+  int parallel_rank() const { return result.rank(); }
+  // The tensor, and a buffer of the result's shape, at a point.
+  Access Whole(BufferRef buffer, const Shape& shape) const { return {.buffer = buffer, .view = shape, .index = index}; }
+  Access Result(BufferRef buffer) const { return Elementwise(buffer, result); }
+  // out = combiner over body(reads), without a finish.
+  Stage MakeStage(std::string name, std::vector<Access> reads, Body body, Combiner combiner, BufferRef out) const;
+};
+Reduction ReduceAxes(const Shape& shape, const std::vector<int64_t>& axes, bool keep_dims);
+
 // ---- Element-wise ops ----
 
 using Scalars = std::span<const Scalar>;
@@ -91,6 +107,8 @@ __extension__ using Wide = __int128;
 inline Wide WideAt(const RefTensor& t, int64_t k) {
   return t.type.dtype == DType::kU64 ? static_cast<Wide>(static_cast<uint64_t>(t.i[k])) : static_cast<Wide>(t.i[k]);
 }
+// a * b modulo 2^64, which is all of it that any type stores.
+inline Wide WrappedProduct(Wide a, Wide b) { return static_cast<uint64_t>(a) * static_cast<uint64_t>(b); }
 // Stores what a reference computed: a float, an integer (wrapped) or a bool.
 inline void Store(RefTensor& t, int64_t k, double value) { t.f[k] = value; }
 inline void Store(RefTensor& t, int64_t k, Wide value) { t.Set(k, {.i = static_cast<int64_t>(value)}); }
@@ -100,6 +118,11 @@ inline void Store(RefTensor& t, int64_t k, bool value) { t.i[k] = value; }
 // broadcasting puts there.
 void ForEachBroadcast(const Shape& shape, std::span<const RefTensor* const> inputs,
                       const std::function<void(int64_t, const std::vector<int64_t>&)>& visit);
+
+// Calls visit(k, group) for each element k that is left when `axes` of `shape` are combined, with the positions in
+// `shape` of the elements that it stands for, in row-major order.
+void ForEachGroup(const Shape& shape, const std::vector<int64_t>& axes,
+                  const std::function<void(int64_t, const std::vector<int64_t>&)>& visit);
 
 // Stands where an op has no meaning on that class of types; infer must have rejected it.
 struct NoMeaning {
