@@ -13,10 +13,10 @@ namespace {
 
 std::vector<OpDef> MakeAllOps() {
   std::vector<OpDef> ops;
-#define TES_OP(row_name, text, family)                                                   \
-  ops.push_back(Make##row_name##Op());                                                   \
-  ops.back().op = Op::k##row_name;                                                       \
-  ops.back().name = text;                                                                \
+#define TES_OP(row_name, text, family) \
+  ops.push_back(Make##row_name##Op()); \
+  ops.back().op = Op::k##row_name;     \
+  ops.back().name = text;              \
   TES_CHECK(ops.back().infer != nullptr && ops.back().reference != nullptr && ops.back().compute != nullptr, text);
 #include "graph/ops/ops.def"
 #undef TES_OP
@@ -24,7 +24,7 @@ std::vector<OpDef> MakeAllOps() {
 }
 
 std::string_view KindName(AttrKind kind) {
-  static constexpr std::string_view kNames[] = {"an integer", "a float",           "a string",
+  static constexpr std::string_view kNames[] = {"an integer", "a float",          "a string",
                                                 "integers",   "a list of floats", "an element type"};
   return kNames[static_cast<int>(kind)];
 }
@@ -46,6 +46,58 @@ Status CheckAttrs(const OpDef& def, const Attrs& attrs) {
     }
   }
   return OkStatus();
+}
+
+// The read of an epilogue's operand, of `shape` that broadcasts to the result's, at the element that `write` writes.
+// `write` may view the result with dimensions split in several (the groups of a conv): then so is the operand's view.
+// Nothing where the view is not such a split.
+std::optional<Access> OperandWhere(BufferRef buffer, const Shape& shape, const Shape& result, const Access& write) {
+  Access access = {.buffer = buffer};
+  const int missing = result.rank() - shape.rank();
+  std::vector<int64_t> dims;
+  int v = 0;  // the next dimension of the view
+  for (int r = 0; r < result.rank(); ++r) {
+    const int begin = v;
+    if (write.view == result) {
+      ++v;
+    } else {
+      for (int64_t extent = 1; extent != result[r]; extent *= write.view[v++]) {
+        if (v == write.view.rank() || extent > result[r]) return std::nullopt;
+      }
+    }
+    if (r < missing) continue;
+    if (shape[r - missing] == 1 && (result[r] != 1 || v == begin)) {
+      dims.push_back(1);
+      access.index.push_back(FixedIndex(0));
+      continue;
+    }
+    dims.insert(dims.end(), write.view.begin() + begin, write.view.begin() + v);
+    access.index.insert(access.index.end(), write.index.begin() + begin, write.index.begin() + v);
+  }
+  access.view = Shape(std::move(dims));
+  return access;
+}
+
+// Appends `body` to what a stage does with its result, which would have been stored as `stored`; `operands` are the
+// body's further inputs.
+void FuseEpilogue(const Compute& compute, const Body& body, DType stored, const std::vector<Access>& operands,
+                  Stage& stage) {
+  BodyBuilder b;
+  Scalar value = b.InputAt(0, stage.body.result_type());
+  if (!stage.finish.empty()) {
+    std::vector<Scalar> inputs = {value};
+    for (int k = 1; k < stage.finish.num_inputs; ++k) inputs.push_back(b.InputAt(k, stage.finish.input_type(k)));
+    value = b.Inline(stage.finish, inputs);
+  }
+  // What the op would have stored is what the epilogue sees: narrow integers wrap as they would in memory.
+  if (!IsFloat(stored)) value = b.Cast(value, stored);
+  std::vector<Scalar> inputs = {value};
+  const int base = static_cast<int>(stage.finish_reads.size()) + 1;
+  for (size_t k = 0; k < operands.size(); ++k) {
+    inputs.push_back(b.InputAt(base + static_cast<int>(k), compute.BufferType(operands[k].buffer).dtype));
+  }
+  stage.finish = b.Finish(b.Inline(body, inputs));
+  stage.finish_reads.insert(stage.finish_reads.end(), operands.begin(), operands.end());
 }
 
 }  // namespace
@@ -114,43 +166,30 @@ Compute NodeCompute(const Graph& graph, const Node& node) {
   const Epilogue& epilogue = *node.epilogue;
   const TensorType raw = compute.outputs[0];
   const int first = static_cast<int>(compute.inputs.size());
-  std::vector<Access> operands;
-  for (size_t k = 0; k < epilogue.inputs.size(); ++k) {
-    const TensorType& type = graph[epilogue.inputs[k]].type;
-    compute.inputs.push_back(type);
-    operands.push_back(Broadcast({BufferKind::kInput, first + static_cast<int>(k)}, type.shape, raw.shape));
-  }
+  for (ValueId id : epilogue.inputs) compute.inputs.push_back(graph[id].type);
+  compute.outputs[0].dtype = epilogue.dtype;
   const BufferRef out = {BufferKind::kOutput, 0};
+  // Usual case: nothing reads the result again, and each stage that writes it says where; the body joins its finish.
+  bool direct = true;
   std::vector<Stage*> writers;
+  std::vector<std::vector<Access>> operands;  // of each writer
   for (Stage& stage : compute.stages) {
-    if (stage.write.buffer == out) writers.push_back(&stage);
-  }
-  // Usual case: one stage walks the output in row-major order, and nothing reads it again; the body joins its finish.
-  bool direct = writers.size() == 1 && writers[0]->write == Elementwise(out, raw.shape) &&
-                writers[0]->parallel_rank == raw.shape.rank();
-  for (const Stage& stage : compute.stages) {
     for (const Access& read : stage.reads) direct &= read.buffer != out;
     for (const Access& read : stage.finish_reads) direct &= read.buffer != out;
+    if (stage.write.buffer != out) continue;
+    if (epilogue.body.uses_index()) direct &= stage.write == Elementwise(out, raw.shape);
+    writers.push_back(&stage);
+    operands.emplace_back();
+    for (int k = first; k < static_cast<int>(compute.inputs.size()); ++k) {
+      std::optional<Access> operand =
+          OperandWhere({BufferKind::kInput, k}, compute.inputs[k].shape, raw.shape, stage.write);
+      direct &= operand.has_value();
+      if (operand) operands.back().push_back(*std::move(operand));
+    }
   }
-  compute.outputs[0].dtype = epilogue.dtype;
   if (direct) {
-    Stage& stage = *writers[0];
-    BodyBuilder b;
-    Scalar value = b.InputAt(0, stage.body.result_type());
-    if (!stage.finish.empty()) {
-      std::vector<Scalar> inputs = {value};
-      for (int k = 1; k < stage.finish.num_inputs; ++k) inputs.push_back(b.InputAt(k, stage.finish.input_type(k)));
-      value = b.Inline(stage.finish, inputs);
-    }
-    // What the op would have stored is what the epilogue sees: narrow integers wrap as they would in memory.
-    if (!IsFloat(raw.dtype)) value = b.Cast(value, raw.dtype);
-    std::vector<Scalar> inputs = {value};
-    const int base = static_cast<int>(stage.finish_reads.size()) + 1;
-    for (size_t k = 0; k < operands.size(); ++k) {
-      inputs.push_back(b.InputAt(base + static_cast<int>(k), compute.BufferType(operands[k].buffer).dtype));
-    }
-    stage.finish = b.Finish(b.Inline(epilogue.body, inputs));
-    stage.finish_reads.insert(stage.finish_reads.end(), operands.begin(), operands.end());
+    for (size_t n = 0; n < writers.size(); ++n)
+      FuseEpilogue(compute, epilogue.body, raw.dtype, operands[n], *writers[n]);
     return compute;
   }
   // Otherwise the op writes a temporary and one more stage applies the body.
@@ -165,7 +204,9 @@ Compute NodeCompute(const Graph& graph, const Node& node) {
     for (Access& read : stage.finish_reads) redirect(read);
   }
   std::vector<Access> reads = {Elementwise(temp, raw.shape)};
-  reads.insert(reads.end(), operands.begin(), operands.end());
+  for (int k = first; k < static_cast<int>(compute.inputs.size()); ++k) {
+    reads.push_back(Broadcast({BufferKind::kInput, k}, compute.inputs[k].shape, raw.shape));
+  }
   compute.stages.push_back(MapStage("epilogue", raw.shape, std::move(reads), epilogue.body, out));
   return compute;
 }
