@@ -39,6 +39,14 @@ class CommandsTest(unittest.TestCase):
             self.assertIn("--no-install", err)
             self.assertIn("error: unknown option --frobnicate", err)
 
+    def test_a_model_is_looked_for_where_the_user_stands(self):
+        folder = os.environ.get("TEST_TMPDIR", "/tmp")
+        command = "mkdir -p bin; printf '#!/bin/sh' >bin/bazel; chmod +x bin/bazel; PATH=$PWD/bin:$PATH"
+        status, _, err = run("cd '{}'; {} '{}/quickstart' --no-install lost.onnx".format(folder, command, ROOT),
+                             TESSERA_CACHE=folder + "/cache")
+        self.assertEqual(1, status)
+        self.assertIn("error: cannot read the model {}/lost.onnx".format(folder), err)
+
     def test_both_run_from_any_folder(self):
         status, out, _ = run("cd /; '{}/check' --help".format(ROOT))
         self.assertEqual(0, status)
