@@ -1,6 +1,6 @@
 """Trains, prunes and stores the Fashion-MNIST networks of models/zoo.
 
-    nice -n 15 python3 train.py --out=../zoo                       all eight networks, about 25 minutes on one thread
+    nice -n 15 python3 train.py --out=../zoo                       all eight networks, half an hour on one thread
     python3 train.py --out=../zoo --only=fashion_mlp_block4x1_90   one of them (trains its dense twin first if needed)
 
 For each family: the dense network is trained from scratch; each pruned form starts from the dense one, is pruned by

@@ -3,9 +3,9 @@
     python3 verify.py ../zoo          prints a line per network; exit status 1 if anything disagrees
 
 For every row: size and sha256; a valid model of opset 13; every pruned tensor has the pattern that the row names, at
-the count that the row says; and ONNX Runtime, fed one image at a time and in batches, names as many test images right
-as the manifest says (give or take 2 of 10,000: another order of additions may flip a tie). For the zoo as a whole:
-each file under 4 MB, all under 12 MB, and no .onnx file without a row.
+the count that the row says, and dropped channels have no bias left; and ONNX Runtime names as many test images right
+as the manifest says (give or take 2 of 10,000: another order of additions may flip a tie), at batch 1 as in batches.
+For the zoo as a whole: each file under 4 MB, all under 12 MB, and no .onnx file without a row.
 """
 
 import argparse
@@ -48,8 +48,14 @@ def pattern_errors(row, weights):
             blocks = kept.reshape(len(kept) // 4, 4, -1).any(axis=1)
             if abs(blocks.mean() - (1 - sparsity)) > 1e-2:
                 errors.append(f"{name}: {blocks.mean():.4f} of the 4x1 blocks kept, expected {1 - sparsity:.4f}")
-        if row["pattern"] == "channels" and abs(kept.any(axis=1).mean() - (1 - sparsity)) > 1e-2:
-            errors.append(f"{name}: {kept.any(axis=1).mean():.4f} of the outputs kept, expected {1 - sparsity:.4f}")
+        if row["pattern"] == "channels":
+            live = kept.any(axis=1)
+            if abs(live.mean() - (1 - sparsity)) > 1e-2:
+                errors.append(f"{name}: {live.mean():.4f} of the outputs kept, expected {1 - sparsity:.4f}")
+            layer = name.removesuffix(".weight")
+            for after in (f"{layer}.bias", f"{layer}_bn.weight", f"{layer}_bn.bias"):
+                if after in weights and weights[after][0][~live].any():
+                    errors.append(f"{after} is not zero in a dropped channel, so the channel is not exactly 0")
     return errors
 
 
@@ -73,7 +79,7 @@ def check(row, folder, images, labels):
         data = file.read()
     errors = []
     if len(data) != row["bytes"] or hashlib.sha256(data).hexdigest() != row["sha256"]:
-        errors.append("size or sha256 is not the manifest's")
+        return 0.0, ["size or sha256 is not the manifest's"]
     if len(data) >= MAX_FILE_BYTES:
         errors.append(f"{len(data)} bytes, the limit is {MAX_FILE_BYTES}")
     model = onnx.load_from_string(data)
