@@ -162,15 +162,13 @@ Status ElfObject::CheckLoadedSection(Section* section) const {
     case SHT_PROGBITS:
     case SHT_NOBITS:
     case SHT_NOTE:
-    case kTypeUnwind:
-      break;
+    case kTypeUnwind: break;
     case SHT_INIT_ARRAY:
     case SHT_FINI_ARRAY:
     case SHT_PREINIT_ARRAY:
       return Fail(ErrorCode::kTargetUnsupported, label,
                   ": constructors and destructors are not run; initialise variables with constants");
-    default:
-      return Fail(ErrorCode::kTargetUnsupported, label, " has type ", header.sh_type, ", which is not loaded");
+    default: return Fail(ErrorCode::kTargetUnsupported, label, " has type ", header.sh_type, ", which is not loaded");
   }
   if (header.sh_flags & SHF_TLS) {
     return Fail(ErrorCode::kTargetUnsupported, label, ": thread-local variables are not supported; pass a pointer");

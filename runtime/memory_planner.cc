@@ -117,8 +117,10 @@ class Grouping {
     for (size_t i = 0; i < requests_.size(); ++i) {
       if (requests_[i].alias_of < 0 && !requests_[i].in_place_of.empty()) order.push_back(static_cast<int32_t>(i));
     }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int32_t a, int32_t b) { return requests_[a].first_step < requests_[b].first_step; });
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      const int32_t step_a = requests_[a].first_step, step_b = requests_[b].first_step;
+      return step_a != step_b ? step_a < step_b : a < b;
+    });
     for (int32_t result : order) {
       for (int32_t candidate : requests_[result].in_place_of) {
         if (!MayTakeOver(result, candidate)) continue;
@@ -335,9 +337,10 @@ template <typename Key>
 std::vector<int32_t> SortedByKey(const std::vector<Group>& groups, Key key) {
   std::vector<int32_t> order(groups.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     const auto key_a = key(groups[a]), key_b = key(groups[b]);
-    return key_a != key_b ? key_a > key_b : groups[a].first_step < groups[b].first_step;
+    if (key_a != key_b) return key_a > key_b;
+    return groups[a].first_step != groups[b].first_step ? groups[a].first_step < groups[b].first_step : a < b;
   });
   return order;
 }
@@ -345,7 +348,9 @@ std::vector<int32_t> SortedByKey(const std::vector<Group>& groups, Key key) {
 // Steps by decreasing live bytes; at each, its groups by decreasing size ("Greedy by Breadth" of arXiv:2001.03288).
 std::vector<int32_t> OrderByBreadth(const std::vector<Group>& groups) {
   std::vector<std::pair<int32_t, uint64_t>> steps = LiveBytes(groups);
-  std::stable_sort(steps.begin(), steps.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::sort(steps.begin(), steps.end(), [](const auto& a, const auto& b) {
+    return a.second != b.second ? a.second > b.second : a.first < b.first;
+  });
   std::vector<int32_t> rest = SortedByKey(groups, [](const Group& group) { return group.size; });
   std::vector<int32_t> order;
   for (const auto& [step, bytes] : steps) {
