@@ -37,11 +37,11 @@ int64_t IntRem(int64_t a, int64_t b, bool is_unsigned) {
   if (is_unsigned) return Wrap(UInt(a) % UInt(b));
   return b == -1 ? 0 : a % b;
 }
-int64_t IntPow(int64_t a, int64_t b) {
-  if (b < 0) return a == 1 ? 1 : (a == -1 ? (b % 2 == 0 ? 1 : -1) : 0);
+int64_t IntPow(int64_t a, int64_t b, bool is_unsigned) {
+  if (b < 0 && !is_unsigned) return a == 1 ? 1 : (a == -1 ? (b % 2 == 0 ? 1 : -1) : 0);
   uint64_t result = 1;
-  for (uint64_t base = UInt(a); b > 0; b >>= 1, base *= base) {
-    if (b & 1) result *= base;
+  for (uint64_t base = UInt(a), rest = UInt(b); rest > 0; rest >>= 1, base *= base) {
+    if (rest & 1) result *= base;
   }
   return Wrap(result);
 }
@@ -203,7 +203,7 @@ ScalarValue Body::Evaluate(std::span<const ScalarValue> inputs, std::span<const 
     } else {
       [[maybe_unused]] const int64_t a = arg(0).i, b = arity > 1 ? arg(1).i : 0;
       [[maybe_unused]] const bool is_unsigned = IsUnsigned(operand), is_bool = IsBool(operand);
-      [[maybe_unused]] const int bits = TypeInfo(operand).bits;
+      [[maybe_unused]] const int bits = is_bool ? 1 : TypeInfo(operand).bits;
       int64_t result = 0;
       switch (inst.op) {
 #define TES_SCALAR_OP(name, text, arity, result_kind, on_double, on_int) \

@@ -91,6 +91,7 @@ class InstEmitter {
       case ScalarOp::kXor: return ir_.CreateXor(x, y);
       case ScalarOp::kShl:
       case ScalarOp::kShr: {
+        if (is_bool) return ir_.CreateAnd(x, ir_.CreateNot(y));
         IrValue fits = ir_.CreateICmpULT(y, constant(bits));
         IrValue by = ir_.CreateSelect(fits, y, constant(0));
         IrValue shifted = op == ScalarOp::kShl ? ir_.CreateShl(x, by)
@@ -140,6 +141,7 @@ class InstEmitter {
   // Square and multiply over all bits of the exponent; negative exponents give 0 except for a base of 1 or -1.
   IrValue IntPow(IrValue x, IrValue y) {
     const auto constant = [&](int64_t value) { return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true); };
+    if (IsBool(type_)) return ir_.CreateOr(x, ir_.CreateNot(y));
     const int bits = TypeInfo(type_).bits;
     IrValue result = constant(1), base = x;
     for (int bit = 0; bit < bits - (IsUnsigned(type_) ? 0 : 1); ++bit) {

@@ -26,7 +26,8 @@ IrValue EmitErf(KernelBuilder& b, IrValue x);
 IrValue EmitSin(KernelBuilder& b, IrValue x);
 IrValue EmitCos(KernelBuilder& b, IrValue x);
 IrValue EmitPow(KernelBuilder& b, IrValue x, IrValue y);
-// The remainder with the sign of x (C's fmod); exact for f32, and for f64 quotients below 2^53.
+// The remainder with the sign of x (C's fmod); exact for f32. f64 is exact for quotients below 2^53 where the machine has
+// a fused multiply-add; elsewhere a quotient within rounding of an integer may give 0 for |y|.
 IrValue EmitRem(KernelBuilder& b, IrValue x, IrValue y);
 IrValue EmitRoundEven(KernelBuilder& b, IrValue x);
 IrValue EmitFloor(KernelBuilder& b, IrValue x);

@@ -1,0 +1,203 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "codegen/compile.h"
+#include "codegen/target.h"
+#include "engine/engine_internal.h"
+#include "graph/model_file.h"
+#include "graph/passes/pipeline.h"
+#include "graph/verifier.h"
+#include "runtime/device.h"
+
+namespace tessera {
+namespace {
+
+TensorInfo InfoOf(const std::string& name, const TensorType& type) {
+  return {name, std::string(Name(type.dtype)), type.shape.dims(),
+          static_cast<size_t>(ByteSize(type.dtype, type.shape.num_elements()))};
+}
+
+std::string ShapeText(const TensorInfo& info) { return info.type + Shape(info.shape).ToString(); }
+
+// The position of `name` among `ports`, or an error that lists what there is.
+StatusOr<size_t> FindPort(const std::vector<TensorInfo>& ports, const std::string& name, const char* what) {
+  for (size_t k = 0; k < ports.size(); ++k) {
+    if (ports[k].name == name) return k;
+  }
+  std::string known;
+  for (const TensorInfo& port : ports) known += (known.empty() ? "'" : ", '") + port.name + "'";
+  return Error(ErrorCode::kInputUnknown, "the model has no ", what, " '", name, "'; it has ", known);
+}
+
+}  // namespace
+
+struct Model::State {
+  Graph graph;
+  std::vector<TensorInfo> inputs, outputs;
+};
+
+struct Session::State {
+  std::shared_ptr<const Program> program;
+  std::shared_ptr<Device> device;
+  std::unique_ptr<Executable> executable;
+  std::vector<TensorInfo> inputs, outputs;
+  SessionReport report;
+  int threads = 0;
+  // Reused by Run, so that a steady state allocates nothing: pointers by position, and bytes for outputs not asked for.
+  std::vector<const void*> input_pointers;
+  std::vector<void*> output_pointers;
+  std::vector<std::vector<std::byte>> unwanted;
+};
+
+Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+const std::vector<TensorInfo>& Session::inputs() const { return state_->inputs; }
+const std::vector<TensorInfo>& Session::outputs() const { return state_->outputs; }
+const SessionReport& Session::report() const { return state_->report; }
+void Session::SetProfiling(bool enabled) { state_->executable->SetProfiling(enabled); }
+std::string Session::ProgramText() const { return state_->program->ToString(); }
+
+Status Session::Run(const std::vector<InputView>& inputs, const std::vector<OutputView>& outputs) {
+  State& state = *state_;
+  std::fill(state.input_pointers.begin(), state.input_pointers.end(), nullptr);
+  std::fill(state.output_pointers.begin(), state.output_pointers.end(), nullptr);
+  const auto check_size = [](const TensorInfo& port, size_t bytes, const void* data, const char* what) {
+    if (bytes == port.bytes && (data != nullptr || bytes == 0)) return OkStatus();
+    return Error(ErrorCode::kShapeMismatch, what, " '", port.name, "': expected ", port.bytes, " bytes of ",
+                 ShapeText(port), ", found ", data == nullptr ? 0 : bytes);
+  };
+  for (const InputView& view : inputs) {
+    ASSIGN_OR_RETURN(const size_t at, FindPort(state.inputs, view.name, "input"));
+    RETURN_IF_ERROR(check_size(state.inputs[at], view.bytes, view.data, "input"));
+    // An empty tensor has no bytes to point at; any address will do.
+    state.input_pointers[at] = view.data != nullptr ? view.data : &state;
+  }
+  for (const OutputView& view : outputs) {
+    ASSIGN_OR_RETURN(const size_t at, FindPort(state.outputs, view.name, "output"));
+    RETURN_IF_ERROR(check_size(state.outputs[at], view.bytes, view.data, "output"));
+    state.output_pointers[at] = view.data != nullptr ? view.data : &state;
+  }
+  for (size_t k = 0; k < state.inputs.size(); ++k) {
+    if (state.input_pointers[k] != nullptr) continue;
+    return Error(ErrorCode::kInputMissing, "input '", state.inputs[k].name, "' (", ShapeText(state.inputs[k]),
+                 ") was not given");
+  }
+  for (size_t k = 0; k < state.outputs.size(); ++k) {
+    if (state.output_pointers[k] != nullptr) continue;
+    state.unwanted[k].resize(state.outputs[k].bytes + 1);
+    state.output_pointers[k] = state.unwanted[k].data();
+  }
+  return state.executable->Run(state.input_pointers, state.output_pointers);
+}
+
+Status Session::RunPositional(const void* const* inputs, void* const* outputs) {
+  return state_->executable->Run({inputs, state_->inputs.size()}, {outputs, state_->outputs.size()});
+}
+
+StatusOr<Session> Session::Clone() const {
+  auto state = std::make_unique<State>();
+  state->device = state_->device;
+  state->inputs = state_->inputs;
+  state->outputs = state_->outputs;
+  state->report = state_->report;
+  state->threads = state_->threads;
+  state->input_pointers.resize(state->inputs.size());
+  state->output_pointers.resize(state->outputs.size());
+  state->unwanted.resize(state->outputs.size());
+  state->program = state_->program;
+  ASSIGN_OR_RETURN(state->executable, state->device->Load(state->program, {.threads = state->threads}));
+  return Session(std::move(state));
+}
+
+std::vector<StepProfile> Session::Profile() const {
+  const Program& program = *state_->program;
+  const std::span<const int64_t> times = state_->executable->step_nanoseconds();
+  std::vector<StepProfile> steps;
+  for (size_t s = 0; s < program.steps.size(); ++s) {
+    const Step& step = program.steps[s];
+    steps.push_back({step.label, program.kernels[step.kernel], static_cast<double>(times[s]) / 1000, step.flops, step.bytes});
+  }
+  return steps;
+}
+
+Model::Model(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+StatusOr<Model> ModelFromGraph(Graph graph) {
+  RETURN_IF_ERROR(Verify(graph));
+  auto state = std::make_shared<Model::State>();
+  for (ValueId id : graph.inputs) state->inputs.push_back(InfoOf(graph[id].name, graph[id].type));
+  for (ValueId id : graph.outputs) state->outputs.push_back(InfoOf(graph[id].name, graph[id].type));
+  state->graph = std::move(graph);
+  return Model(std::move(state));
+}
+
+const Graph& GraphOf(const Model& model) { return model.state().graph; }
+
+StatusOr<Model> Model::Load(const std::string& path) {
+  ASSIGN_OR_RETURN(Graph graph, ReadModel(path));
+  return ModelFromGraph(std::move(graph));
+}
+
+StatusOr<Model> Model::LoadFromMemory(const void* data, size_t size) {
+  // Copied into aligned memory of its own, so that weights can be used in place like those of a mapped file.
+  auto owner = std::make_shared<Tensor>(DType::kU8, Shape({static_cast<int64_t>(size)}));
+  const auto* source = static_cast<const std::byte*>(data);
+  std::span<std::byte> bytes = owner->mutable_bytes();
+  std::copy(source, source + size, bytes.begin());
+  ASSIGN_OR_RETURN(Graph graph, ReadModelFromMemory(bytes, owner));
+  return ModelFromGraph(std::move(graph));
+}
+
+const std::vector<TensorInfo>& Model::inputs() const { return state_->inputs; }
+const std::vector<TensorInfo>& Model::outputs() const { return state_->outputs; }
+const std::map<std::string, std::string>& Model::metadata() const { return state_->graph.metadata; }
+
+StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options&) {
+  Graph graph = GraphOf(model);
+  RETURN_IF_ERROR(OptimizeForHost(graph));
+  return graph;
+}
+
+StatusOr<Session> Model::Compile(const Options& options) const {
+  const auto start = std::chrono::steady_clock::now();
+  const bool null_device = options.target == "null";
+  ASSIGN_OR_RETURN(const Target target, MakeTarget(null_device ? "host" : options.target));
+  ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options));
+  ASSIGN_OR_RETURN(CompileResult compiled,
+                   tessera::Compile(graph, target,
+                                    {.threads = options.threads, .cache_dir = options.cache_dir,
+                                     .only_emitter = options.only_emitter}));
+  auto session = std::make_unique<Session::State>();
+  ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : "host"));
+  session->program = compiled.program;
+  ASSIGN_OR_RETURN(session->executable, session->device->Load(session->program, {.threads = options.threads}));
+  session->inputs = state_->inputs;
+  session->outputs = state_->outputs;
+  session->threads = options.threads;
+  session->input_pointers.resize(session->inputs.size());
+  session->output_pointers.resize(session->outputs.size());
+  session->unwanted.resize(session->outputs.size());
+
+  SessionReport& report = session->report;
+  const Program& program = *compiled.program;
+  report.target = target.name + " (" + target.cpu + ")";
+  report.from_cache = compiled.from_cache;
+  report.steps = static_cast<int>(program.steps.size());
+  report.kernels = compiled.num_kernels;
+  report.code_bytes = compiled.code_bytes;
+  report.arena_bytes = program.memory.arena_bytes;
+  report.max_live_bytes = program.memory.max_live_bytes;
+  report.constant_bytes = program.memory.constant_bytes;
+  for (const Step& step : program.steps) report.flops += step.flops;
+  report.decisions = std::move(compiled.decisions);
+  report.compile_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return Session(std::move(session));
+}
+
+}  // namespace tessera

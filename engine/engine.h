@@ -1,0 +1,141 @@
+// Tessera's public API: load a model, compile it for a machine, run it.
+//
+//   tessera::Model model = *tessera::Model::Load("mobilenet_v1.tess");
+//   tessera::Session session = *model.Compile({});                          // for this machine, on all its processors
+//   std::vector<float> image(1 * 3 * 224 * 224), scores(1000);
+//   tessera::Status status = session.Run({{"input", image.data(), image.size() * sizeof(float)}},
+//                                        {{"output", scores.data(), scores.size() * sizeof(float)}});
+//
+// Nothing throws and nothing aborts: every failure is a Status that names what was expected, what was found and what to do.
+// A Model is immutable and may be used by any number of threads. A Session runs one inference at a time; make one per
+// concurrent caller (Session::Clone shares weights and code). C++17, std only. C callers: c_api.h. One file that does all
+// of it: examples/classify.cc.
+#ifndef TESSERA_ENGINE_ENGINE_H_
+#define TESSERA_ENGINE_ENGINE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tessera {
+
+// An input or output: dense, row-major, little-endian.
+struct TensorInfo {
+  std::string name;
+  std::string type;            // "f32", "i64", "u8", "bool" (one byte), …
+  std::vector<int64_t> shape;  // all extents known
+  size_t bytes = 0;
+};
+
+struct Options {
+  // "host" is this machine; "host:x86-64-v3" a lower level of it; "null" checks everything and computes nothing.
+  std::string target = "host";
+  // Threads of one inference; 0: as many processors as the process may use.
+  int threads = 0;
+  // A folder that keeps compiled code between processes; empty: none. Entries are keyed by all that they depend on.
+  std::string cache_dir;
+  // Off runs the same masked weights through dense kernels: the baseline of every comparison.
+  bool sparsity = true;
+  // Use this emitter wherever it applies, e.g. "generic"; for tests and comparisons.
+  std::string only_emitter;
+};
+
+// Caller's memory for one named input or output.
+struct InputView {
+  std::string name;
+  const void* data = nullptr;
+  size_t bytes = 0;
+};
+struct OutputView {
+  std::string name;
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+// What compilation decided and what a run needs.
+struct SessionReport {
+  std::string target;        // as resolved: processor and features
+  double compile_ms = 0;     // from graph to ready session
+  bool from_cache = false;   // the code came from cache_dir
+  int steps = 0;             // kernel launches per inference
+  int kernels = 0;           // distinct kernels
+  int64_t code_bytes = 0;
+  int64_t arena_bytes = 0;      // activations
+  int64_t max_live_bytes = 0;   // the lower bound for arena_bytes
+  int64_t constant_bytes = 0;   // weights as stored for the kernels
+  double flops = 0;             // useful operations of one inference
+  std::vector<std::string> decisions;  // per node: the emitter taken and why the others were not
+};
+
+// One step of the compiled program in the last profiled run.
+struct StepProfile {
+  std::string label;   // the node of the source model
+  std::string kernel;
+  double us = 0;
+  double flops = 0;
+  double bytes = 0;
+};
+
+class Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  const std::vector<TensorInfo>& inputs() const;
+  const std::vector<TensorInfo>& outputs() const;
+
+  // One inference. Every input must be given, in any order; outputs that are not wanted may be left out. Sizes are checked.
+  // TES-1201 missing input, TES-1202 unknown name, TES-1105 wrong size. Allocates only on a session's first runs.
+  Status Run(const std::vector<InputView>& inputs, const std::vector<OutputView>& outputs);
+  // The same by position, every port given, for the tightest loops: no look-up, no allocation, no size check.
+  Status RunPositional(const void* const* inputs, void* const* outputs);
+
+  // Another session over the same weights and code, with its own activations and threads.
+  StatusOr<Session> Clone() const;
+
+  const SessionReport& report() const;
+  // Times each step of later runs; costs some clock reads per run.
+  void SetProfiling(bool enabled);
+  std::vector<StepProfile> Profile() const;
+  // The compiled program as text: buffers, steps, kernels.
+  std::string ProgramText() const;
+
+ private:
+  friend class Model;
+  struct State;
+  explicit Session(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+class Model {
+ public:
+  // A .tess file; it is mapped, and weights are used in place. Other formats: the `convert` tool.
+  static StatusOr<Model> Load(const std::string& path);
+  // The same from memory, which is copied.
+  static StatusOr<Model> LoadFromMemory(const void* data, size_t size);
+
+  const std::vector<TensorInfo>& inputs() const;
+  const std::vector<TensorInfo>& outputs() const;
+  // Provenance: source file and its hash, converter version, licence, sparsity summary, …
+  const std::map<std::string, std::string>& metadata() const;
+
+  StatusOr<Session> Compile(const Options& options) const;
+
+  // For Tessera's own tools, which hold a graph already; see engine_internal.h.
+  struct State;
+  explicit Model(std::shared_ptr<const State> state);
+  const State& state() const { return *state_; }
+
+ private:
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_ENGINE_ENGINE_H_
