@@ -21,7 +21,7 @@
 
 namespace tessera {
 
-class TraceRecorder;
+class Trace;
 
 struct LoadOptions {
   int threads = 0;  // 0: as many as the process may use
@@ -36,9 +36,12 @@ class Executable {
   virtual Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) = 0;
 
   virtual const Program& program() const = 0;
-  // Records each step of later runs; nullptr stops. Borrowed; it must outlive its use here.
-  virtual void SetTrace(TraceRecorder* trace) = 0;
-  // Duration of each step of the last run in nanoseconds, on the slowest thread; measured only while `enabled`.
+  // Records each step of later runs, one event per thread that worked on it; nullptr stops. Borrowed; it must have room
+  // for all threads() and outlive its use here. Not during a run.
+  virtual void SetTrace(Trace* trace) = 0;
+  virtual int threads() const = 0;
+  // Duration of each step of the last run in nanoseconds, on the first thread, which has a share of every step; measured
+  // only while `enabled`.
   virtual void SetProfiling(bool enabled) = 0;
   virtual std::span<const int64_t> step_nanoseconds() const = 0;
 };

@@ -4,8 +4,6 @@
 // at a spin barrier where a step's results cross threads. A step too small to split runs on thread 0, and a run of such
 // steps costs no barrier. All pointers are resolved when the program is loaded; a run only patches those of the caller's
 // inputs and outputs, and allocates nothing.
-#include <time.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -18,17 +16,12 @@
 #include "runtime/library.h"
 #include "runtime/processors.h"
 #include "runtime/thread_pool.h"
+#include "runtime/trace.h"
 
 namespace tessera {
 namespace {
 
 using Kernel = void (*)(void* const* args, int64_t begin, int64_t end, void* scratch);
-
-int64_t Now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * int64_t{1000000000} + time.tv_nsec;
-}
 
 struct FreeAligned {
   void operator()(std::byte* bytes) const { ::operator delete(bytes, std::align_val_t(64)); }
@@ -76,7 +69,15 @@ class HostExecutable : public Executable {
   }
 
   const Program& program() const override { return *program_; }
-  void SetTrace(TraceRecorder* trace) override { trace_ = trace; }
+  void SetTrace(Trace* trace) override {
+    trace_ = trace;
+    trace_names_.clear();
+    if (trace == nullptr) return;
+    for (const Step& step : program_->steps) {
+      trace_names_.push_back(trace->AddName(step.label, program_->kernels[step.kernel]));
+    }
+  }
+  int threads() const override { return pool_->num_threads(); }
   void SetProfiling(bool enabled) override { profiling_ = enabled; }
   std::span<const int64_t> step_nanoseconds() const override { return nanoseconds_; }
 
@@ -140,15 +141,16 @@ class HostExecutable : public Executable {
     for (size_t s = 0; s < steps_.size(); ++s) {
       const BoundStep& step = steps_[s];
       if (step.barrier_before) barrier.Wait();
-      const bool measured = profiling_ && thread == 0;
-      const int64_t start = measured ? Now() : 0;
-      if (step.alone) {
-        if (thread == 0) step.kernel(args_.data() + step.first_arg, 0, step.tasks, scratch);
-      } else {
-        const int64_t begin = step.tasks * thread / threads, end = step.tasks * (thread + 1) / threads;
-        if (begin < end) step.kernel(args_.data() + step.first_arg, begin, end, scratch);
-      }
-      if (measured) nanoseconds_[s] = Now() - start;
+      int64_t begin = step.tasks * thread / threads, end = step.tasks * (thread + 1) / threads;
+      if (step.alone) begin = 0, end = thread == 0 ? step.tasks : 0;
+      if (begin >= end) continue;
+      const bool measured = profiling_ || trace_ != nullptr;
+      const int64_t start = measured ? Trace::NowNs() : 0;
+      step.kernel(args_.data() + step.first_arg, begin, end, scratch);
+      if (!measured) continue;
+      const int64_t stop = Trace::NowNs();
+      if (trace_ != nullptr) trace_->Record(thread, trace_names_[s], start, stop);
+      if (thread == 0) nanoseconds_[s] = stop - start;
     }
   }
 
@@ -161,7 +163,8 @@ class HostExecutable : public Executable {
   std::vector<void*> args_;  // of all steps, one after the other
   std::vector<PortUse> input_uses_, output_uses_;
   std::vector<int64_t> nanoseconds_;
-  TraceRecorder* trace_ = nullptr;
+  Trace* trace_ = nullptr;
+  std::vector<Trace::Name> trace_names_;
   bool profiling_ = false;
 };
 

@@ -20,7 +20,8 @@ class NullExecutable : public Executable {
     return OkStatus();
   }
   const Program& program() const override { return *program_; }
-  void SetTrace(TraceRecorder*) override {}
+  void SetTrace(Trace*) override {}
+  int threads() const override { return 1; }
   void SetProfiling(bool) override {}
   std::span<const int64_t> step_nanoseconds() const override { return nanoseconds_; }
 

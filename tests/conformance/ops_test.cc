@@ -1,0 +1,139 @@
+// Every op of the table, on random cases, through the whole compiled path, against the op's reference in double: each
+// emitter that applies, each processor level that this machine can run, with and without epilogues.
+//
+// The seed is printed; TESSERA_TEST_SEED repeats a run and TESSERA_TEST_CASES sets the cases per op.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+#include <set>
+
+#include "codegen/compile.h"
+#include "codegen/emitter.h"
+#include "codegen/target.h"
+#include "graph/op.h"
+#include "graph/testing/random_node.h"
+#include "graph/testing/run_op.h"
+#include "runtime/device.h"
+#include "tesa/testing/close.h"
+
+namespace tessera {
+namespace {
+
+int64_t FromEnvironment(const char* name, int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::atoll(text);
+}
+
+// Relative error allowed for values stored as `type` (MEASURE.md).
+double Bound(DType type) {
+  switch (type) {
+    case DType::kF64: return 1e-9;
+    case DType::kF32: return 1e-5;
+    case DType::kF16: return 2e-3;
+    case DType::kBF16: return 2e-2;
+    default: return 0.15;  // 8-bit floats: half a step of a 2- or 3-bit mantissa
+  }
+}
+
+// A step function of a float (rounding, comparison, conversion to an integer) may fall on the other side of its edge when
+// computed in f32 rather than double. Such results may differ in few elements, and then by one step.
+bool HasEdges(Op op) {
+  const std::string_view name = Name(op);
+  for (std::string_view edge : {"floor", "ceil", "round", "cast", "sign", "mod", "equal", "less", "less_equal", "quantize",
+                                "arg_max", "arg_min", "resize"}) {
+    if (name == edge) return true;
+  }
+  return false;
+}
+
+void ExpectResult(const Tensor& found, const RefTensor& reference, double bound, bool edges, const std::string& what) {
+  const Tensor expected = reference.ToTensor();
+  if (IsFloat(found.dtype())) {
+    RefTensor wide = reference;
+    wide.type.dtype = DType::kF64;
+    const testing::AssertionResult close = Close(found, wide.ToTensor(), bound);
+    if (close || !edges) {
+      EXPECT_TRUE(close) << what;
+      return;
+    }
+  }
+  int64_t different = 0;
+  for (int64_t i = 0; i < found.num_elements(); ++i) {
+    const bool same = IsFloat(found.dtype()) ? std::abs(found.Get(i) - expected.Get(i)) <= bound * 10
+                                             : found.GetInt(i) == expected.GetInt(i);
+    if (!same) ++different;
+  }
+  const int64_t allowed = edges ? found.num_elements() / 10 + 1 : 0;
+  EXPECT_LE(different, allowed) << what;
+}
+
+class OpConformance : public testing::TestWithParam<const char*> {
+ protected:
+  void Check(const RandomCase& random_case, const Target& target, const std::string& emitter, bool edges, bool narrow_ok,
+             const std::string& what) {
+    StatusOr<std::vector<RefTensor>> reference = RunCase(random_case);
+    ASSERT_TRUE(reference.ok()) << what << reference.status();
+    CompileOptions options;
+    options.threads = 1;
+    options.only_emitter = emitter;
+    StatusOr<CompileResult> compiled = Compile(random_case.graph, target, options);
+    ASSERT_TRUE(compiled.ok()) << what << compiled.status();
+    StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
+    ASSERT_TRUE(device.ok());
+    StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(compiled->program, {.threads = 2});
+    ASSERT_TRUE(executable.ok()) << what << executable.status();
+    std::vector<const void*> inputs;
+    for (const Tensor& input : random_case.inputs) inputs.push_back(input.bytes().data());
+    std::vector<Tensor> outputs;
+    std::vector<void*> pointers;
+    for (const ProgramPort& port : compiled->program->outputs) outputs.emplace_back(port.type.dtype, port.type.shape);
+    for (Tensor& output : outputs) pointers.push_back(output.mutable_bytes().data());
+    const Status status = (*executable)->Run(inputs, pointers);
+    ASSERT_TRUE(status.ok()) << what << status;
+    for (size_t k = 0; k < outputs.size(); ++k) {
+      // A value that passes through narrow floats inside a chain has their error, whatever it is stored as at the end.
+      double bound = Bound(outputs[k].dtype());
+      if (narrow_ok) {
+        for (const Value& value : random_case.graph.values) {
+          if (IsFloat(value.type.dtype)) bound = std::max(bound, Bound(value.type.dtype));
+        }
+      }
+      ExpectResult(outputs[k], (*reference)[k], bound, edges, what);
+    }
+  }
+};
+
+TEST_P(OpConformance, EveryOpWithEveryEmitter) {
+  StatusOr<Target> target = MakeTarget(GetParam());
+  ASSERT_TRUE(target.ok()) << target.status();
+  if (target->vector_bits > MakeTarget("host")->vector_bits) GTEST_SKIP() << "this processor cannot run " << GetParam();
+  const uint64_t seed = static_cast<uint64_t>(FromEnvironment("TESSERA_TEST_SEED", 1));
+  const int64_t cases = FromEnvironment("TESSERA_TEST_CASES", 6);
+  const char* only_op = std::getenv("TESSERA_TEST_OP");
+  std::mt19937_64 rng(seed);
+  std::set<std::string> used;
+  for (const OpDef& def : AllOps()) {
+    if (only_op != nullptr && def.name != only_op) continue;
+    for (int64_t k = 0; k < cases; ++k) {
+      RandomCase random_case = RandomNode(def.op, rng);
+      const bool epilogue = k % 3 == 2 && random_case.graph.nodes[0].outputs.size() == 1;
+      if (epilogue) AddRandomEpilogue(random_case, rng);
+      for (const Emitter& emitter : AllEmitters()) {
+        std::string why;
+        if (!emitter.estimate(random_case.graph, random_case.graph.nodes[0], *target, &why)) continue;
+        used.insert(std::string(emitter.name));
+        const std::string what = internal::Join(GetParam(), " op ", def.name, " case ", k, " emitter ", emitter.name,
+                                                " seed ", seed, epilogue ? " with epilogue " : " ");
+        Check(random_case, *target, std::string(emitter.name), HasEdges(def.op) || epilogue, true, what);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+  RecordProperty("emitters", static_cast<int>(used.size()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, OpConformance, testing::Values("host", "host:x86-64-v3", "host:x86-64"));
+
+}  // namespace
+}  // namespace tessera
