@@ -121,18 +121,30 @@ Status CompareRefs(const RefTensor& expected, const RefTensor& actual, Tolerance
   return OkStatus();
 }
 
-StatusOr<std::vector<RefTensor>> RunCase(const RandomCase& random_case) {
+namespace {
+
+// The node's operands in double: `tensors` holds them, `operands` points at them, nullptr for absent ones.
+struct CaseOperands {
+  explicit CaseOperands(const RandomCase& random_case) {
+    const Graph& graph = random_case.graph;
+    for (const Tensor& input : random_case.inputs) tensors.push_back(RefTensor::From(input));
+    for (ValueId id : Operands(graph.nodes[0])) {
+      const auto at = std::find(graph.inputs.begin(), graph.inputs.end(), id);
+      operands.push_back(id == ValueId::kNone ? nullptr : &tensors[at - graph.inputs.begin()]);
+    }
+  }
+  std::vector<RefTensor> tensors;
+  std::vector<const RefTensor*> operands;
+};
+
+}  // namespace
+
+StatusOr<std::vector<RefTensor>> RunReference(const RandomCase& random_case) {
   const Graph& graph = random_case.graph;
   const Node& node = graph.nodes[0];
   if (const auto types = InferTypes(graph, node); !types.ok()) return types.status();
-
-  std::vector<RefTensor> tensors;
-  for (const Tensor& input : random_case.inputs) tensors.push_back(RefTensor::From(input));
-  std::vector<const RefTensor*> operands;
-  for (ValueId id : Operands(node)) {
-    const auto at = std::find(graph.inputs.begin(), graph.inputs.end(), id);
-    operands.push_back(id == ValueId::kNone ? nullptr : &tensors[at - graph.inputs.begin()]);
-  }
+  const CaseOperands held(random_case);
+  const std::vector<const RefTensor*>& operands = held.operands;
   const OpContext context = MakeContext(graph, node);
   std::vector<RefTensor> expected;
   for (const TensorType& type : context.outputs) expected.emplace_back(type);
@@ -143,7 +155,15 @@ StatusOr<std::vector<RefTensor>> RunCase(const RandomCase& random_case) {
     for (size_t k = own; k < operands.size(); ++k) further.push_back(*operands[k]);
     ApplyEpilogue(*node.epilogue, further, expected[0]);
   }
+  return expected;
+}
 
+StatusOr<std::vector<RefTensor>> RunCase(const RandomCase& random_case) {
+  ASSIGN_OR_RETURN(const std::vector<RefTensor> expected, RunReference(random_case));
+  const Graph& graph = random_case.graph;
+  const Node& node = graph.nodes[0];
+  const CaseOperands held(random_case);
+  const std::vector<const RefTensor*>& operands = held.operands;
   const Compute compute = NodeCompute(graph, node);
   const auto wrong = [&](const Status& status) {
     std::string types;

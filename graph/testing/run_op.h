@@ -35,6 +35,9 @@ Status CompareRefs(const RefTensor& expected, const RefTensor& actual, Tolerance
 // reference's. Absent operands are nullopt.
 StatusOr<std::vector<RefTensor>> RunOp(Op op, const Attrs& attrs, const std::vector<std::optional<Tensor>>& operands);
 
+// The results by the op's reference and the epilogue's body, in double.
+StatusOr<std::vector<RefTensor>> RunReference(const RandomCase& random_case);
+
 // The same for a case whose node may have an epilogue; the epilogue is applied element by element to the reference's
 // result.
 StatusOr<std::vector<RefTensor>> RunCase(const RandomCase& random_case);
