@@ -2,7 +2,8 @@
 //
 // Each axis has its own map from a position o of the result to a real position in x (`coordinate`), of which nearest
 // takes one element, and linear the two around it, weighed by how near they are. Positions beyond an edge read the
-// edge.
+// edge, except with tf_crop_and_resize, which samples a region of x (`roi`) and takes `extrapolation` for what lies
+// outside x.
 //
 //   out = 2 * in, half_pixel, nearest round_prefer_floor:   o: 0 1 2 3  ->  real: -0.25 0.25 0.75 1.25  ->  in: 0 0 1 1
 //
@@ -15,8 +16,10 @@
 namespace tessera {
 namespace {
 
-constexpr std::string_view kCoordinates[] = {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric",
-                                             "half_pixel_symmetric"};
+constexpr std::string_view kCoordinates[] = {"half_pixel",        "pytorch_half_pixel",   "align_corners",
+                                             "asymmetric",        "half_pixel_symmetric", "tf_half_pixel_for_nn",
+                                             "tf_crop_and_resize"};
+constexpr std::string_view kCrop = "tf_crop_and_resize";
 constexpr std::string_view kRoundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
 
 bool IsOneOf(std::string_view word, std::span<const std::string_view> words) {
@@ -24,6 +27,24 @@ bool IsOneOf(std::string_view word, std::span<const std::string_view> words) {
 }
 
 std::string Rounding(const OpContext& c) { return c.attrs.String("nearest", "round_prefer_floor"); }
+
+// Real positions stay finite, and differences of neighbours exact enough, with scales and regions within this.
+constexpr double kMaxFactor = 1e9;
+
+// roi: starts of all dimensions, then ends, as shares of x.
+Status CheckRegion(const OpContext& c) {
+  const std::vector<double>& roi = c.attrs.Floats("roi");
+  if (roi.size() != 2 * static_cast<size_t>(c.shape(0).rank())) {
+    return Error(ErrorCode::kAttributeInvalid, "expected ", 2 * c.shape(0).rank(), " values of roi, found ",
+                 roi.size());
+  }
+  for (double value : roi) {
+    if (std::fabs(value) <= kMaxFactor) continue;
+    return Error(ErrorCode::kAttributeInvalid, "expected values of roi within ", kMaxFactor, ", found ", value);
+  }
+  RETURN_IF_ERROR(CheckType(c, 0, TypeClass::kFloat));
+  return OkStatus();
+}
 
 StatusOr<std::vector<TensorType>> Infer(const OpContext& c) {
   const std::vector<int64_t>& sizes = c.attrs.Ints("sizes");
@@ -38,28 +59,27 @@ StatusOr<std::vector<TensorType>> Infer(const OpContext& c) {
     return Error(ErrorCode::kAttributeInvalid, "expected mode \"nearest\" or \"linear\", found \"", mode, "\"");
   }
   if (mode == "linear") RETURN_IF_ERROR(CheckType(c, 0, TypeClass::kFloat));
-  if (!IsOneOf(c.attrs.String("coordinate"), kCoordinates)) {
-    return Error(ErrorCode::kAttributeInvalid,
-                 "expected a coordinate of ONNX Resize except tf_crop_and_resize, found \"",
-                 c.attrs.String("coordinate"), "\"");
+  const std::string& coordinate = c.attrs.String("coordinate");
+  if (!IsOneOf(coordinate, kCoordinates)) {
+    return Error(ErrorCode::kAttributeInvalid, "expected a coordinate_transformation_mode of ONNX Resize, found \"",
+                 coordinate, "\"");
   }
+  if ((coordinate == kCrop) != c.attrs.Has("roi")) {
+    return Error(ErrorCode::kAttributeInvalid, "expected a roi with ", kCrop, " and only then, found ", coordinate);
+  }
+  if (coordinate == kCrop) RETURN_IF_ERROR(CheckRegion(c));
   if (!IsOneOf(Rounding(c), kRoundings)) {
     return Error(ErrorCode::kAttributeInvalid, "expected nearest to be a rounding of ONNX Resize, found \"",
                  Rounding(c), "\"");
   }
   for (int d = 0; d < x.rank(); ++d) {
-    if (!std::isfinite(scales[d]) || scales[d] <= 0) {
-      return Error(ErrorCode::kAttributeInvalid, "dimension ", d, ": expected a scale > 0, found ", scales[d]);
+    if (!(scales[d] >= 1 / kMaxFactor && scales[d] <= kMaxFactor)) {
+      return Error(ErrorCode::kAttributeInvalid, "dimension ", d, ": expected a scale from ", 1 / kMaxFactor, " to ",
+                   kMaxFactor, ", found ", scales[d]);
     }
     if (sizes[d] < 0 || (sizes[d] > 0 && x[d] == 0)) {
       return Error(ErrorCode::kAttributeInvalid, "dimension ", d, ": expected a size that ", x[d],
                    " elements can be resized to, found ", sizes[d]);
-    }
-    // Together with a bounded scale and size, real positions stay within what int64 holds.
-    if (sizes[d] > 0 && std::fabs(scales[d] * static_cast<double>(x[d]) - static_cast<double>(sizes[d])) >
-                            1 + 1e-3 * static_cast<double>(sizes[d])) {
-      return Error(ErrorCode::kAttributeInvalid, "dimension ", d, ": expected a size near scale * extent (", scales[d],
-                   " * ", x[d], "), found ", sizes[d]);
     }
   }
   return std::vector<TensorType>{{c.dtype(0), Shape(sizes)}};
@@ -70,6 +90,7 @@ struct ResizedAxis {
   std::string_view coordinate;
   int64_t in, out;
   double scale;
+  double roi_start, roi_end;  // of tf_crop_and_resize
 
   // The real position in x of position `o` of the result.
   double Original(int64_t o) const {
@@ -81,6 +102,12 @@ struct ResizedAxis {
       if (std::fabs(resized - static_cast<double>(out)) < 1e-6 * resized) resized = static_cast<double>(out);
       return resized == 1 ? 0 : at * (length - 1) / (resized - 1);
     }
+    if (coordinate == kCrop) {
+      const double reach = roi_end - roi_start;
+      if (out > 1) return roi_start * (length - 1) + at * reach * (length - 1) / static_cast<double>(out - 1);
+      return 0.5 * (roi_start + roi_end) * (length - 1);
+    }
+    if (coordinate == "tf_half_pixel_for_nn") return (at + 0.5) / scale;
     const double half_pixel = (at + 0.5) / scale - 0.5;
     if (coordinate == "pytorch_half_pixel") return out > 1 ? half_pixel : 0;
     if (coordinate == "half_pixel_symmetric") {
@@ -89,14 +116,29 @@ struct ResizedAxis {
     }
     return half_pixel;
   }
+  // Does a position take the extrapolation value instead of an element?
+  bool IsOutside(double position) const {
+    return coordinate == kCrop && (position < 0 || position > static_cast<double>(in - 1));
+  }
   int64_t Clamp(double position) const {
     return static_cast<int64_t>(std::clamp(position, 0.0, static_cast<double>(in - 1)));
   }
 };
 
 ResizedAxis AxisOf(const OpContext& c, int d) {
-  return {c.attrs.String("coordinate"), c.shape(0)[d], c.attrs.Ints("sizes")[d], c.attrs.Floats("scales")[d]};
+  ResizedAxis axis = {.coordinate = c.attrs.String("coordinate"),
+                      .in = c.shape(0)[d],
+                      .out = c.attrs.Ints("sizes")[d],
+                      .scale = c.attrs.Floats("scales")[d]};
+  if (axis.coordinate == kCrop) {
+    const std::vector<double>& roi = c.attrs.Floats("roi");
+    axis.roi_start = roi[d];
+    axis.roi_end = roi[d + c.shape(0).rank()];
+  }
+  return axis;
 }
+
+double Extrapolation(const OpContext& c) { return c.attrs.Float("extrapolation", 0); }
 
 double RoundPosition(const std::string& rounding, double position) {
   if (rounding == "floor") return std::floor(position);
@@ -106,35 +148,40 @@ double RoundPosition(const std::string& rounding, double position) {
 
 // ---- Reference: for each element of the result, all elements of x that it is made of ----
 
-void ReferenceNearest(const OpContext& c, const RefTensor& x, RefTensor& out) {
-  const std::string rounding = Rounding(c);
-  int64_t k = 0;
-  ForEachIndex(out.type.shape, [&](const std::vector<int64_t>& at) {
-    int64_t position = 0;
-    for (int d = 0; d < x.type.shape.rank(); ++d) {
-      const ResizedAxis axis = AxisOf(c, d);
-      position = position * axis.in + axis.Clamp(RoundPosition(rounding, axis.Original(at[d])));
-    }
-    out.Set(k++, x.Get(position));
-  });
-}
-
-// Sums the elements around a point: dimension d of `at` is decided here, those before it make `position` and `weight`.
-double SumAround(const OpContext& c, const RefTensor& x, const std::vector<int64_t>& at, int d, int64_t position,
+// Element `position` of x, dimension by dimension: decides dimension d of the point `at`; those before made `position`.
+double SumAround(const OpContext& c, const RefTensor& x, const std::vector<double>& at, int d, int64_t position,
                  double weight) {
   if (weight == 0) return 0;
   if (d == x.type.shape.rank()) return weight * x.f[position];
   const ResizedAxis axis = AxisOf(c, d);
-  const double original = axis.Original(at[d]), left = std::floor(original), share = original - left;
+  const double left = std::floor(at[d]), share = at[d] - left;
   return SumAround(c, x, at, d + 1, position * axis.in + axis.Clamp(left), weight * (1 - share)) +
          SumAround(c, x, at, d + 1, position * axis.in + axis.Clamp(left + 1), weight * share);
 }
 
 void Reference(const OpContext& c, std::span<const RefTensor* const> inputs, std::span<RefTensor> outputs) {
-  if (c.attrs.String("mode") == "nearest") return ReferenceNearest(c, *inputs[0], outputs[0]);
+  const RefTensor& x = *inputs[0];
+  const bool linear = c.attrs.String("mode") == "linear";
+  const std::string rounding = Rounding(c);
+  std::vector<double> at(x.type.shape.rank());
   int64_t k = 0;
-  ForEachIndex(outputs[0].type.shape,
-               [&](const std::vector<int64_t>& at) { outputs[0].f[k++] = SumAround(c, *inputs[0], at, 0, 0, 1); });
+  ForEachIndex(outputs[0].type.shape, [&](const std::vector<int64_t>& index) {
+    bool outside = false;
+    int64_t nearest = 0;
+    for (int d = 0; d < x.type.shape.rank(); ++d) {
+      const ResizedAxis axis = AxisOf(c, d);
+      at[d] = axis.Original(index[d]);
+      outside |= axis.IsOutside(at[d]);
+      nearest = nearest * axis.in + axis.Clamp(RoundPosition(rounding, at[d]));
+    }
+    if (outside) {
+      outputs[0].Set(k++, {.f = Extrapolation(c)});
+    } else if (linear) {
+      outputs[0].Set(k++, {.f = SumAround(c, x, at, 0, 0, 1)});
+    } else {
+      outputs[0].Set(k++, x.Get(nearest));
+    }
+  });
 }
 
 // ---- Compute ----
@@ -147,17 +194,19 @@ Access AddTable(Compute& compute, Tensor table, int axis) {
   return access;
 }
 
-// The positions in x along one axis, if nearest.
+// The positions in x along one axis, if nearest; -1 outside, which a guarded read fills.
 std::vector<int64_t> NearestPositions(const ResizedAxis& axis, const std::string& rounding) {
   std::vector<int64_t> positions;
   for (int64_t o = 0; o < axis.out; ++o) {
-    positions.push_back(axis.Clamp(RoundPosition(rounding, axis.Original(o))));
+    const double original = axis.Original(o);
+    positions.push_back(axis.IsOutside(original) ? -1 : axis.Clamp(RoundPosition(rounding, original)));
   }
   return positions;
 }
 
 // The stride s if positions are 0·s + c, 1·s + c, …: an affine map (every third element; the identity). Else 0.
 int64_t StrideOf(const std::vector<int64_t>& positions) {
+  if (std::find(positions.begin(), positions.end(), -1) != positions.end()) return 0;
   if (positions.size() < 2) return 1;
   const int64_t stride = positions[1] - positions[0];
   for (size_t o = 1; o < positions.size(); ++o) {
@@ -205,6 +254,7 @@ Compute ComputeNearest(const OpContext& c) {
     x.index.push_back(FixedIndex(0));
     x.index.back().read = read;
     x.guarded = true;
+    x.fill = Extrapolation(c);
   }
   const Scalar picked = b.InputAt(static_cast<int>(reads.size()), c.dtype(0));
   reads.push_back(std::move(x));
@@ -214,6 +264,7 @@ Compute ComputeNearest(const OpContext& c) {
 }
 
 // Along dimension d:  to[.., o, ..] = from[.., left[o], ..] * (1 - share[o]) + from[.., right[o], ..] * share[o]
+// What is outside has two positions out of range, whose guarded reads both give the extrapolation value.
 Stage LinearStage(const OpContext& c, Compute& compute, int d, BufferRef from, const Shape& from_shape, DType from_type,
                   BufferRef to) {
   const ResizedAxis axis = AxisOf(c, d);
@@ -221,6 +272,11 @@ Stage LinearStage(const OpContext& c, Compute& compute, int d, BufferRef from, c
   Tensor left(DType::kI64, {axis.out}), right(DType::kI64, {axis.out}), share(type, {axis.out});
   for (int64_t o = 0; o < axis.out; ++o) {
     const double original = axis.Original(o), before = std::floor(original);
+    if (axis.IsOutside(original)) {
+      left.SetInt(o, -1);
+      right.SetInt(o, -1);
+      continue;
+    }
     left.SetInt(o, axis.Clamp(before));
     // Where only the left one counts it is read twice: 0 times an infinity further right would be NaN.
     right.SetInt(o, original == before ? axis.Clamp(before) : axis.Clamp(before + 1));
@@ -237,6 +293,7 @@ Stage LinearStage(const OpContext& c, Compute& compute, int d, BufferRef from, c
     access.index[d] = FixedIndex(0);
     access.index[d].read = read;
     access.guarded = true;
+    access.fill = Extrapolation(c);
     return access;
   };
   std::vector<Access> reads = {AddTable(compute, std::move(left), d), AddTable(compute, std::move(right), d),
@@ -289,7 +346,9 @@ OpDef MakeResizeOp() {
       {"scales", AttrKind::kFloats, true, "as given, or size / extent: what the coordinate formula divides by"},
       {"mode", AttrKind::kString, true, "\"nearest\" or \"linear\""},
       {"coordinate", AttrKind::kString, true, "coordinate_transformation_mode of ONNX Resize"},
-      {"nearest", AttrKind::kString, false, "rounding of mode nearest, \"round_prefer_floor\" when absent"}};
+      {"nearest", AttrKind::kString, false, "rounding of mode nearest, \"round_prefer_floor\" when absent"},
+      {"roi", AttrKind::kFloats, false, "of tf_crop_and_resize: starts of all dimensions, then ends, as shares of x"},
+      {"extrapolation", AttrKind::kFloat, false, "of tf_crop_and_resize: what stands outside x; 0 when absent"}};
   def.infer = &Infer;
   def.reference = &Reference;
   def.compute = &MakeCompute;

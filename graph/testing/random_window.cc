@@ -74,13 +74,21 @@ void RandomResize(CaseBuilder& c) {
     scales.push_back(scale);
     elements *= size;
   }
-  c.Input(linear ? c.FloatType() : c.NumberType(), shape);
+  const DType dtype = linear ? c.FloatType() : c.NumberType();
+  c.Input(dtype, shape);
   c.attrs.Set("sizes", sizes);
   c.attrs.Set("scales", scales);
   c.attrs.Set("mode", std::string(linear ? "linear" : "nearest"));
-  c.attrs.Set(
-      "coordinate",
-      std::string(c.Pick({"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"})));
+  std::string coordinate = c.Pick({"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric",
+                                   "half_pixel_symmetric", "tf_half_pixel_for_nn", "tf_crop_and_resize"});
+  if (coordinate == "tf_crop_and_resize" && !IsFloat(dtype)) coordinate = "half_pixel";
+  if (coordinate == "tf_crop_and_resize") {
+    std::vector<double> roi;
+    for (int k = 0; k < 2 * shape.rank(); ++k) roi.push_back(k < shape.rank() ? c.Real(-0.3, 0.4) : c.Real(0.6, 1.3));
+    c.attrs.Set("roi", roi);
+    c.attrs.Set("extrapolation", c.Real(-2, 2));
+  }
+  c.attrs.Set("coordinate", coordinate);
   if (c.Chance(0.7)) {
     c.attrs.Set("nearest", std::string(c.Pick({"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"})));
   }
