@@ -2,14 +2,15 @@
 //
 //   graph "mlp" {
 //     %x: f32[1,784] = input
-//     %w: f32[1024,784] = constant tesa(scattered kept 10%)
-//     %h: f32[1,1024] = matmul(%x, %w) {transpose_b = 1} epilogue(%b) (a: f32, b: f32) { ... }
+//     %w: f32[1024,784] tesa(scattered kept 10%) = constant random(seed = 1)
+//     %b: f32[1024] = constant zeros
+//     %h: f32[1,1024] = matmul(%x, %w) {transpose_b = 1} epilogue(%b): f32 (a: f32, b: f32) { … }
 //     return %h
 //   }
 //
-// A Value is a tensor on an edge: a graph input, a constant, or the output of exactly one node. A Node applies one op of
-// ops/ops.def; it may carry an epilogue, an element-wise Body over its result and further operands, which is how fused
-// chains are expressed. Everything is a plain value: copying a Graph copies the structure and shares the bytes.
+// A Value is a tensor on an edge: a graph input, a constant, or the output of exactly one node. A Node applies one op
+// of ops/ops.def; it may carry an epilogue, an element-wise Body over its result and further operands, which is how
+// fused chains are expressed. Everything is a plain value: copying a Graph copies the structure and shares the bytes.
 // Thread-compatible. Invariants: verifier.h. Text form: text.h. Tested by graph_test.cc.
 #ifndef TESSERA_GRAPH_GRAPH_H_
 #define TESSERA_GRAPH_GRAPH_H_
@@ -46,9 +47,10 @@ struct Value {
   std::string name;  // as in the source model where it has one; unique within the graph
   TensorType type;
   ValueKind kind = ValueKind::kComputed;
-  Tensor constant;                 // kConstant: the data, of `type`
-  std::optional<Attribute> tesa;   // declared sparsity and precision; absent: dense at the type's own width
+  Tensor constant;                   // kConstant: the data, of `type`
+  std::optional<Attribute> tesa;     // declared sparsity and precision; absent: dense at the type's own width
   std::optional<QuantParams> quant;  // how integers of this edge stand for reals, where the source model said so
+  friend bool operator==(const Value&, const Value&) = default;
 };
 
 // result' = body(result, inputs[0], inputs[1], …), element by element. The inputs broadcast (NumPy) to the shape of the
@@ -67,6 +69,7 @@ struct Node {
   std::vector<ValueId> outputs;
   Attrs attrs;
   std::optional<Epilogue> epilogue;  // single-output nodes only
+  friend bool operator==(const Node&, const Node&) = default;
 };
 
 struct Graph {
@@ -86,6 +89,9 @@ struct Graph {
   ValueId AddValue(Value value);
   // The value of that name, or kNone. Linear; build a map for many look-ups.
   ValueId FindValue(std::string_view value_name) const;
+
+  // Equal ids, names, types, data and parameters: nothing is left out. Linear in the bytes of the constants.
+  friend bool operator==(const Graph&, const Graph&) = default;
 };
 
 // Who makes and who reads each value: recomputed on demand, indexed by value.

@@ -56,12 +56,9 @@ class Fitter {
 
   std::optional<PatternFit> Given(const Pattern& pattern) {
     switch (pattern.kind) {
-      case PatternKind::kDense:
-        return Fit(pattern, elements_);
-      case PatternKind::kScattered:
-        return Fit(pattern, kept_);
-      case PatternKind::kBlock:
-        return Fit(pattern, StoredBlocks(pattern.block[0], pattern.block[1]).elements);
+      case PatternKind::kDense: return Fit(pattern, elements_);
+      case PatternKind::kScattered: return Fit(pattern, kept_);
+      case PatternKind::kBlock: return Fit(pattern, StoredBlocks(pattern.block[0], pattern.block[1]).elements);
       case PatternKind::kSlices: {
         if (pattern.axis >= shape_.rank() || pattern.other_axis >= shape_.rank()) return std::nullopt;
         int64_t stored = elements_;
@@ -344,14 +341,10 @@ std::optional<Pattern> ReadPattern(std::string_view text) {
 
 std::string Pattern::ToString() const {
   switch (kind) {
-    case PatternKind::kDense:
-      return "dense";
-    case PatternKind::kScattered:
-      return "scattered";
-    case PatternKind::kBlock:
-      return "block" + Shape(block).ToString();
-    case PatternKind::kNm:
-      return std::to_string(n) + ":" + std::to_string(m) + "[" + std::to_string(axis) + "]";
+    case PatternKind::kDense: return "dense";
+    case PatternKind::kScattered: return "scattered";
+    case PatternKind::kBlock: return "block" + Shape(block).ToString();
+    case PatternKind::kNm: return std::to_string(n) + ":" + std::to_string(m) + "[" + std::to_string(axis) + "]";
     case PatternKind::kSlices:
       if (other_axis >= 0) return "slices[" + std::to_string(axis) + "," + std::to_string(other_axis) + "]";
       if (axis == 0) return "rows";

@@ -75,9 +75,7 @@ Bitmap RandomMask(Random& random, const Shape& shape, const Pattern& pattern, do
   const auto [rows, columns] = MatrixView(shape);
   Bitmap mask(count);
   switch (pattern.kind) {
-    case PatternKind::kDense:
-      mask = Bitmap(count, true);
-      break;
+    case PatternKind::kDense: mask = Bitmap(count, true); break;
     case PatternKind::kScattered:
       for (int64_t i = 0; i < count; ++i) mask.Set(i, random.Chance(kept));
       break;

@@ -136,19 +136,11 @@ StatusOr<std::string> Scanner::Quoted() {
     if (c == '\\') {
       const char escape = at_ < text_.size() ? text_[at_++] : '\0';
       switch (escape) {
-        case 'n':
-          c = '\n';
-          break;
-        case 't':
-          c = '\t';
-          break;
-        case 'r':
-          c = '\r';
-          break;
+        case 'n': c = '\n'; break;
+        case 't': c = '\t'; break;
+        case 'r': c = '\r'; break;
         case '"':
-        case '\\':
-          c = escape;
-          break;
+        case '\\': c = escape; break;
         case 'x': {
           const int high = at_ < text_.size() ? HexValue(text_[at_]) : -1;
           const int low = at_ + 1 < text_.size() ? HexValue(text_[at_ + 1]) : -1;
@@ -157,8 +149,7 @@ StatusOr<std::string> Scanner::Quoted() {
           at_ += 2;
           break;
         }
-        default:
-          return Fail("one of \\n \\t \\r \\\" \\\\ \\xHH");
+        default: return Fail("one of \\n \\t \\r \\\" \\\\ \\xHH");
       }
     }
     out += c;
@@ -215,21 +206,11 @@ std::string Quote(std::string_view text) {
   for (char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     switch (c) {
-      case '\n':
-        out += "\\n";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
+      case '\n': out += "\\n"; break;
+      case '\t': out += "\\t"; break;
+      case '\r': out += "\\r"; break;
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
       default:
         if (byte < 0x20 || byte == 0x7f) {
           out += "\\x";

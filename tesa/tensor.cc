@@ -29,14 +29,10 @@ struct FloatFormat {
 
 FloatFormat FormatOf(DType dtype) {
   switch (dtype) {
-    case DType::kF16:
-      return {5, 10, false};
-    case DType::kBF16:
-      return {8, 7, false};
-    case DType::kF8E4M3:
-      return {4, 3, true};
-    default:
-      return {5, 2, false};  // f8e5m2
+    case DType::kF16: return {5, 10, false};
+    case DType::kBF16: return {8, 7, false};
+    case DType::kF8E4M3: return {4, 3, true};
+    default: return {5, 2, false};  // f8e5m2
   }
 }
 
@@ -156,20 +152,14 @@ std::span<std::byte> Tensor::mutable_bytes() {
 double Tensor::Get(int64_t i) const {
   const std::byte* p = data_.get();
   switch (dtype_) {
-    case DType::kF64:
-      return Load<double>(p, i);
-    case DType::kF32:
-      return Load<float>(p, i);
+    case DType::kF64: return Load<double>(p, i);
+    case DType::kF32: return Load<float>(p, i);
     case DType::kF16:
-    case DType::kBF16:
-      return DecodeSmallFloat(FormatOf(dtype_), Load<uint16_t>(p, i));
+    case DType::kBF16: return DecodeSmallFloat(FormatOf(dtype_), Load<uint16_t>(p, i));
     case DType::kF8E4M3:
-    case DType::kF8E5M2:
-      return DecodeSmallFloat(FormatOf(dtype_), Load<uint8_t>(p, i));
-    case DType::kU64:
-      return static_cast<double>(Load<uint64_t>(p, i));
-    default:
-      return static_cast<double>(GetInt(i));
+    case DType::kF8E5M2: return DecodeSmallFloat(FormatOf(dtype_), Load<uint8_t>(p, i));
+    case DType::kU64: return static_cast<double>(Load<uint64_t>(p, i));
+    default: return static_cast<double>(GetInt(i));
   }
 }
 
@@ -177,48 +167,31 @@ int64_t Tensor::GetInt(int64_t i) const {
   const std::byte* p = data_.get();
   switch (dtype_) {
     case DType::kI64:
-    case DType::kU64:
-      return Load<int64_t>(p, i);
-    case DType::kI32:
-      return Load<int32_t>(p, i);
-    case DType::kI16:
-      return Load<int16_t>(p, i);
-    case DType::kI8:
-      return Load<int8_t>(p, i);
-    case DType::kI4:
-      return (LoadNibble(p, i) ^ 8) - 8;
-    case DType::kU32:
-      return Load<uint32_t>(p, i);
-    case DType::kU16:
-      return Load<uint16_t>(p, i);
-    case DType::kU8:
-      return Load<uint8_t>(p, i);
-    case DType::kU4:
-      return LoadNibble(p, i);
-    case DType::kBool:
-      return Load<uint8_t>(p, i) != 0;
-    default:
-      return SaturateToInt(DType::kI64, Get(i));
+    case DType::kU64: return Load<int64_t>(p, i);
+    case DType::kI32: return Load<int32_t>(p, i);
+    case DType::kI16: return Load<int16_t>(p, i);
+    case DType::kI8: return Load<int8_t>(p, i);
+    case DType::kI4: return (LoadNibble(p, i) ^ 8) - 8;
+    case DType::kU32: return Load<uint32_t>(p, i);
+    case DType::kU16: return Load<uint16_t>(p, i);
+    case DType::kU8: return Load<uint8_t>(p, i);
+    case DType::kU4: return LoadNibble(p, i);
+    case DType::kBool: return Load<uint8_t>(p, i) != 0;
+    default: return SaturateToInt(DType::kI64, Get(i));
   }
 }
 
 void Tensor::Set(int64_t i, double value) {
   std::byte* p = mutable_bytes().data();
   switch (dtype_) {
-    case DType::kF64:
-      return Store<double>(p, i, value);
-    case DType::kF32:
-      return Store<float>(p, i, static_cast<float>(value));
+    case DType::kF64: return Store<double>(p, i, value);
+    case DType::kF32: return Store<float>(p, i, static_cast<float>(value));
     case DType::kF16:
-    case DType::kBF16:
-      return Store<uint16_t>(p, i, EncodeSmallFloat(FormatOf(dtype_), value));
+    case DType::kBF16: return Store<uint16_t>(p, i, EncodeSmallFloat(FormatOf(dtype_), value));
     case DType::kF8E4M3:
-    case DType::kF8E5M2:
-      return Store<uint8_t>(p, i, EncodeSmallFloat(FormatOf(dtype_), value));
-    case DType::kBool:
-      return Store<uint8_t>(p, i, value != 0);
-    default:
-      return SetInt(i, SaturateToInt(dtype_, value));
+    case DType::kF8E5M2: return Store<uint8_t>(p, i, EncodeSmallFloat(FormatOf(dtype_), value));
+    case DType::kBool: return Store<uint8_t>(p, i, value != 0);
+    default: return SetInt(i, SaturateToInt(dtype_, value));
   }
 }
 
@@ -226,24 +199,17 @@ void Tensor::SetInt(int64_t i, int64_t value) {
   std::byte* p = mutable_bytes().data();
   switch (dtype_) {
     case DType::kI64:
-    case DType::kU64:
-      return Store<int64_t>(p, i, value);
+    case DType::kU64: return Store<int64_t>(p, i, value);
     case DType::kI32:
-    case DType::kU32:
-      return Store<uint32_t>(p, i, static_cast<uint32_t>(value));
+    case DType::kU32: return Store<uint32_t>(p, i, static_cast<uint32_t>(value));
     case DType::kI16:
-    case DType::kU16:
-      return Store<uint16_t>(p, i, static_cast<uint16_t>(value));
+    case DType::kU16: return Store<uint16_t>(p, i, static_cast<uint16_t>(value));
     case DType::kI8:
-    case DType::kU8:
-      return Store<uint8_t>(p, i, static_cast<uint8_t>(value));
+    case DType::kU8: return Store<uint8_t>(p, i, static_cast<uint8_t>(value));
     case DType::kI4:
-    case DType::kU4:
-      return StoreNibble(p, i, static_cast<int>(value & 15));
-    case DType::kBool:
-      return Store<uint8_t>(p, i, value != 0);
-    default:
-      return Set(i, static_cast<double>(value));
+    case DType::kU4: return StoreNibble(p, i, static_cast<int>(value & 15));
+    case DType::kBool: return Store<uint8_t>(p, i, value != 0);
+    default: return Set(i, static_cast<double>(value));
   }
 }
 
@@ -275,12 +241,9 @@ bool operator==(const Tensor& a, const Tensor& b) {
 
 double RoundToFloat(DType dtype, double value) {
   switch (dtype) {
-    case DType::kF64:
-      return value;
-    case DType::kF32:
-      return static_cast<float>(value);
-    default:
-      return DecodeSmallFloat(FormatOf(dtype), EncodeSmallFloat(FormatOf(dtype), value));
+    case DType::kF64: return value;
+    case DType::kF32: return static_cast<float>(value);
+    default: return DecodeSmallFloat(FormatOf(dtype), EncodeSmallFloat(FormatOf(dtype), value));
   }
 }
 

@@ -19,18 +19,10 @@ namespace {
 double Meaning(DType dtype, uint32_t bits) {
   int exponent_bits = 0, fraction_bits = 0;
   switch (dtype) {
-    case DType::kF16:
-      exponent_bits = 5, fraction_bits = 10;
-      break;
-    case DType::kBF16:
-      exponent_bits = 8, fraction_bits = 7;
-      break;
-    case DType::kF8E4M3:
-      exponent_bits = 4, fraction_bits = 3;
-      break;
-    default:
-      exponent_bits = 5, fraction_bits = 2;
-      break;
+    case DType::kF16: exponent_bits = 5, fraction_bits = 10; break;
+    case DType::kBF16: exponent_bits = 8, fraction_bits = 7; break;
+    case DType::kF8E4M3: exponent_bits = 4, fraction_bits = 3; break;
+    default: exponent_bits = 5, fraction_bits = 2; break;
   }
   const int fraction = static_cast<int>(bits % (1u << fraction_bits));
   const int exponent = static_cast<int>(bits >> fraction_bits) % (1 << exponent_bits);

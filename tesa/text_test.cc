@@ -78,14 +78,9 @@ TEST(TesaText, DamagedFormsAreErrors) {
     for (int64_t k = random.Int(1, 3); k > 0 && !text.empty(); --k) {
       const size_t at = static_cast<size_t>(random.Int(0, static_cast<int64_t>(text.size()) - 1));
       switch (random.Int(0, 2)) {
-        case 0:
-          text[at] = "0159afx[],:| mgnv\x80"[random.Int(0, 17)];
-          break;
-        case 1:
-          text.erase(at, 1);
-          break;
-        default:
-          text.resize(at + 1);
+        case 0: text[at] = "0159afx[],:| mgnv\x80"[random.Int(0, 17)]; break;
+        case 1: text.erase(at, 1); break;
+        default: text.resize(at + 1);
       }
     }
     rejected += !ParseAttribute(text, type).ok();  // what is still valid is fine; nothing may crash

@@ -1,4 +1,5 @@
-// Tests element types and shapes: the table's promises, sizes without overflow, broadcasting against its definition.
+// Tests element types (tesa/dtypes.def, row by row) and shapes: the table's promises, sizes without overflow,
+// broadcasting against its definition.
 #include "tesa/types.h"
 
 #include <set>
