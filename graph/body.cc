@@ -16,12 +16,18 @@ struct NotAllowed {};
 constexpr NotAllowed NA{};
 constexpr bool IsAllowed(NotAllowed) { return false; }
 template <typename T>
-constexpr bool IsAllowed(T) { return true; }
+constexpr bool IsAllowed(T) {
+  return true;
+}
 template <typename T>
-double AsDouble(T value) { return static_cast<double>(value); }
+double AsDouble(T value) {
+  return static_cast<double>(value);
+}
 double AsDouble(NotAllowed) { return 0; }
 template <typename T>
-int64_t AsInt(T value) { return static_cast<int64_t>(value); }
+int64_t AsInt(T value) {
+  return static_cast<int64_t>(value);
+}
 int64_t AsInt(NotAllowed) { return 0; }
 
 uint64_t UInt(int64_t a) { return static_cast<uint64_t>(a); }
@@ -62,13 +68,17 @@ const std::vector<ScalarOpInfo>& Infos() {
   static const std::vector<ScalarOpInfo> infos = [] {
     [[maybe_unused]] const double fa = 0, fb = 0;
     std::vector<ScalarOpInfo> rows;
-#define TES_SCALAR_OP(name, text, arity, result, on_double, on_int)                                                 \
-  rows.push_back(MakeInfo(text, arity, ScalarOpInfo::Result::k##result,                                              \
-                          [](double a, double b) { (void)a, (void)b; return IsAllowed(on_double); }(0, 0),            \
-                          [](int64_t a, int64_t b, bool is_unsigned, bool is_bool, int bits) {                        \
-                            (void)a, (void)b, (void)is_unsigned, (void)is_bool, (void)bits;                           \
-                            return IsAllowed(on_int);                                                                 \
-                          }(0, 1, false, false, 32)));
+#define TES_SCALAR_OP(name, text, arity, result, on_double, on_int)        \
+  rows.push_back(MakeInfo(                                                 \
+      text, arity, ScalarOpInfo::Result::k##result,                        \
+      [](double a, double b) {                                             \
+        (void)a, (void)b;                                                  \
+        return IsAllowed(on_double);                                       \
+      }(0, 0),                                                             \
+      [](int64_t a, int64_t b, bool is_unsigned, bool is_bool, int bits) { \
+        (void)a, (void)b, (void)is_unsigned, (void)is_bool, (void)bits;    \
+        return IsAllowed(on_int);                                          \
+      }(0, 1, false, false, 32)));
 #include "graph/scalar_ops.def"
 #undef TES_SCALAR_OP
     for (ScalarOp op : {ScalarOp::kInput, ScalarOp::kConst, ScalarOp::kCast, ScalarOp::kNarrow, ScalarOp::kSelect}) {
@@ -251,9 +261,8 @@ Status Body::Verify(int num_axes) const {
     } else if (info.arity == 2 && insts[inst.args[1]].type != operand) {
       return fail(n, "operands of two types");
     }
-    if (inst.op == ScalarOp::kNarrow &&
-        (inst.imm_int < 0 || inst.imm_int > static_cast<int64_t>(DType::kBool) ||
-         ComputeType(static_cast<DType>(inst.imm_int)) != inst.type)) {
+    if (inst.op == ScalarOp::kNarrow && (inst.imm_int < 0 || inst.imm_int > static_cast<int64_t>(DType::kBool) ||
+                                         ComputeType(static_cast<DType>(inst.imm_int)) != inst.type)) {
       return fail(n, "narrow to a storage type that does not widen to its type");
     }
     if (!(IsFloat(operand) ? info.on_float : info.on_int)) return fail(n, "operation not defined on this type");
@@ -334,6 +343,7 @@ class BodyParser {
     RETURN_IF_ERROR(Expect("}"));
     SkipSpace();
     if (!text_.empty()) return Fail("the end");
+    DropUnreadInputs();
     return body_;
   }
 
@@ -352,10 +362,10 @@ class BodyParser {
     text_.remove_prefix(token.size());
     return true;
   }
-  Status Expect(std::string_view token) {
-    return Accept(token) ? OkStatus() : Fail("'" + std::string(token) + "'");
+  Status Expect(std::string_view token) { return Accept(token) ? OkStatus() : Fail("'" + std::string(token) + "'"); }
+  static bool IsWord(char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '+';
   }
-  static bool IsWord(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '+'; }
   StatusOr<std::string> Word() {
     SkipSpace();
     size_t n = 0;
@@ -382,7 +392,10 @@ class BodyParser {
     if (word == "index") {
       ASSIGN_OR_RETURN(std::string axis, Word());
       int64_t value = 0;
-      std::from_chars(axis.data(), axis.data() + axis.size(), value);
+      const auto parsed = std::from_chars(axis.data(), axis.data() + axis.size(), value);
+      if (parsed.ec != std::errc() || parsed.ptr != axis.data() + axis.size()) {
+        return Fail("an axis instead of '" + axis + "'");
+      }
       return Append({.op = ScalarOp::kIndex, .type = DType::kI64, .imm_int = value});
     }
     std::optional<DType> given;
@@ -429,6 +442,30 @@ class BodyParser {
       return Append(inst);
     }
     return Fail("a scalar operation instead of '" + name + "'");
+  }
+
+  // As BodyBuilder::Finish does: an input that nothing reads is counted, and has no instruction.
+  void DropUnreadInputs() {
+    std::vector<bool> read(body_.insts.size(), false);
+    read[body_.result] = true;
+    for (const ScalarInst& inst : body_.insts) {
+      for (int arg : inst.args) {
+        if (arg >= 0) read[arg] = true;
+      }
+    }
+    std::vector<ScalarInst> kept;
+    std::vector<int> renamed(body_.insts.size(), -1);
+    for (size_t n = 0; n < body_.insts.size(); ++n) {
+      ScalarInst inst = body_.insts[n];
+      if (inst.op == ScalarOp::kInput && !read[n]) continue;
+      for (int& arg : inst.args) {
+        if (arg >= 0) arg = renamed[arg];
+      }
+      renamed[n] = static_cast<int>(kept.size());
+      kept.push_back(inst);
+    }
+    body_.insts = std::move(kept);
+    body_.result = renamed[body_.result];
   }
 
   std::string_view text_;
@@ -494,10 +531,8 @@ Scalar BodyBuilder::Cast(Scalar x, DType type) {
 }
 
 Scalar BodyBuilder::Narrow(Scalar x, DType storage) {
-  return Append({.op = ScalarOp::kNarrow,
-                 .type = x.type(),
-                 .args = {x.id, -1, -1},
-                 .imm_int = static_cast<int64_t>(storage)});
+  return Append(
+      {.op = ScalarOp::kNarrow, .type = x.type(), .args = {x.id, -1, -1}, .imm_int = static_cast<int64_t>(storage)});
 }
 
 Scalar BodyBuilder::Inline(const Body& body, std::span<const Scalar> inputs) {
@@ -517,37 +552,50 @@ Scalar BodyBuilder::Inline(const Body& body, std::span<const Scalar> inputs) {
 }
 
 Body BodyBuilder::Finish(Scalar result) {
-  std::vector<bool> needed(insts_.size(), false);
-  needed[result.id] = true;
-  for (int n = result.id; n >= 0; --n) {
-    if (!needed[n]) continue;
-    for (int arg : insts_[n].args) {
-      if (arg >= 0) needed[arg] = true;
-    }
-  }
   Body body;
   body.num_inputs = num_inputs_;
-  // Inputs come first and stand once each, so that equal expressions have equal text.
+  // Appends unless the same instruction already stands there. (Zeros of either sign compare equal and are not the
+  // same.)
+  const auto append = [&](const ScalarInst& inst) {
+    for (size_t n = 0; n < body.insts.size(); ++n) {
+      if (body.insts[n] == inst && std::signbit(body.insts[n].imm) == std::signbit(inst.imm))
+        return static_cast<int>(n);
+    }
+    body.insts.push_back(inst);
+    return static_cast<int>(body.insts.size()) - 1;
+  };
+  // Operands before operations, the first operand first, from the result back: the order in which a compiler evaluated
+  // the calls that built this does not show.
+  std::vector<int> order, pending = {result.id};
+  std::vector<bool> seen(insts_.size(), false), placed(insts_.size(), false);
+  while (!pending.empty()) {
+    const int n = pending.back();
+    if (!seen[n]) {
+      seen[n] = true;
+      for (int k = 2; k >= 0; --k) {
+        const int arg = insts_[n].args[k];
+        if (arg >= 0 && !seen[arg]) pending.push_back(arg);
+      }
+      continue;
+    }
+    pending.pop_back();
+    if (!placed[n]) order.push_back(n);
+    placed[n] = true;
+  }
+  // Inputs come first if they are read.
   std::vector<int> renamed(insts_.size(), -1);
   for (int k = 0; k < num_inputs_; ++k) {
-    int first = -1;
-    for (size_t n = 0; n < insts_.size(); ++n) {
-      if (insts_[n].op != ScalarOp::kInput || insts_[n].imm_int != k) continue;
-      if (first < 0) {
-        first = static_cast<int>(body.insts.size());
-        body.insts.push_back(insts_[n]);
-      }
-      renamed[n] = first;
+    for (int n : order) {
+      if (insts_[n].op == ScalarOp::kInput && insts_[n].imm_int == k) renamed[n] = append(insts_[n]);
     }
   }
-  for (size_t n = 0; n < insts_.size(); ++n) {
-    if (!needed[n] || renamed[n] >= 0) continue;
+  for (int n : order) {
     ScalarInst inst = insts_[n];
+    if (inst.op == ScalarOp::kInput) continue;
     for (int& arg : inst.args) {
       if (arg >= 0) arg = renamed[arg];
     }
-    renamed[n] = static_cast<int>(body.insts.size());
-    body.insts.push_back(inst);
+    renamed[n] = append(inst);
   }
   body.result = renamed[result.id];
   insts_.clear();

@@ -105,7 +105,8 @@ class BodyBuilder {
   Scalar Narrow(Scalar x, DType storage);
   // Inlines `body`: its inputs become `inputs`. Index instructions are kept.
   Scalar Inline(const Body& body, std::span<const Scalar> inputs);
-  // Removes what `result` does not need and renumbers. The builder is spent. num_inputs stays as declared.
+  // The canonical form: only what `result` needs, equal instructions once, read inputs first, then operands before
+  // operations from left to right. The builder is spent. num_inputs stays as declared.
   Body Finish(Scalar result);
 
  private:

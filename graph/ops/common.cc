@@ -7,18 +7,12 @@ namespace {
 
 std::string_view Describe(TypeClass wanted) {
   switch (wanted) {
-    case TypeClass::kAny:
-      return "any element type";
-    case TypeClass::kFloat:
-      return "a float type";
-    case TypeClass::kInteger:
-      return "an integer type";
-    case TypeClass::kNumber:
-      return "a float or integer type";
-    case TypeClass::kBitwise:
-      return "an integer type or bool";
-    case TypeClass::kBool:
-      return "bool";
+    case TypeClass::kAny: return "any element type";
+    case TypeClass::kFloat: return "a float type";
+    case TypeClass::kInteger: return "an integer type";
+    case TypeClass::kNumber: return "a float or integer type";
+    case TypeClass::kBitwise: return "an integer type or bool";
+    case TypeClass::kBool: return "bool";
   }
   return "";
 }
@@ -27,18 +21,12 @@ std::string_view Describe(TypeClass wanted) {
 
 bool IsIn(DType dtype, TypeClass wanted) {
   switch (wanted) {
-    case TypeClass::kAny:
-      return true;
-    case TypeClass::kFloat:
-      return IsFloat(dtype);
-    case TypeClass::kInteger:
-      return IsInteger(dtype);
-    case TypeClass::kNumber:
-      return !IsBool(dtype);
-    case TypeClass::kBitwise:
-      return !IsFloat(dtype);
-    case TypeClass::kBool:
-      return IsBool(dtype);
+    case TypeClass::kAny: return true;
+    case TypeClass::kFloat: return IsFloat(dtype);
+    case TypeClass::kInteger: return IsInteger(dtype);
+    case TypeClass::kNumber: return !IsBool(dtype);
+    case TypeClass::kBitwise: return !IsFloat(dtype);
+    case TypeClass::kBool: return IsBool(dtype);
   }
   return false;
 }

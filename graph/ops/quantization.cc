@@ -42,9 +42,7 @@ Status CheckScales(Context c) {
                      c.input(1));
       }
       break;
-    case ScaleForm::kAxis:
-      RETURN_IF_ERROR(CheckShapeIs(c, 1, Shape{shape[AxisOf(c)]}));
-      break;
+    case ScaleForm::kAxis: RETURN_IF_ERROR(CheckShapeIs(c, 1, Shape{shape[AxisOf(c)]})); break;
     case ScaleForm::kBlocked: {
       Shape expected = shape;
       const int64_t extent = shape[AxisOf(c)];
@@ -114,12 +112,9 @@ std::vector<Stage> ScaledStages(Context c, const std::string& name, const Body& 
 // The position of the scale of element `index`.
 int64_t ScalePosition(Context c, const std::vector<int64_t>& index) {
   switch (FormOf(c)) {
-    case ScaleForm::kTensor:
-      return 0;
-    case ScaleForm::kAxis:
-      return index[AxisOf(c)];
-    case ScaleForm::kBlocked:
-      break;
+    case ScaleForm::kTensor: return 0;
+    case ScaleForm::kAxis: return index[AxisOf(c)];
+    case ScaleForm::kBlocked: break;
   }
   int64_t position = 0;
   for (int d = 0; d < c.shape(1).rank(); ++d) {

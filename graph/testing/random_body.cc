@@ -8,6 +8,21 @@ namespace {
 constexpr DType kComputeTypes[] = {DType::kF32, DType::kF64, DType::kI32, DType::kU32,
                                    DType::kI64, DType::kU64, DType::kBool};
 
+// The operations that make sense of a truth value; arithmetic on bool is allowed and nobody writes it.
+bool IsLogical(ScalarOp op) {
+  switch (op) {
+    case ScalarOp::kCast:
+    case ScalarOp::kAnd:
+    case ScalarOp::kOr:
+    case ScalarOp::kXor:
+    case ScalarOp::kNot:
+    case ScalarOp::kEq:
+    case ScalarOp::kNe:
+    case ScalarOp::kSelect: return true;
+    default: return false;
+  }
+}
+
 // Grows a chain: each step applies one operation to the latest value, the chain's end is the result. The first value is
 // input 0; other operands are any earlier values of the right type, or constants.
 class BodyDrawer {
@@ -60,18 +75,16 @@ class BodyDrawer {
       const ScalarOp op = static_cast<ScalarOp>(Int(0, static_cast<int64_t>(ScalarOp::kSelect)));
       const ScalarOpInfo& info = ScalarInfo(op);
       if (info.arity == 0 || !(IsFloat(x.type()) ? info.on_float : info.on_int)) continue;
+      if (IsBool(x.type()) && !IsLogical(op)) continue;
       switch (op) {
         case ScalarOp::kCast: {
           const DType to = AnyComputeType();
           if (to == x.type()) continue;
           return b_.Cast(x, to);
         }
-        case ScalarOp::kNarrow:
-          return b_.Narrow(x, RandomStorage(x.type(), rng_));
-        case ScalarOp::kSelect:
-          return Select(Other(DType::kBool), x, Other(x.type()));
-        default:
-          return info.arity == 1 ? Unary(op, x) : b_.Op(op, {x, Other(x.type())});
+        case ScalarOp::kNarrow: return b_.Narrow(x, RandomStorage(x.type(), rng_));
+        case ScalarOp::kSelect: return Select(Other(DType::kBool), x, Other(x.type()));
+        default: return info.arity == 1 ? Unary(op, x) : b_.Op(op, {x, Other(x.type())});
       }
     }
   }
@@ -86,36 +99,21 @@ class BodyDrawer {
   Scalar ContinuousFloatStep(Scalar x) {
     const auto other = [&] { return Other(x.type()); };
     switch (Int(0, 15)) {
-      case 0:
-        return x + other();
-      case 1:
-        return x - other();
-      case 2:
-        return x * Real(-1.5, 1.5);
-      case 3:
-        return x * Tanh(other());
-      case 4:
-        return Min(x, other());
-      case 5:
-        return Max(x, other());
-      case 6:
-        return -x;
-      case 7:
-        return Abs(x);
-      case 8:
-        return Tanh(x);
-      case 9:
-        return Erf(x);
-      case 10:
-        return 1.0 / (1.0 + Exp(-x));
-      case 11:
-        return Exp(Min(x, 2));
-      case 12:
-        return Unary(ScalarOp::kLog1p, Abs(x));
-      case 13:
-        return x / (1.0 + Abs(other()));
-      case 14:
-        return Select(Other(DType::kBool), x, other());
+      case 0: return x + other();
+      case 1: return x - other();
+      case 2: return x * Real(-1.5, 1.5);
+      case 3: return x * Tanh(other());
+      case 4: return Min(x, other());
+      case 5: return Max(x, other());
+      case 6: return -x;
+      case 7: return Abs(x);
+      case 8: return Tanh(x);
+      case 9: return Erf(x);
+      case 10: return 1.0 / (1.0 + Exp(-x));
+      case 11: return Exp(Min(x, 2));
+      case 12: return Unary(ScalarOp::kLog1p, Abs(x));
+      case 13: return x / (1.0 + Abs(other()));
+      case 14: return Select(Other(DType::kBool), x, other());
       default: {
         const Scalar y = other();
         return Select(Less(x, y), y, x);
@@ -126,34 +124,20 @@ class BodyDrawer {
   Scalar IntegerStep(Scalar x) {
     const auto other = [&] { return Other(x.type()); };
     switch (Int(0, 15)) {
-      case 0:
-        return x + other();
-      case 1:
-        return x - other();
-      case 2:
-        return x * other();
-      case 3:
-        return x / other();
-      case 4:
-        return Operation(ScalarOp::kRem, {x, other()});
-      case 5:
-        return Min(x, other());
-      case 6:
-        return Max(x, other());
-      case 7:
-        return Operation(ScalarOp::kAnd, {x, other()});
-      case 8:
-        return Operation(ScalarOp::kXor, {x, other()});
-      case 9:
-        return Operation(ScalarOp::kShr, {x, b_.ConstInt(x.type(), Int(0, 7))});
-      case 10:
-        return -x;
-      case 11:
-        return Less(x, other());
-      case 12:
-        return Select(Equal(x, other()), other(), x);
-      case 13:
-        return b_.Narrow(x, RandomStorage(x.type(), rng_));
+      case 0: return x + other();
+      case 1: return x - other();
+      case 2: return x * other();
+      case 3: return x / other();
+      case 4: return Operation(ScalarOp::kRem, {x, other()});
+      case 5: return Min(x, other());
+      case 6: return Max(x, other());
+      case 7: return Operation(ScalarOp::kAnd, {x, other()});
+      case 8: return Operation(ScalarOp::kXor, {x, other()});
+      case 9: return Operation(ScalarOp::kShr, {x, b_.ConstInt(x.type(), Int(0, 7))});
+      case 10: return -x;
+      case 11: return Less(x, other());
+      case 12: return Select(Equal(x, other()), other(), x);
+      case 13: return b_.Narrow(x, RandomStorage(x.type(), rng_));
       default:
         // Few enough values that f32 holds them exactly.
         return b_.Cast(Operation(ScalarOp::kRem, {x, b_.ConstInt(x.type(), 13)}), DType::kF32);
@@ -162,16 +146,11 @@ class BodyDrawer {
 
   Scalar BoolStep(Scalar x) {
     switch (Int(0, 5)) {
-      case 0:
-        return Unary(ScalarOp::kNot, x);
-      case 1:
-        return Operation(ScalarOp::kOr, {x, Other(DType::kBool)});
-      case 2:
-        return b_.Cast(x, DType::kI32);
-      case 3:
-        return b_.Cast(x, DType::kF32);
-      default:
-        return Select(x, Other(DType::kF32), Other(DType::kF32));
+      case 0: return Unary(ScalarOp::kNot, x);
+      case 1: return Operation(ScalarOp::kOr, {x, Other(DType::kBool)});
+      case 2: return b_.Cast(x, DType::kI32);
+      case 3: return b_.Cast(x, DType::kF32);
+      default: return Select(x, Other(DType::kF32), Other(DType::kF32));
     }
   }
 
