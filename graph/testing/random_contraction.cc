@@ -86,9 +86,15 @@ void RandomAttention(CaseBuilder& c) {
   const DType dtype = c.FloatType();
   const int64_t batch = c.Int(1, 2), heads = c.Int(1, 3), queries = c.Int(1, 5), keys = c.Int(1, 9);
   const int64_t depth = c.Int(1, 9), value_depth = c.Chance(0.6) ? depth : c.Int(1, 9);
-  c.Input(dtype, {batch, heads, queries, depth}, -2, 2);
-  c.Input(dtype, {batch, heads, keys, depth}, -2, 2);
-  c.Input(dtype, {batch, heads, keys, value_depth}, -2, 2);
+  const bool positions_first = c.Chance(0.4);
+  if (positions_first || c.Chance(0.3)) c.attrs.Set("layout", std::string(positions_first ? "bshd" : "bhsd"));
+  const auto operand = [&](int64_t positions, int64_t columns) {
+    c.Input(dtype, positions_first ? Shape{batch, positions, heads, columns} : Shape{batch, heads, positions, columns},
+            -2, 2);
+  };
+  operand(queries, depth);
+  operand(keys, depth);
+  operand(keys, value_depth);
   if (c.Chance(0.6)) {
     Tensor mask = c.RandomTensor(dtype, c.RandomBroadcast({batch, heads, queries, keys}), -2, 2);
     // Some keys are hidden, as by a padding mask. A row may lose all of them, so the mask is no larger than it must be:
