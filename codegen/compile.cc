@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "codegen/emit/view.h"
 #include "codegen/emitter.h"
 #include "codegen/llvm_module.h"
 #include "graph/op.h"
@@ -139,10 +140,16 @@ Status PlaceTemps(const Plan& plan, Program& program) {
       }
       requests[request].last_step = static_cast<int32_t>(s);
     }
+    const std::vector<StepArg>& args = plan.steps[s].args;
     for (const auto& [in, out] : plan.steps[s].in_place) {
-      const int from = request_of[plan.steps[s].args[in].buffer], to = request_of[plan.steps[s].args[out].buffer];
+      const int from = request_of[args[in].buffer], to = request_of[args[out].buffer];
       if (from < 0 || to < 0 || from == to || requests[to].first_step != static_cast<int32_t>(s)) continue;
-      if (requests[from].size_bytes != requests[to].size_bytes) continue;
+      // The two must lie alike in their buffers, and nothing else may be read from the one that is overwritten.
+      if (requests[from].size_bytes != requests[to].size_bytes || args[in].offset != args[out].offset) continue;
+      const auto elsewhere = [&, in = in](const StepArg& arg) {
+        return arg.buffer == args[in].buffer && arg.offset != args[in].offset;
+      };
+      if (std::any_of(args.begin(), args.end(), elsewhere)) continue;
       requests[to].in_place_of.push_back(from);
     }
   }
@@ -211,11 +218,16 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
 StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
   const Graph graph = GiveOutputsTheirOwn(source);
   PlanBuilder builder(graph, target);
+  std::vector<const Emitter*> emitters;
   for (const Node& node : graph.nodes) {
     std::string report;
-    const Emitter& emitter = SelectEmitter(graph, node, target, options.only_emitter, &report);
-    RETURN_IF_ERROR(emitter.plan(node, builder).WithContext("node '" + node.name + "'"));
+    emitters.push_back(&SelectEmitter(graph, node, target, options.only_emitter, &report));
     builder.plan().notes.push_back(std::move(report));
+  }
+  ChoosePlaces(emitters, builder);
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    RETURN_IF_ERROR(emitters[n]->plan(node, builder).WithContext("node '" + node.name + "'"));
   }
   Plan plan = builder.Finish();
   for (size_t k = 0; k < plan.outputs.size(); ++k) plan.outputs[k].name = source[source.outputs[k]].name;

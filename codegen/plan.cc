@@ -4,8 +4,8 @@
 
 namespace tessera {
 
-int PlanBuilder::Buffer(ValueId id) {
-  auto [it, inserted] = buffer_of_.try_emplace(id, static_cast<int>(plan_.buffers.size()));
+PlanBuilder::Place PlanBuilder::PlaceOf(ValueId id) {
+  auto [it, inserted] = place_of_.try_emplace(id, Place{static_cast<int>(plan_.buffers.size()), 0});
   if (!inserted) return it->second;
   const Value& value = graph_[id];
   PlanBuffer buffer;
@@ -53,15 +53,21 @@ void PlanBuilder::AddStep(PlanStep step) {
   if (step.tasks > 0) plan_.steps.push_back(std::move(step));
 }
 
-bool PlanBuilder::Alias(ValueId value, ValueId of) {
-  if (std::find(graph_.outputs.begin(), graph_.outputs.end(), value) != graph_.outputs.end()) return false;
-  return buffer_of_.try_emplace(value, Buffer(of)).second;
+bool PlanBuilder::IsOutput(ValueId id) const {
+  return std::find(graph_.outputs.begin(), graph_.outputs.end(), id) != graph_.outputs.end();
+}
+
+bool PlanBuilder::Alias(ValueId value, ValueId of, int64_t offset) {
+  Place place = PlaceOf(of);
+  place.offset += offset;
+  if (!HasPlace(value) && IsOutput(value)) return false;
+  return place_of_.try_emplace(value, place).first->second == place;
 }
 
 Plan PlanBuilder::Finish() {
   plan_.name = graph_.name;
-  for (ValueId id : graph_.inputs) plan_.inputs.push_back({graph_[id].name, graph_[id].type, Buffer(id)});
-  for (ValueId id : graph_.outputs) plan_.outputs.push_back({graph_[id].name, graph_[id].type, Buffer(id)});
+  for (ValueId id : graph_.inputs) plan_.inputs.push_back({graph_[id].name, graph_[id].type, PlaceOf(id).buffer});
+  for (ValueId id : graph_.outputs) plan_.outputs.push_back({graph_[id].name, graph_[id].type, PlaceOf(id).buffer});
   return std::move(plan_);
 }
 

@@ -1,8 +1,8 @@
 // Plan: a program before its kernels have code and its buffers have places.
 //
-// Emitters describe what they want as steps over buffers; each step names its kernel by a KernelSpec, whose key says all
-// that the code depends on. Equal keys are one kernel, so a network with twenty equal layers compiles one. Plain data;
-// thread-compatible. Tested by compile_test.cc.
+// Emitters describe what they want as steps over buffers; each step names its kernel by a KernelSpec, whose key says
+// all that the code depends on. Equal keys are one kernel, so a network with twenty equal layers compiles one. Plain
+// data; thread-compatible. Tested by compile_test.cc.
 #ifndef TESSERA_CODEGEN_PLAN_H_
 #define TESSERA_CODEGEN_PLAN_H_
 
@@ -47,7 +47,8 @@ struct PlanStep {
   bool serial = false;        // tasks may not run at the same time
   std::string label;
   double flops = 0, bytes = 0;
-  // (read argument, written argument) pairs that may share memory: the kernel reads an element before it writes the same one.
+  // (read argument, written argument) pairs that may share memory: the kernel reads an element before it writes the
+  // same one.
   std::vector<std::pair<int, int>> in_place;
 };
 
@@ -66,26 +67,38 @@ class PlanBuilder {
 
   const Graph& graph() const { return graph_; }
   const Target& target() const { return target_; }
-  // The buffer that holds a value, made at its first mention.
-  int Buffer(ValueId id);
+  // Where a value lies: all of a buffer, made at its first mention, or a part of one.
+  struct Place {
+    int buffer = 0;
+    int64_t offset = 0;  // bytes
+    friend bool operator==(const Place&, const Place&) = default;
+  };
+  Place PlaceOf(ValueId id);
   // Step arguments that read and write a whole value.
-  StepArg Read(ValueId id) { return {.buffer = Buffer(id)}; }
-  StepArg Write(ValueId id) { return {.buffer = Buffer(id), .writes = true}; }
+  StepArg Read(ValueId id) { return Argument(PlaceOf(id), false); }
+  StepArg Write(ValueId id) { return Argument(PlaceOf(id), true); }
   int Temp(std::string name, int64_t bytes);
   // Stored once per distinct tensor object and name.
   int Constant(std::string name, Tensor data);
   void AddStep(PlanStep step);
-  // Lets `value` be another name for `of`'s buffer: the same bytes under another shape. False when `value` is an output
-  // of the program, which has a place of its own.
-  bool Alias(ValueId value, ValueId of);
+  // Lets `value` lie in `of`'s place, `offset` bytes from its start: the same bytes under another name. False when
+  // `value` has another place already or is an output of the program, which has a place of its own.
+  bool Alias(ValueId value, ValueId of, int64_t offset = 0);
+  // Is the value's place known already, and not to be chosen any more?
+  bool HasPlace(ValueId id) const { return place_of_.count(id) > 0; }
+  bool IsOutput(ValueId id) const;
   Plan Finish();
   Plan& plan() { return plan_; }
 
  private:
+  static StepArg Argument(Place place, bool writes) {
+    return {.buffer = place.buffer, .writes = writes, .offset = place.offset};
+  }
+
   const Graph& graph_;
   const Target& target_;
   Plan plan_;
-  std::map<ValueId, int> buffer_of_;
+  std::map<ValueId, Place> place_of_;
 };
 
 }  // namespace tessera

@@ -30,16 +30,16 @@ Status PlanGeneric(const Node& node, PlanBuilder& builder) {
   for (size_t k = 0; k < compute.tables.size(); ++k) {
     tables.push_back(builder.Constant(node.name + ".table" + std::to_string(k), compute.tables[k]));
   }
-  const auto buffer = [&](BufferRef ref) {
+  const auto place = [&](BufferRef ref) -> StepArg {
     switch (ref.kind) {
-      case BufferKind::kInput: return builder.Buffer(operands[ref.index]);
-      case BufferKind::kOutput: return builder.Buffer(node.outputs[ref.index]);
-      case BufferKind::kTemp: return temps[ref.index];
-      default: return tables[ref.index];
+      case BufferKind::kInput: return builder.Read(operands[ref.index]);
+      case BufferKind::kOutput: return builder.Write(node.outputs[ref.index]);
+      case BufferKind::kTemp: return {.buffer = temps[ref.index]};
+      default: return {.buffer = tables[ref.index]};
     }
   };
   for (const Stage& stage : compute.stages) {
-    PlanStep step = PlanStage(compute, stage, builder.target(), buffer);
+    PlanStep step = PlanStage(compute, stage, builder.target(), place);
     step.label = node.name;
     builder.AddStep(std::move(step));
   }

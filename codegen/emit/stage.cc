@@ -402,7 +402,7 @@ Stage CollapseAxes(const Stage& original) {
 }
 
 PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& target,
-                   const std::function<int(BufferRef)>& buffer) {
+                   const std::function<StepArg(BufferRef)>& place) {
   // A Compute of this stage alone, whose inputs are the buffers that it reads: what the kernel and its key are made from.
   auto single = std::make_shared<Compute>();
   single->stages.push_back(CollapseAxes(original));
@@ -415,7 +415,8 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
     if (at == seen.end()) {
       seen.push_back(access.buffer);
       single->inputs.push_back(compute.BufferType(access.buffer));
-      step.args.push_back({.buffer = buffer(access.buffer)});
+      step.args.push_back(place(access.buffer));
+      step.args.back().writes = false;
     }
     access.buffer = {BufferKind::kInput, position};
   };
@@ -442,7 +443,8 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
     }
   }
   single->outputs.push_back(compute.BufferType(stage.write.buffer));
-  step.args.push_back({.buffer = buffer(stage.write.buffer), .writes = true});
+  step.args.push_back(place(stage.write.buffer));
+  step.args.back().writes = true;
   stage.write.buffer = {BufferKind::kOutput, 0};
   const int out = static_cast<int>(step.args.size()) - 1;
   for (auto& pair : in_place) pair.second = out;

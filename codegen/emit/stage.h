@@ -22,9 +22,9 @@ namespace tessera {
 // Index keep their axes.
 Stage CollapseAxes(const Stage& stage);
 
-// A step that runs `stage` of `compute`; `buffer(ref)` names the plan's buffer for each buffer of the Compute.
+// A step that runs `stage` of `compute`; `place(ref)` is the argument that reads (or writes) a buffer of the Compute.
 PlanStep PlanStage(const Compute& compute, const Stage& stage, const Target& target,
-                   const std::function<int(BufferRef)>& buffer);
+                   const std::function<StepArg(BufferRef)>& place);
 
 // Rough single-core time of a stage in microseconds when lowered this way.
 double EstimateStage(const Compute& compute, const Stage& stage, const Target& target);
