@@ -10,9 +10,11 @@
 #define TESSERA_GRAPH_ATTRS_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -60,6 +62,13 @@ class Attrs {
   }
   std::map<std::string, AttrValue, std::less<>> values_;
 };
+
+// Attrs in one expression: MakeAttrs({{"axis", int64_t{1}}, {"mode", "linear"}}).
+inline Attrs MakeAttrs(std::initializer_list<std::pair<std::string_view, AttrValue>> entries) {
+  Attrs attrs;
+  for (const auto& [name, value] : entries) attrs.Set(name, value);
+  return attrs;
+}
 
 }  // namespace tessera
 

@@ -5,12 +5,6 @@
 
 namespace tessera {
 
-Attrs MakeAttrs(std::initializer_list<std::pair<std::string_view, AttrValue>> entries) {
-  Attrs attrs;
-  for (const auto& [name, value] : entries) attrs.Set(name, value);
-  return attrs;
-}
-
 // ---- The frame ----
 
 GraphBuilder::GraphBuilder(std::string name) { graph_.name = std::move(name); }
@@ -241,10 +235,12 @@ ValueId GraphBuilder::Conv(ValueId x, ValueId w, const WindowParams& window, int
   return Apply(Op::kConv, {x, w}, std::move(attrs));
 }
 
-ValueId GraphBuilder::Attention(ValueId q, ValueId k, ValueId v, double scale, ValueId mask) {
+ValueId GraphBuilder::Attention(ValueId q, ValueId k, ValueId v, double scale, ValueId mask, std::string_view layout) {
   std::vector<ValueId> inputs = {q, k, v};
   if (mask != ValueId::kNone) inputs.push_back(mask);
-  return Apply(Op::kAttention, std::move(inputs), MakeAttrs({{"scale", scale}}));
+  Attrs attrs = MakeAttrs({{"scale", scale}});
+  if (layout != "bhsd") attrs.Set("layout", std::string(layout));
+  return Apply(Op::kAttention, std::move(inputs), std::move(attrs));
 }
 
 ValueId GraphBuilder::MaxPool(ValueId x, std::vector<int64_t> kernel, const WindowParams& window) {

@@ -13,8 +13,6 @@
 #ifndef TESSERA_GRAPH_BUILDER_H_
 #define TESSERA_GRAPH_BUILDER_H_
 
-#include <initializer_list>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,9 +24,6 @@
 #include "graph/op.h"
 
 namespace tessera {
-
-// Attrs in one expression: MakeAttrs({{"axis", 1}, {"mode", "linear"}}).
-Attrs MakeAttrs(std::initializer_list<std::pair<std::string_view, AttrValue>> entries);
 
 // The window of conv and the pools; an empty list stands for all ones (strides, dilations) or all zeros (pads).
 struct WindowParams {
@@ -129,7 +124,9 @@ class GraphBuilder {
   ValueId Matmul(ValueId a, ValueId b, bool transpose_a = false, bool transpose_b = false);
   // w: [output channels, input channels of a group, kernel..].
   ValueId Conv(ValueId x, ValueId w, const WindowParams& window = {}, int64_t groups = 1);
-  ValueId Attention(ValueId q, ValueId k, ValueId v, double scale, ValueId mask = ValueId::kNone);
+  // layout "bshd": positions before heads in q, k, v and the result.
+  ValueId Attention(ValueId q, ValueId k, ValueId v, double scale, ValueId mask = ValueId::kNone,
+                    std::string_view layout = "bhsd");
 
   // ---- Windows ----
   ValueId MaxPool(ValueId x, std::vector<int64_t> kernel, const WindowParams& window = {});

@@ -7,7 +7,8 @@
 //
 //   out = 2 * in, half_pixel, nearest round_prefer_floor:   o: 0 1 2 3  ->  real: -0.25 0.25 0.75 1.25  ->  in: 0 0 1 1
 //
-// Along axes that are not resized the map is the identity and costs nothing.
+// Along axes that are not resized the map is the identity and costs nothing. Positions are found in double; the weights
+// of linear are then rounded to the type in which x computes.
 #include <algorithm>
 #include <cmath>
 
@@ -154,7 +155,7 @@ double SumAround(const OpContext& c, const RefTensor& x, const std::vector<doubl
   if (weight == 0) return 0;
   if (d == x.type.shape.rank()) return weight * x.f[position];
   const ResizedAxis axis = AxisOf(c, d);
-  const double left = std::floor(at[d]), share = at[d] - left;
+  const double left = std::floor(at[d]), share = RoundToFloat(ComputeType(x.type.dtype), at[d] - left);
   return SumAround(c, x, at, d + 1, position * axis.in + axis.Clamp(left), weight * (1 - share)) +
          SumAround(c, x, at, d + 1, position * axis.in + axis.Clamp(left + 1), weight * share);
 }

@@ -217,10 +217,4 @@ Compute RoundedToF32(Compute compute) {
   return compute;
 }
 
-Attrs MakeAttrs(std::initializer_list<std::pair<std::string_view, AttrValue>> entries) {
-  Attrs attrs;
-  for (const auto& [name, value] : entries) attrs.Set(name, value);
-  return attrs;
-}
-
 }  // namespace tessera

@@ -8,11 +8,8 @@
 #ifndef TESSERA_GRAPH_TESTING_RUN_OP_H_
 #define TESSERA_GRAPH_TESTING_RUN_OP_H_
 
-#include <initializer_list>
 #include <optional>
 #include <span>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "graph/compute.h"
@@ -44,9 +41,6 @@ StatusOr<std::vector<RefTensor>> RunCase(const RandomCase& random_case);
 
 // `compute` with every float value of its bodies rounded to f32, as a kernel would.
 Compute RoundedToF32(Compute compute);
-
-// {{"axis", 1}, {"mode", "edge"}, …}
-Attrs MakeAttrs(std::initializer_list<std::pair<std::string_view, AttrValue>> entries);
 
 }  // namespace tessera
 
