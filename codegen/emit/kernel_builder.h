@@ -11,7 +11,8 @@
 //
 // which does tasks [begin, end) of its step; `scratch` is the calling thread's. Inside, the buffers arrive as noalias
 // pointers of an inner function, so that LLVM may keep loads in registers across stores.
-// One KernelBuilder writes one function; single-threaded. Tested by the emitters' tests.
+// One KernelBuilder writes one function; single-threaded. Tested by body_emitter_test.cc
+// (loads, stores and conversions of every type) and through the emitters.
 #ifndef TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
 #define TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
 
