@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -48,7 +49,7 @@ Graph Chain() {
   return graph;
 }
 
-std::vector<Tensor> Run(const std::shared_ptr<const Program>& program, const std::vector<Tensor>& inputs, int threads = 2) {
+std::vector<Tensor> RunProgram(const std::shared_ptr<const Program>& program, const std::vector<Tensor>& inputs, int threads = 2) {
   StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
   EXPECT_TRUE(device.ok());
   StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(program, {.threads = threads});
@@ -74,7 +75,7 @@ TEST(CompileTest, EqualNodesShareOneKernelAndTheArena) {
   const MemoryReport& memory = result->program->memory;
   EXPECT_EQ(memory.arena_bytes, 64) << "the chain runs in place: " << result->program->ToString();
   const Tensor x = Tensor::Full(DType::kF32, {3, 5}, 0.25);
-  const std::vector<Tensor> y = Run(result->program, {x});
+  const std::vector<Tensor> y = RunProgram(result->program, {x});
   EXPECT_NEAR(y[0].Get(7), std::exp(std::exp(std::exp(0.25))) * 0.25, 1e-5);
   EXPECT_EQ(x.Get(3), 0.25) << "inputs are never written";
 }
@@ -98,7 +99,7 @@ TEST(CompileTest, OutputsThatAreInputsConstantsOrRepeatedGetCopies) {
   ASSERT_EQ(result->program->outputs.size(), 4u);
   EXPECT_EQ(result->program->outputs[0].name, "x");
   EXPECT_EQ(result->program->outputs[3].name, "y");
-  const std::vector<Tensor> out = Run(result->program, {Tensor::FromVector<float>({4}, {1, 2, 3, 4})});
+  const std::vector<Tensor> out = RunProgram(result->program, {Tensor::FromVector<float>({4}, {1, 2, 3, 4})});
   EXPECT_EQ(out[0].Get(2), 3);
   EXPECT_EQ(out[1].Get(1), 8);
   EXPECT_EQ(out[2].Get(3), -4);
