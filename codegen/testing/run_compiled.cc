@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "codegen/emitter.h"
 #include "graph/interpreter.h"
 #include "runtime/device.h"
 #include "tesa/testing/close.h"
@@ -45,6 +46,17 @@ testing::AssertionResult CompiledAgrees(const Graph& graph, std::span<const Tens
     const Tensor reference = (*expected)[k].ToTensor();
     const testing::AssertionResult close = Close((*found)[k], reference, allowed);
     if (!close) return testing::AssertionFailure() << level << ", output " << k << ": " << close.message();
+  }
+  return testing::AssertionSuccess();
+}
+
+testing::AssertionResult EveryNodeTakes(const Graph& graph, const std::string& level, const std::string& emitter) {
+  const StatusOr<Target> target = MakeTarget(level);
+  if (!target.ok()) return testing::AssertionFailure() << target.status();
+  for (const Node& node : graph.nodes) {
+    std::string report;
+    if (SelectEmitter(graph, node, *target, emitter, &report).name == emitter) continue;
+    return testing::AssertionFailure() << level << ": expected " << emitter << ", found " << report;
   }
   return testing::AssertionSuccess();
 }

@@ -32,6 +32,9 @@ StatusOr<std::vector<Tensor>> RunCompiled(const Graph& graph, std::span<const Te
 testing::AssertionResult CompiledAgrees(const Graph& graph, std::span<const Tensor> inputs, const std::string& level,
                                         const CompileOptions& options, double allowed);
 
+// Whether `emitter` applies to every node of the graph and is taken where it is asked for.
+testing::AssertionResult EveryNodeTakes(const Graph& graph, const std::string& level, const std::string& emitter);
+
 // A tensor for each input of the graph, floats uniform in [-1, 1], integers in [0, 8).
 std::vector<Tensor> RandomInputs(const Graph& graph, uint64_t seed);
 

@@ -1,0 +1,144 @@
+#include "codegen/emit/epilogue.h"
+
+#include <algorithm>
+
+#include "codegen/emit/body_emitter.h"
+#include "graph/op.h"
+
+namespace tessera {
+namespace {
+
+// How `shape`, broadcast to `output`, is walked by rows and columns.
+EpilogueOperand WalkOperand(const TensorType& type, const Shape& output) {
+  EpilogueOperand operand;
+  operand.dtype = type.dtype;
+  operand.elementwise = type.shape.num_elements() == output.num_elements();
+  const int rank = output.rank(), missing = rank - type.shape.rank();
+  const std::vector<int64_t> strides = type.shape.Strides();
+  // Elements to the next position along dimension `d` of the output; 0 where the operand repeats.
+  const auto stride_of = [&](int d) {
+    return d < missing || type.shape[d - missing] == 1 ? int64_t{0} : strides[d - missing];
+  };
+  operand.along_columns = rank > 0 && stride_of(rank - 1) != 0;
+  // Row dimensions from the innermost outwards; neighbours that the operand walks as one are one term.
+  int64_t period = 1;
+  for (int d = rank - 2; d >= 0; --d) {
+    const int64_t extent = output[d], stride = stride_of(d);
+    if (extent == 1) continue;
+    EpilogueOperand::RowTerm* inner = operand.rows.empty() ? nullptr : &operand.rows.back();
+    if (inner != nullptr && inner->period * inner->extent == period && stride == inner->stride * inner->extent) {
+      inner->extent *= extent;
+    } else if (stride != 0) {
+      operand.rows.push_back({period, extent, stride});
+    }
+    period *= extent;
+  }
+  if (!operand.rows.empty()) {
+    EpilogueOperand::RowTerm& outermost = operand.rows.back();
+    if (outermost.period * outermost.extent == period) outermost.extent = 0;
+  }
+  return operand;
+}
+
+std::vector<TensorType> OperandTypes(const Graph& graph, const Node& node) {
+  std::vector<TensorType> types;
+  if (!node.epilogue) return types;
+  for (ValueId id : node.epilogue->inputs) types.push_back(graph[id].type);
+  return types;
+}
+
+}  // namespace
+
+TileEpilogue::TileEpilogue(const Graph& graph, const Node& node)
+    : TileEpilogue(MakeContext(graph, node).outputs[0].dtype, graph[node.outputs[0]].type.shape,
+                   node.epilogue ? &*node.epilogue : nullptr, OperandTypes(graph, node)) {}
+
+TileEpilogue::TileEpilogue(DType raw, const Shape& output, const Epilogue* epilogue,
+                           const std::vector<TensorType>& operands)
+    : raw_(raw), dtype_(raw) {
+  if (output.rank() > 0) columns_ = output[output.rank() - 1];
+  if (epilogue == nullptr) return;
+  body_ = epilogue->body;
+  dtype_ = epilogue->dtype;
+  for (const TensorType& type : operands) operands_.push_back(WalkOperand(type, output));
+}
+
+int TileEpilogue::cost() const { return static_cast<int>(body_.insts.size()) + 1; }
+
+std::string TileEpilogue::Key() const {
+  std::string key = internal::Join("epilogue ", Name(raw_), " -> ", Name(dtype_), " columns ", columns_);
+  for (const EpilogueOperand& operand : operands_) {
+    key += internal::Join("; ", Name(operand.dtype), operand.along_columns ? " columns" : "");
+    for (const auto& term : operand.rows) {
+      key += internal::Join(" rows/", term.period, "%", term.extent, "*", term.stride);
+    }
+  }
+  return body_.empty() ? key : key + " " + body_.ToString();
+}
+
+void TileEpilogue::AddArguments(const Node& node, PlanBuilder& builder, PlanStep& step) const {
+  // An operand may give its memory to the result when each element is read just before the same one is written, and
+  // the kernel reads the buffer nowhere else.
+  const int out = static_cast<int>(step.args.size() + operands_.size());
+  std::vector<int> read_elsewhere;
+  for (const StepArg& arg : step.args) read_elsewhere.push_back(arg.buffer);
+  for (size_t k = 0; k < operands_.size(); ++k) {
+    step.args.push_back(builder.Read(node.epilogue->inputs[k]));
+    const int buffer = step.args.back().buffer;
+    const bool shared = std::find(read_elsewhere.begin(), read_elsewhere.end(), buffer) != read_elsewhere.end();
+    if (operands_[k].elementwise && !shared && TypeInfo(operands_[k].dtype).bits == TypeInfo(dtype_).bits) {
+      step.in_place.emplace_back(static_cast<int>(step.args.size()) - 1, out);
+    }
+  }
+  step.args.push_back(builder.Write(node.outputs[0]));
+  KernelSpec& kernel = step.kernel;
+  kernel.num_args = static_cast<int>(step.args.size());
+  kernel.may_alias.assign(kernel.num_args, false);
+  for (const auto& [from, to] : step.in_place) kernel.may_alias[from] = kernel.may_alias[to] = true;
+}
+
+IrValue EpilogueEmitter::RowOffset(int operand, IrValue row) {
+  IrValue& offset = row_offset_[{operand, row}];
+  if (offset != nullptr) return offset;
+  auto& ir = b_.ir();
+  for (const EpilogueOperand::RowTerm& term : epilogue_.operands()[operand].rows) {
+    IrValue at = row;
+    if (term.period != 1) at = ir.CreateUDiv(at, b_.I64(term.period));
+    if (term.extent != 0) at = ir.CreateURem(at, b_.I64(term.extent));
+    at = ir.CreateMul(at, b_.I64(term.stride), "", /*HasNUW=*/true, /*HasNSW=*/true);
+    offset = offset == nullptr ? at : ir.CreateAdd(offset, at, "", true, true);
+  }
+  if (offset == nullptr) offset = b_.I64(0);
+  return offset;
+}
+
+IrValue EpilogueEmitter::LoadOperand(int k, int lanes, IrValue row, IrValue column, IrValue mask) {
+  const EpilogueOperand& operand = epilogue_.operands()[k];
+  IrValue& value = loaded_[{k, {operand.rows.empty() ? nullptr : row, operand.along_columns ? column : nullptr}}];
+  if (value != nullptr) return value;
+  IrValue at =
+      operand.elementwise ? b_.ir().CreateMul(row, b_.I64(epilogue_.columns()), "", true, true) : RowOffset(k, row);
+  if (operand.along_columns || operand.elementwise) at = b_.ir().CreateAdd(at, column, "", true, true);
+  const bool vector = operand.along_columns && lanes > 1;
+  return value = b_.Load(b_.arg(first_arg_ + k), at, operand.dtype, vector ? lanes : 1, vector ? mask : nullptr);
+}
+
+IrValue EpilogueEmitter::Apply(IrValue value, IrValue row, IrValue column, IrValue mask) {
+  if (epilogue_.body().empty()) return value;
+  const int lanes = KernelBuilder::LanesOf(value);
+  IrValues inputs = {value};
+  for (size_t k = 0; k < epilogue_.operands().size(); ++k) {
+    inputs.push_back(LoadOperand(static_cast<int>(k), lanes, row, column, mask));
+  }
+  return b_.Splat(EmitBody(b_, epilogue_.body(), inputs), lanes);
+}
+
+void EpilogueEmitter::Store(IrValue value, IrValue row, IrValue column, IrValue mask) {
+  IrValue result = Apply(value, row, column, mask);
+  auto& ir = b_.ir();
+  IrValue at = ir.CreateMul(row, b_.I64(epilogue_.columns()), "", true, true);
+  at = ir.CreateAdd(at, column, "", true, true);
+  b_.Store(b_.arg(first_arg_ + static_cast<int>(epilogue_.operands().size())), at, epilogue_.dtype(), result, mask);
+}
+
+}  // namespace tessera

@@ -1,0 +1,95 @@
+// TileEpilogue: what happens to a node's result between registers and memory.
+//
+// An emitter that computes its output as rows × columns (the last dimension is the columns, all others together the
+// rows) hands every vector of results to EpilogueEmitter::Finish with its row and first column. That loads what the
+// epilogue's operands have there, whatever NumPy-broadcastable shape they are of (a scalar, one per column, one per
+// row, one each, or a mixture), applies the body, narrows to the storage type and stores:
+//
+//   TileEpilogue epilogue(graph, node);                       // while planning
+//   epilogue.AddArguments(node, builder, step);               // operands, then the output; in-place pairs where legal
+//   ...
+//   EpilogueEmitter finish(b, epilogue, first_arg);           // in the kernel; one per straight piece of code
+//   finish.Store(sum, row, column, mask);
+//
+// What does not change from row to row (a bias) is loaded once per column, what does not change along a row once per
+// row. Values only. Tested by matmul_test.cc (operands of every shape) and by the tests of every emitter that uses it.
+#ifndef TESSERA_CODEGEN_EMIT_EPILOGUE_H_
+#define TESSERA_CODEGEN_EMIT_EPILOGUE_H_
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "codegen/emit/kernel_builder.h"
+#include "codegen/plan.h"
+#include "graph/graph.h"
+
+namespace tessera {
+
+// Where an operand of the epilogue lies when the output is walked as rows × columns.
+struct EpilogueOperand {
+  // One term of the element number: (row / period % extent) * stride; extent 0: no remainder is needed.
+  struct RowTerm {
+    int64_t period = 1, extent = 1, stride = 0;
+  };
+  DType dtype = DType::kF32;
+  std::vector<RowTerm> rows;   // empty: the same for all rows
+  bool along_columns = false;  // consecutive along a row; otherwise the same for the whole row
+  bool elementwise = false;    // one element for each of the output's, in its order
+};
+
+class TileEpilogue {
+ public:
+  // The epilogue of `node`, whose op computes its first output in `type`; the node may have none.
+  TileEpilogue(const Graph& graph, const Node& node);
+  // The same without a graph. `epilogue` may be nullptr.
+  TileEpilogue(DType raw, const Shape& output, const Epilogue* epilogue, const std::vector<TensorType>& operands);
+
+  int64_t columns() const { return columns_; }
+  DType dtype() const { return dtype_; }
+  const Body& body() const { return body_; }
+  const std::vector<EpilogueOperand>& operands() const { return operands_; }
+  // Arguments that a kernel has for it: the operands and the output.
+  int num_args() const { return static_cast<int>(operands_.size()) + 1; }
+  // Instructions per vector of results, for estimates and for choosing between straight and rolled code.
+  int cost() const;
+  // Everything that the code depends on.
+  std::string Key() const;
+  // Adds the operands, then the output, to the arguments of `step`, and the pairs that may share memory.
+  void AddArguments(const Node& node, PlanBuilder& builder, PlanStep& step) const;
+
+ private:
+  Body body_;  // empty: the result as it is
+  DType raw_ = DType::kF32, dtype_ = DType::kF32;
+  int64_t columns_ = 1;
+  std::vector<EpilogueOperand> operands_;
+};
+
+class EpilogueEmitter {
+ public:
+  // `first_arg`: the kernel's argument that is the epilogue's first operand, or the output when there is none. Loaded
+  // operands are remembered, so use one emitter only where its earlier calls dominate the later ones. Rows and columns
+  // are told apart by identity: pass the same IrValue for the same place.
+  EpilogueEmitter(KernelBuilder& b, const TileEpilogue& epilogue, int first_arg)
+      : b_(b), epilogue_(epilogue), first_arg_(first_arg) {}
+
+  // The epilogue's result for `value`, which holds the op's results at `row`, columns [column, column + lanes).
+  IrValue Apply(IrValue value, IrValue row, IrValue column, IrValue mask = nullptr);
+  // Apply, then store at the same place of the output. Lanes outside `mask` are neither read nor written.
+  void Store(IrValue value, IrValue row, IrValue column, IrValue mask = nullptr);
+
+ private:
+  IrValue RowOffset(int operand, IrValue row);
+  IrValue LoadOperand(int operand, int lanes, IrValue row, IrValue column, IrValue mask);
+
+  KernelBuilder& b_;
+  const TileEpilogue& epilogue_;
+  const int first_arg_;
+  std::map<std::pair<int, IrValue>, IrValue> row_offset_;
+  std::map<std::pair<int, std::pair<IrValue, IrValue>>, IrValue> loaded_;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_EPILOGUE_H_

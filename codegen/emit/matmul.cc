@@ -1,0 +1,214 @@
+// The matmul emitter: dense products of f32 or f64 matrices, batched, either operand transposed.
+//
+//   B constant:                  packed into panels now; the kernel streams them
+//   B [depth, columns]:          read where it lies, whole vectors of a row at a time
+//   B [columns, depth]:          one more step packs it into panels first
+//   A [rows, depth], transposed: broadcast element by element from where it lies, so that its order does not matter
+//
+// A single row (M = 1) is the same kernel with a tile of one row: several sums per element hide the latency, and the
+// panels, each one stream of width·depth elements, pass by at the speed of the memory that holds them.
+#include "codegen/emit/matmul.h"
+
+#include <optional>
+
+#include "codegen/cost_model.h"
+#include "codegen/emitter.h"
+#include "graph/op.h"
+
+namespace tessera {
+
+int64_t MatmulProblem::groups() const {
+  int64_t groups = 1;
+  for (const BatchDim& dim : batch) groups *= dim.extent;
+  return groups;
+}
+
+ContractionShape MatmulProblem::shape() const {
+  return {.type = type,
+          .groups = groups(),
+          .rows = rows,
+          .columns = columns,
+          .depth = depth,
+          .a_row_step = a_transposed ? 1 : depth};
+}
+
+PanelSource MatmulProblem::b_source() const {
+  return {.type = type,
+          .matrices = b_matrices,
+          .depth = depth,
+          .columns = columns,
+          .matrix_step = depth * columns,
+          .depth_step = b_transposed ? 1 : columns,
+          .column_step = b_transposed ? depth : 1};
+}
+
+MatmulProblem Simplify(MatmulProblem problem) {
+  std::vector<MatmulProblem::BatchDim> dims;  // innermost first
+  for (auto dim = problem.batch.rbegin(); dim != problem.batch.rend(); ++dim) {
+    if (dim->extent == 1) continue;
+    if (!dims.empty() && dim->a_step == dims.back().a_step * dims.back().extent &&
+        dim->b_step == dims.back().b_step * dims.back().extent) {
+      dims.back().extent *= dim->extent;
+    } else {
+      dims.push_back(*dim);
+    }
+  }
+  // The rows of consecutive matrices of A follow each other, as those of C do.
+  if (!dims.empty() && dims[0].b_step == 0 && dims[0].a_step == 1 && dims[0].extent > 0 && !problem.a_transposed) {
+    const int64_t extent = dims[0].extent;
+    problem.rows *= extent;
+    problem.a_matrices /= extent;
+    dims.erase(dims.begin());
+    for (auto& dim : dims) {
+      TES_CHECK(dim.a_step % extent == 0, dim.a_step);
+      dim.a_step /= extent;
+    }
+  }
+  problem.batch.assign(dims.rbegin(), dims.rend());
+  return problem;
+}
+
+double MatmulMicroseconds(const MatmulProblem& problem, const Target& target, int epilogue_cost) {
+  const ContractionSchedule schedule = ScheduleContraction(target, problem.shape(), epilogue_cost);
+  double us = ContractionMicroseconds(target, schedule, epilogue_cost) + MachineModel(target).step_ns / 1000;
+  if (problem.packs_b() && !problem.b_constant) us += PackPanelsMicroseconds(problem.b_source(), target);
+  return us;
+}
+
+KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule& schedule,
+                        const TileEpilogue& epilogue) {
+  KernelSpec kernel;
+  kernel.family = "matmul";
+  kernel.num_args = 2 + epilogue.num_args();
+  kernel.key = internal::Join("matmul ", schedule.Key(), problem.a_transposed ? " a transposed" : "",
+                              problem.packs_b() ? " b panels" : "");
+  for (const auto& dim : problem.batch)
+    kernel.key += internal::Join(" batch ", dim.extent, "/", dim.a_step, "/", dim.b_step);
+  kernel.key += " " + epilogue.Key();
+  kernel.emit = [problem, schedule, epilogue](KernelBuilder& b) {
+    const int64_t a_row_step = problem.a_transposed ? 1 : problem.depth;
+    const int64_t a_depth_step = problem.a_transposed ? problem.rows : 1;
+    const int64_t a_matrix = problem.rows * problem.depth;
+    const int64_t panel = problem.depth * schedule.width();
+    const int64_t b_matrix = problem.packs_b() ? schedule.panels() * panel : problem.depth * problem.columns;
+    EmitContraction(b, schedule, epilogue, 2, [&](const ContractionTile& tile, const IrValues& sums) {
+      auto& ir = b.ir();
+      const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
+      const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
+      // Which matrices: the group's number split into the batch's dimensions.
+      IrValue a_at = times(tile.row, a_row_step), b_at = b.I64(0), rest = tile.group;
+      for (size_t d = problem.batch.size(); d-- > 0;) {
+        const MatmulProblem::BatchDim& dim = problem.batch[d];
+        IrValue index = d == 0 ? rest : ir.CreateURem(rest, b.I64(dim.extent));
+        if (d > 0) rest = ir.CreateUDiv(rest, b.I64(dim.extent));
+        a_at = plus(a_at, times(index, dim.a_step * a_matrix));
+        b_at = plus(b_at, times(index, dim.b_step * b_matrix));
+      }
+      b_at = plus(b_at, problem.packs_b() ? times(tile.panel, panel) : tile.column);
+      IrValues rows;
+      for (int r = 0; r < tile.rows; ++r) {
+        rows.push_back(b.ElementPointer(b.arg(0), plus(a_at, b.I64(r * a_row_step)), problem.type));
+      }
+      return EmitMultiplyAdd(
+          b, schedule, tile, problem.depth, rows, a_depth_step, b.ElementPointer(b.arg(1), b_at, problem.type),
+          problem.packs_b() ? schedule.width() : problem.columns, problem.packs_b() ? nullptr : tile.mask, sums);
+    });
+  };
+  return kernel;
+}
+
+void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder& builder) {
+  const TileEpilogue epilogue(builder.graph(), node);
+  const Target& target = builder.target();
+  const ContractionSchedule schedule = ScheduleContraction(target, problem.shape(), epilogue.cost());
+  const PanelSource source = problem.b_source();
+  StepArg b = {};
+  if (problem.b_constant) {
+    const Value& weights = builder.graph()[node.inputs[1]];
+    b.buffer = builder.Constant(weights.name + ".panels", PackPanels(weights.constant, source, schedule.width()));
+  } else if (problem.packs_b()) {
+    const int64_t bytes = ByteSize(problem.type, PackedElements(source, schedule.width()));
+    b.buffer = builder.Temp(node.name + ".panels", bytes);
+    StepArg to = b;
+    to.writes = true;
+    PlanStep pack = PlanPackPanels(source, schedule.width(), builder.Read(node.inputs[1]), to, target);
+    pack.label = node.name;
+    builder.AddStep(std::move(pack));
+  } else {
+    b = builder.Read(node.inputs[1]);
+  }
+  PlanStep step;
+  step.kernel = MatmulKernel(problem, schedule, epilogue);
+  step.args = {builder.Read(node.inputs[0]), b};
+  epilogue.AddArguments(node, builder, step);
+  step.tasks = problem.rows == 0 || problem.columns == 0 ? 0 : schedule.tasks();
+  step.scratch_bytes = schedule.scratch_bytes();
+  step.label = node.name;
+  const double products =
+      static_cast<double>(problem.groups() * problem.rows) * static_cast<double>(problem.columns * problem.depth);
+  step.flops = 2 * products;
+  const int64_t elements = problem.a_matrices * problem.rows * problem.depth +
+                           problem.b_matrices * problem.depth * problem.columns +
+                           problem.groups() * problem.rows * problem.columns;
+  step.bytes = static_cast<double>(ByteSize(problem.type, elements));
+  builder.AddStep(std::move(step));
+}
+
+namespace {
+
+MatmulProblem ProblemOf(const Graph& graph, const Node& node) {
+  const Shape& a = graph[node.inputs[0]].type.shape;
+  const Shape& b = graph[node.inputs[1]].type.shape;
+  const Shape& out = graph[node.outputs[0]].type.shape;
+  MatmulProblem problem;
+  problem.type = graph[node.inputs[0]].type.dtype;
+  problem.a_transposed = node.attrs.Int("transpose_a", 0) != 0;
+  problem.b_transposed = node.attrs.Int("transpose_b", 0) != 0;
+  problem.b_constant = graph.IsConstant(node.inputs[1]);
+  problem.rows = out[out.rank() - 2];
+  problem.columns = out[out.rank() - 1];
+  problem.depth = a[a.rank() - (problem.a_transposed ? 2 : 1)];
+  for (int d = 0; d < a.rank() - 2; ++d) problem.a_matrices *= a[d];
+  for (int d = 0; d < b.rank() - 2; ++d) problem.b_matrices *= b[d];
+  int64_t a_step = 1, b_step = 1;
+  // From the innermost batch dimension outwards.
+  const auto step_of = [&](const Shape& shape, int d, int64_t& step) {
+    const int at = d - (out.rank() - shape.rank());
+    if (at < 0 || shape[at] == 1) return int64_t{0};
+    const int64_t here = step;
+    step *= shape[at];
+    return here;
+  };
+  for (int d = out.rank() - 3; d >= 0; --d) {
+    const int64_t a_here = step_of(a, d, a_step), b_here = step_of(b, d, b_step);
+    problem.batch.insert(problem.batch.begin(), {.extent = out[d], .a_step = a_here, .b_step = b_here});
+  }
+  return Simplify(problem);
+}
+
+}  // namespace
+
+extern const std::string_view kMatmulDoc;
+const std::string_view kMatmulDoc =
+    "dense f32 and f64 products in register tiles, constant operands packed into panels";
+
+std::optional<double> EstimateMatmul(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  if (node.op != Op::kMatmul) {
+    *why = "no matmul";
+    return std::nullopt;
+  }
+  for (ValueId id : node.inputs) {
+    const DType type = graph[id].type.dtype;
+    if (type == DType::kF32 || type == DType::kF64) continue;
+    *why = internal::Join("expected f32 or f64, found ", Name(type));
+    return std::nullopt;
+  }
+  return MatmulMicroseconds(ProblemOf(graph, node), target, TileEpilogue(graph, node).cost());
+}
+
+Status PlanMatmul(const Node& node, PlanBuilder& builder) {
+  PlanMatmulSteps(node, ProblemOf(builder.graph(), node), builder);
+  return OkStatus();
+}
+
+}  // namespace tessera

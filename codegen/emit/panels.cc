@@ -1,0 +1,135 @@
+#include "codegen/emit/panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "codegen/cost_model.h"
+#include "codegen/emit/kernel_builder.h"
+
+namespace tessera {
+namespace {
+
+int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+// Copies in squares that stay in the first-level cache on both sides, whatever the strides are.
+template <typename Bits>
+void Pack(const std::byte* from_bytes, const PanelSource& s, int64_t width, std::byte* to_bytes) {
+  const auto* from = reinterpret_cast<const Bits*>(from_bytes);
+  auto* to = reinterpret_cast<Bits*>(to_bytes);
+  constexpr int64_t kSquare = 64;
+  for (int64_t m = 0; m < s.matrices; ++m) {
+    for (int64_t first = 0; first < s.columns; first += width) {
+      const int64_t columns = std::min(width, s.columns - first);
+      for (int64_t k0 = 0; k0 < s.depth; k0 += kSquare) {
+        const int64_t k1 = std::min(s.depth, k0 + kSquare);
+        for (int64_t c = 0; c < columns; ++c) {
+          const Bits* column = from + m * s.matrix_step + (first + c) * s.column_step;
+          for (int64_t k = k0; k < k1; ++k) to[k * width + c] = column[k * s.depth_step];
+        }
+      }
+      to += s.depth * width;
+    }
+  }
+}
+
+// A square of lanes x lanes elements, turned by log2(lanes) rounds of exchanging blocks between pairs of rows.
+void TransposeInRegisters(KernelBuilder& b, IrValues& rows) {
+  const int lanes = static_cast<int>(rows.size());
+  for (int distance = 1; distance < lanes; distance *= 2) {
+    std::vector<int> low(lanes), high(lanes);
+    for (int l = 0; l < lanes; ++l) {
+      low[l] = (l & distance) == 0 ? l : lanes + l - distance;
+      high[l] = (l & distance) == 0 ? l + distance : lanes + l;
+    }
+    for (int i = 0; i < lanes; ++i) {
+      if ((i & distance) != 0) continue;
+      IrValue first = rows[i], second = rows[i + distance];
+      rows[i] = b.ir().CreateShuffleVector(first, second, low);
+      rows[i + distance] = b.ir().CreateShuffleVector(first, second, high);
+    }
+  }
+}
+
+// task = one vector of columns of one panel:
+//   for k in depth, lanes at a time:  load lanes rows of lanes elements, turn them, store lanes rows of the panel
+//   for the last k's:                 element by element
+void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
+  auto& ir = b.ir();
+  const int64_t vectors = DivideUp(s.columns, lanes), panel_vectors = width / lanes,
+                panels = DivideUp(s.columns, width);
+  const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
+  const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
+  b.For("task", b.begin(), b.end(), 1, [&](IrValue task) {
+    IrValue matrix = ir.CreateUDiv(task, b.I64(vectors)), vector = ir.CreateURem(task, b.I64(vectors));
+    IrValue panel = ir.CreateUDiv(vector, b.I64(panel_vectors)), in_panel = ir.CreateURem(vector, b.I64(panel_vectors));
+    IrValue to = plus(times(plus(times(matrix, panels), panel), s.depth * width), times(in_panel, lanes));
+    IrValue from = times(matrix, s.matrix_step);
+    // Columns beyond the last repeat it: nobody looks at what they give.
+    IrValues columns;
+    for (int l = 0; l < lanes; ++l) {
+      IrValue column = plus(times(vector, lanes), b.I64(l));
+      column = ir.CreateSelect(ir.CreateICmpSLT(column, b.I64(s.columns)), column, b.I64(s.columns - 1));
+      columns.push_back(plus(from, times(column, s.column_step)));
+    }
+    const int64_t squares = s.depth / lanes * lanes;
+    if (lanes > 1) {
+      b.For("square", b.I64(0), b.I64(squares), lanes, [&](IrValue k) {
+        IrValues rows;
+        for (int l = 0; l < lanes; ++l) rows.push_back(b.Load(b.arg(0), plus(columns[l], k), s.type, lanes));
+        TransposeInRegisters(b, rows);
+        for (int l = 0; l < lanes; ++l) b.Store(b.arg(1), plus(to, times(plus(k, b.I64(l)), width)), s.type, rows[l]);
+      });
+    }
+    b.For("single", b.I64(lanes > 1 ? squares : 0), b.I64(s.depth), 1, [&](IrValue k) {
+      IrValue place = plus(to, times(k, width));
+      for (int l = 0; l < lanes; ++l) {
+        b.Store(b.arg(1), plus(place, b.I64(l)), s.type, b.Load(b.arg(0), plus(columns[l], k), s.type, 1));
+      }
+    });
+  });
+}
+
+}  // namespace
+
+int64_t PackedElements(const PanelSource& source, int64_t width) {
+  return source.matrices * DivideUp(source.columns, width) * source.depth * width;
+}
+
+Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width) {
+  Tensor packed(source.type, Shape({PackedElements(source, width)}));
+  std::byte* to = packed.mutable_bytes().data();
+  if (TypeInfo(source.type).bits == 64) {
+    Pack<uint64_t>(tensor.bytes().data(), source, width, to);
+  } else {
+    TES_CHECK(TypeInfo(source.type).bits == 32, Name(source.type));
+    Pack<uint32_t>(tensor.bytes().data(), source, width, to);
+  }
+  return packed;
+}
+
+PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target) {
+  TES_CHECK(source.depth_step == 1, source.depth_step);
+  const int lanes = target.Lanes(TypeInfo(source.type).bits);
+  PlanStep step;
+  step.kernel.family = "pack_panels";
+  step.kernel.num_args = 2;
+  step.kernel.key =
+      internal::Join("pack_panels ", Name(source.type), " ", source.matrices, "x", source.depth, "x", source.columns,
+                     " steps ", source.matrix_step, " ", source.column_step, " width ", width);
+  step.kernel.emit = [source, width, lanes](KernelBuilder& b) { EmitPackPanels(b, source, width, lanes); };
+  step.args = {from, to};
+  step.tasks = source.matrices * DivideUp(source.columns, lanes);
+  step.bytes = 2.0 * static_cast<double>(ByteSize(source.type, source.matrices * source.depth * source.columns));
+  return step;
+}
+
+double PackPanelsMicroseconds(const PanelSource& source, const Target& target) {
+  const MachineModel machine(target);
+  const int lanes = target.Lanes(TypeInfo(source.type).bits);
+  double rounds = 0;
+  for (int l = lanes; l > 1; l /= 2) ++rounds;
+  const double vectors = static_cast<double>(source.matrices * source.depth * DivideUp(source.columns, lanes));
+  return vectors * (2 * machine.load_ns + rounds * machine.op_ns) / 1000 + machine.step_ns / 1000;
+}
+
+}  // namespace tessera

@@ -1,0 +1,37 @@
+// Panels: the order in which a contraction's second operand is packed, so that a kernel reads it front to back.
+//
+//   B[depth, columns]  ->  [matrix][panel][depth][width]        column = panel * width + position, zero where there is
+//   none
+//
+// Constants are packed while planning; an operand that is only known when the program runs, and whose columns are not
+// consecutive in memory (attention's keys), is packed by a step of its own. Pure functions. Tested by matmul_test.cc.
+#ifndef TESSERA_CODEGEN_EMIT_PANELS_H_
+#define TESSERA_CODEGEN_EMIT_PANELS_H_
+
+#include <cstdint>
+
+#include "codegen/plan.h"
+#include "tesa/tensor.h"
+
+namespace tessera {
+
+// One matrix after the other: element (depth k, column n) of matrix m is at m * matrix_step + k * depth_step + n *
+// column_step.
+struct PanelSource {
+  DType type = DType::kF32;
+  int64_t matrices = 1, depth = 1, columns = 1;
+  int64_t matrix_step = 0, depth_step = 0, column_step = 1;
+};
+
+int64_t PackedElements(const PanelSource& source, int64_t width);  // of all matrices
+
+// f32 or f64.
+Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width);
+
+// A step that packs while the program runs; args: from, to (PackedElements of `source.type`). depth_step must be 1.
+PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target);
+double PackPanelsMicroseconds(const PanelSource& source, const Target& target);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_PANELS_H_
