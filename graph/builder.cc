@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "graph/verifier.h"
+
 namespace tessera {
 
 // ---- The frame ----
@@ -74,6 +76,7 @@ StatusOr<Graph> GraphBuilder::Build() && {
     Fail(Error(ErrorCode::kGraphInvalid, "graph '", graph_.name, "': expected at least one output; call Output"));
   }
   if (!status_.ok()) return status_;
+  RETURN_IF_ERROR(Verify(graph_));
   return std::move(graph_);
 }
 
@@ -124,7 +127,7 @@ ValueId GraphBuilder::WithEpilogue(ValueId result, Body body, std::vector<ValueI
 
 Status GraphBuilder::CheckEpilogue(const Body& body, ValueId result, const std::vector<ValueId>& inputs,
                                    DType dtype) const {
-  RETURN_IF_ERROR(body.Verify(0));
+  RETURN_IF_ERROR(body.Verify(ShapeOf(result).rank()));
   if (body.num_inputs > static_cast<int>(inputs.size()) + 1 || body.result_type() != ComputeType(dtype)) {
     return Error(ErrorCode::kGraphInvalid, "expected ", body.num_inputs - 1,
                  " operands and a result that is stored as ", body.result_type(), ", found ", inputs.size(), " and ",

@@ -44,7 +44,7 @@ class GraphBuilder {
   ValueId Number(double value, DType dtype = DType::kF32);
   // Marks a result of the graph; outputs are in the order of these calls.
   void Output(ValueId value);
-  // The graph, or the first error.
+  // The graph, which Verify accepts, or the first error.
   StatusOr<Graph> Build() &&;
 
   // Names the next node and its result.

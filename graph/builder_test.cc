@@ -69,6 +69,14 @@ TEST(GraphBuilderTest, RejectsWhatNoGraphHas) {
   EXPECT_THAT(huge.status().message(), HasSubstr("input 'x'"));
 }
 
+TEST(GraphBuilderTest, TheGraphIsVerified) {
+  GraphBuilder b("tesa");
+  const ValueId w = b.Constant("w", Tensor(DType::kF32, {2, 3}));
+  b.SetTesa(w, Attribute::Dense({3, 2}, 32));
+  b.Output(b.Relu(w));
+  EXPECT_THAT(std::move(b).Build().status().message(), HasSubstr("w"));
+}
+
 TEST(GraphBuilderTest, AnEpilogueGoesToTheLatestNode) {
   const auto body = [](DType dtype) {
     BodyBuilder b;
