@@ -71,8 +71,8 @@ StatusOr<std::vector<TensorType>> InferTranspose(const OpContext& c) {
       return Error(ErrorCode::kAttributeInvalid, "expected perm to name each dimension of operand 0 ", c.input(0),
                    " once, found ", Shape(perm));
     }
-    dims.push_back(c.shape(0)[static_cast<int>(perm[d])]);
   }
+  for (int64_t d : perm) dims.push_back(c.shape(0)[static_cast<int>(d)]);
   return Result(c, std::move(dims));
 }
 
