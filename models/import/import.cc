@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "graph/verifier.h"
 #include "models/import/onnx/onnx_importer.h"
 #include "models/import/safetensors.h"
 #include "models/import/sparsity.h"
@@ -66,6 +67,7 @@ StatusOr<ImportResult> ImportModelFromBytes(std::string_view bytes, const std::s
     metadata["source"] = std::filesystem::path(name).filename().string();
     metadata["source_hash"] = HashBytes(bytes).ToHex();
     metadata["converter"] = "tessera";
+    RETURN_IF_ERROR(Verify(result.graph).WithContext(name));
     return result;
   } catch (const std::bad_alloc&) {
     return Error(ErrorCode::kOutOfMemory, name, ": not enough memory to import a model of ", bytes.size(), " bytes");

@@ -73,7 +73,7 @@ Attribute FromMask(const Tensor& mask, DType dtype) {
   const uint8_t own = static_cast<uint8_t>(TypeInfo(dtype).bits);
   const auto data = mask.data<uint8_t>();
   std::vector<uint8_t> bits(data.begin(), data.end());
-  for (uint8_t& width : bits) width = width == kOwnWidth ? own : width;
+  for (uint8_t& width : bits) width = std::min(width, own);  // kOwnWidth is the largest of all
   return Attribute::FromBits(mask.shape(), bits);
 }
 
@@ -122,6 +122,7 @@ std::vector<TensorReport> AnnotateSparsity(Graph& graph, const std::vector<Const
     } else if (mode == AnnotateMode::kDeclared) {
       report.reason = "--annotate=declared";
     } else if (zero_share >= kMinZeroShare || structured) {
+      value.constant = found->ApplyTo(value.constant);  // no -0 where nothing is
       value.tesa = std::move(found);
       report.reason = "exact zeros";
     } else {
