@@ -138,8 +138,8 @@ IrValue SinQuadrant(KernelBuilder& b, IrValue x, int quadrant) {
   IrValue sine = m.Mul(r, m.Horner(z, sin_terms));
   cos_terms.insert(cos_terms.begin(), 1.0);
   IrValue cosine = m.Horner(z, cos_terms);
-  IrValue q = m.ir_.CreateAdd(m.ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {m.int_type(), m.type_}, {n}),
-                              m.I(quadrant));
+  IrValue q =
+      m.ir_.CreateAdd(m.ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {m.int_type(), m.type_}, {n}), m.I(quadrant));
   IrValue swap = m.ir_.CreateICmpNE(m.ir_.CreateAnd(q, m.I(1)), m.I(0));
   IrValue negate = m.ir_.CreateICmpNE(m.ir_.CreateAnd(q, m.I(2)), m.I(0));
   IrValue value = m.Select(swap, cosine, sine);
@@ -149,8 +149,8 @@ IrValue SinQuadrant(KernelBuilder& b, IrValue x, int quadrant) {
   return narrow ? b.ir().CreateFPTrunc(value, x->getType()) : value;
 }
 
-// Rounding intrinsics are single instructions from SSE4.1 on; older machines would call a library. Adding and taking away
-// 1.5·2^mantissa rounds to an integer, half to even.
+// Rounding intrinsics are single instructions from SSE4.1 on; older machines would call a library. Adding and taking
+// away 1.5·2^mantissa rounds to an integer, half to even.
 bool HasRounding(const KernelBuilder& b) { return b.target().vector_bits >= 256; }
 
 IrValue RoundByMagic(const Math& m, IrValue x) {
@@ -196,6 +196,23 @@ IrValue EmitExp(KernelBuilder& b, IrValue x) {
   IrValue rest = m.ir_.CreateSub(parts.n, half);
   IrValue value = m.Add(parts.q, m.C(1));
   return m.Mul(m.Mul(value, m.PowerOfTwo(half)), m.PowerOfTwo(rest));
+}
+
+IrValue EmitExpNonPositive(KernelBuilder& b, IrValue x) {
+  const Math m(b, x);
+  if (m.is_double()) return EmitExp(b, x);
+  // Where the exponent of the result would be below the normal ones, it is 0; the clamp keeps n in range till then.
+  const double lowest = -87.33;
+  IrValue tiny = m.Less(x, m.C(lowest));
+  x = m.Select(tiny, m.C(lowest), x);
+  IrValue n = EmitRoundEven(b, m.Mul(x, m.C(1.4426950408889634)));
+  IrValue r = m.Fma(n, m.C(-0.693359375), x);
+  r = m.Fma(n, m.C(2.12194440054690583e-4), r);
+  // e^r on [-ln2/2, ln2/2], the smallest largest relative error (2e-9) of degree 6; both first coefficients round to 1.
+  IrValue value =
+      m.Horner(r, {1.0, 1.0, 0.499999920751, 0.166664200721, 0.0416682261893, 0.00837482405059, 0.00138368357425});
+  IrValue scale = m.PowerOfTwo(m.ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {m.int_type(), m.type_}, {n}));
+  return m.Select(tiny, m.C(0), m.Mul(value, scale));
 }
 
 IrValue EmitExpm1(KernelBuilder& b, IrValue x) {
@@ -273,8 +290,8 @@ IrValue EmitErf(KernelBuilder& b, IrValue x) {
   IrValue w = m.Div(m.C(0.5), m.Mul(far_a, far_a));
   IrValue series = m.C(1);
   for (int n = 12; n >= 1; --n) series = m.Fma(m.Mul(series, w), m.C(-(2.0 * n - 1)), m.C(1));
-  IrValue tail = m.Div(m.Mul(EmitExp(b, m.ir_.CreateFNeg(m.Mul(far_a, far_a))), series),
-                       m.Mul(far_a, m.C(1.7724538509055161)));
+  IrValue tail =
+      m.Div(m.Mul(EmitExp(b, m.ir_.CreateFNeg(m.Mul(far_a, far_a))), series), m.Mul(far_a, m.C(1.7724538509055161)));
   IrValue value = m.Select(m.Less(magnitude, m.C(4.0)), near, m.Sub(m.C(1), tail));
   return m.CopySign(m.Select(m.IsNan(x), x, value), x);
 }

@@ -18,6 +18,8 @@ namespace tessera {
 
 // x is a scalar or vector of float or double; the result has its type.
 IrValue EmitExp(KernelBuilder& b, IrValue x);
+// The same for x <= 0, as softmax has it, at two thirds of the work. Results below the smallest normal number may be 0.
+IrValue EmitExpNonPositive(KernelBuilder& b, IrValue x);
 IrValue EmitExpm1(KernelBuilder& b, IrValue x);
 IrValue EmitLog(KernelBuilder& b, IrValue x);
 IrValue EmitLog1p(KernelBuilder& b, IrValue x);
@@ -26,8 +28,8 @@ IrValue EmitErf(KernelBuilder& b, IrValue x);
 IrValue EmitSin(KernelBuilder& b, IrValue x);
 IrValue EmitCos(KernelBuilder& b, IrValue x);
 IrValue EmitPow(KernelBuilder& b, IrValue x, IrValue y);
-// The remainder with the sign of x (C's fmod); exact for f32. f64 is exact for quotients below 2^53 where the machine has
-// a fused multiply-add; elsewhere a quotient within rounding of an integer may give 0 for |y|.
+// The remainder with the sign of x (C's fmod); exact for f32. f64 is exact for quotients below 2^53 where the machine
+// has a fused multiply-add; elsewhere a quotient within rounding of an integer may give 0 for |y|.
 IrValue EmitRem(KernelBuilder& b, IrValue x, IrValue y);
 IrValue EmitRoundEven(KernelBuilder& b, IrValue x);
 IrValue EmitFloor(KernelBuilder& b, IrValue x);
