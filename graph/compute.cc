@@ -64,8 +64,11 @@ Status VerifyAccess(const Compute& compute, const Stage& stage, const Access& ac
   for (int64_t extent : stage.extents) empty |= extent == 0;
   for (size_t d = 0; d < access.index.size(); ++d) {
     const IndexExpr& expr = access.index[d];
+    int previous = -1;
     for (const IndexExpr::Term& term : expr.terms) {
       if (term.axis < 0 || term.axis >= num_axes) return fail("axis ", term.axis, " is not available here");
+      if (term.axis <= previous || term.coefficient == 0) return fail("terms of index ", d, " are not in normal form");
+      previous = term.axis;
     }
     if (expr.read >= num_reads) return fail("read ", expr.read, " is not an earlier read");
     if (expr.read >= 0 && !access.guarded) return fail("an index that is read must be guarded");
@@ -75,6 +78,14 @@ Status VerifyAccess(const Compute& compute, const Stage& stage, const Access& ac
     if (low < 0 || high >= access.view[d]) return fail("index ", d, " spans ", low, "…", high);
   }
   return OkStatus();
+}
+
+// Does input `k` of `body`, where it is read, have the type in which `stored` computes?
+bool ReadsAs(const Body& body, int k, DType stored) {
+  for (const ScalarInst& inst : body.insts) {
+    if (inst.op == ScalarOp::kInput && inst.imm_int == k) return inst.type == ComputeType(stored);
+  }
+  return true;
 }
 
 int64_t Product(const std::vector<int64_t>& extents, int begin, int end) {
@@ -128,8 +139,7 @@ ScalarValue Identity(Combiner combiner, DType type) {
   switch (combiner) {
     case Combiner::kMul: return {.f = 1, .i = 1};
     case Combiner::kMax: return {.f = -kInfinity, .i = IsFloat(type) ? 0 : MinInt(type)};
-    case Combiner::kMin:
-      return {.f = kInfinity, .i = IsFloat(type) ? 0 : (type == DType::kU64 ? -1 : MaxInt(type))};
+    case Combiner::kMin: return {.f = kInfinity, .i = IsFloat(type) ? 0 : (type == DType::kU64 ? -1 : MaxInt(type))};
     case Combiner::kAnd: return {.i = IsBool(type) ? 1 : -1};
     default: return {};
   }
@@ -153,19 +163,27 @@ Status Compute::Verify() const {
     const auto fail = [&](const auto&... what) {
       return Error(ErrorCode::kGraphInvalid, "stage '", stage.name, "': ", what...);
     };
-    if (stage.parallel_rank < 0 || stage.parallel_rank > stage.rank()) return fail("parallel_rank ", stage.parallel_rank);
+    if (stage.parallel_rank < 0 || stage.parallel_rank > stage.rank())
+      return fail("parallel_rank ", stage.parallel_rank);
+    for (int64_t extent : stage.extents) {
+      if (extent < 0) return fail("extent ", extent);
+    }
     if (stage.combiner == Combiner::kNone && stage.reduced_points() != 1) return fail("reduced axes need a combiner");
     if (stage.body.num_inputs != static_cast<int>(stage.reads.size())) {
       return fail("expected ", stage.body.num_inputs, " reads, found ", stage.reads.size());
     }
     RETURN_IF_ERROR(stage.body.Verify(stage.rank()).WithContext("stage '" + stage.name + "'"));
+    if (stage.combiner != Combiner::kNone) {
+      const ScalarOpInfo& join = ScalarInfo(JoinOp(stage.combiner));
+      if (!(IsFloat(stage.body.result_type()) ? join.on_float : join.on_int)) {
+        return fail("values of ", stage.body.result_type(), " do not combine by ", Name(stage.combiner));
+      }
+    }
     for (size_t r = 0; r < stage.reads.size(); ++r) {
       RETURN_IF_ERROR(VerifyAccess(*this, stage, stage.reads[r], stage.rank(), static_cast<int>(r)));
       const DType stored = BufferType(stage.reads[r].buffer).dtype;
-      for (const ScalarInst& inst : stage.body.insts) {
-        if (inst.op == ScalarOp::kInput && inst.imm_int == static_cast<int64_t>(r) && inst.type != ComputeType(stored)) {
-          return fail("read ", r, " of ", stored, " enters the body as ", inst.type);
-        }
+      if (!ReadsAs(stage.body, static_cast<int>(r), stored)) {
+        return fail("read ", r, " of ", stored, " enters the body as ", stage.body.input_type(static_cast<int>(r)));
       }
     }
     if (!stage.finish.empty()) {
@@ -173,11 +191,19 @@ Status Compute::Verify() const {
         return fail("expected ", stage.finish.num_inputs - 1, " finish reads, found ", stage.finish_reads.size());
       }
       RETURN_IF_ERROR(stage.finish.Verify(stage.parallel_rank).WithContext("stage '" + stage.name + "', finish"));
+      if (!ReadsAs(stage.finish, 0, stage.body.result_type())) {
+        return fail("the body gives ", stage.body.result_type(), ", finish takes ", stage.finish.input_type(0));
+      }
     } else if (!stage.finish_reads.empty()) {
       return fail("finish reads without a finish body");
     }
-    for (const Access& access : stage.finish_reads) {
-      RETURN_IF_ERROR(VerifyAccess(*this, stage, access, stage.parallel_rank, 0));
+    for (size_t r = 0; r < stage.finish_reads.size(); ++r) {
+      RETURN_IF_ERROR(VerifyAccess(*this, stage, stage.finish_reads[r], stage.parallel_rank, 0));
+      const DType stored = BufferType(stage.finish_reads[r].buffer).dtype;
+      const int input = static_cast<int>(r) + 1;
+      if (!ReadsAs(stage.finish, input, stored)) {
+        return fail("finish read ", r, " of ", stored, " enters finish as ", stage.finish.input_type(input));
+      }
     }
     RETURN_IF_ERROR(VerifyAccess(*this, stage, stage.write, stage.parallel_rank, 0));
     if (stage.write.guarded) return fail("a write is never guarded");
@@ -197,7 +223,8 @@ std::string Compute::ToString() const {
   };
   list("in", inputs);
   list("temp", temps);
-  for (size_t k = 0; k < tables.size(); ++k) text += "table" + std::to_string(k) + ": " + tables[k].type().ToString() + "\n";
+  for (size_t k = 0; k < tables.size(); ++k)
+    text += "table" + std::to_string(k) + ": " + tables[k].type().ToString() + "\n";
   list("out", outputs);
   for (const Stage& stage : stages) {
     text += stage.name + " for";
@@ -308,7 +335,8 @@ void Evaluate(const Compute& compute, std::span<const RefTensor* const> inputs, 
     }
   };
   // The row-major position of an access, or -1 when it is out of range.
-  const auto position = [](const Access& access, const std::vector<int64_t>& at, const std::vector<ScalarValue>& reads) {
+  const auto position = [](const Access& access, const std::vector<int64_t>& at,
+                           const std::vector<ScalarValue>& reads) {
     int64_t flat = 0;
     for (size_t d = 0; d < access.index.size(); ++d) {
       const IndexExpr& expr = access.index[d];
@@ -349,7 +377,8 @@ void Evaluate(const Compute& compute, std::span<const RefTensor* const> inputs, 
       });
       if (!stage.finish.empty()) {
         finish_values[0] = acc;
-        for (size_t r = 0; r < stage.finish_reads.size(); ++r) finish_values[r + 1] = read(stage.finish_reads[r], at, {});
+        for (size_t r = 0; r < stage.finish_reads.size(); ++r)
+          finish_values[r + 1] = read(stage.finish_reads[r], at, {});
         acc = stage.finish.Evaluate(finish_values, at);
       }
       const int64_t flat = position(stage.write, at, {});

@@ -49,7 +49,7 @@ void RandomIsInf(CaseBuilder& c) {
 void RandomCast(CaseBuilder& c) {
   const DType from = c.Chance(0.2) ? DType::kBool : c.NumberType();
   c.Input(from, c.RandomShape(0, 4), -400, 400);
-  c.attrs.Set("to", c.Chance(0.2) ? DType::kBool : c.NumberType());
+  c.attrs.Set("to", c.Chance(0.3) ? c.Pick({DType::kBool, DType::kF8E4M3, DType::kF8E5M2}) : c.NumberType());
 }
 
 void RandomRelu(CaseBuilder& c) { Number(c); }
