@@ -30,15 +30,15 @@ void AddRandomEpilogue(RandomCase& random_case, std::mt19937_64& rng) {
   Graph& graph = random_case.graph;
   Node& node = graph.nodes[0];
   TES_CHECK(node.outputs.size() == 1 && !node.epilogue, node.name);
-  Value& result = graph[node.outputs[0]];
+  const TensorType result = graph[node.outputs[0]].type;  // a copy: adding values moves them
   CaseBuilder draw(node.op, rng);
   Epilogue epilogue;
-  std::vector<DType> types = {result.type.dtype};
+  std::vector<DType> types = {result.dtype};
   const int extra = static_cast<int>(draw.Int(0, 2));
   for (int k = 0; k < extra; ++k) {
     const DType dtype =
         draw.Chance(0.7) ? DType::kF32 : draw.Pick({DType::kF16, DType::kI32, DType::kI8, DType::kBool});
-    Tensor tensor = draw.RandomTensor(dtype, draw.RandomBroadcast(result.type.shape));
+    Tensor tensor = draw.RandomTensor(dtype, draw.RandomBroadcast(result.shape));
     types.push_back(dtype);
     Value value;
     value.name = "epilogue" + std::to_string(k);
