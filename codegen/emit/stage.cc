@@ -80,8 +80,8 @@ void RemoveAxis(Stage& stage, int axis) {
   RenumberBodyAxes(stage.finish, axis);
 }
 
-// Can `outer` and `outer + 1` be one axis? Every access must move by extent(inner) · stride(inner) along the outer one, and
-// guarded dimensions must mention neither (their bounds are per axis).
+// Can `outer` and `outer + 1` be one axis? Every access must move by extent(inner) · stride(inner) along the outer one,
+// and guarded dimensions must mention neither (their bounds are per axis).
 bool CanMerge(const Stage& stage, int outer) {
   const int inner = outer + 1;
   if ((outer < stage.parallel_rank) != (inner < stage.parallel_rank)) return false;
@@ -101,7 +101,17 @@ struct StageSchedule {
   int vector_axis = -1;  // -1: scalar
   int lanes = 1;
   int64_t chunk = 1;  // of the vector axis, when it is parallel
+  int task_axes = 0;  // so many leading parallel axes make up tasks (the vector axis by chunks); the others are loops
 };
+
+// Points of the parallel axes [first, last) without the vector axis.
+int64_t PointsBetween(const Stage& stage, const StageSchedule& schedule, int first, int last) {
+  int64_t points = 1;
+  for (int axis = first; axis < last; ++axis) {
+    if (axis != schedule.vector_axis) points *= stage.extents[axis];
+  }
+  return points;
+}
 
 int WidestBits(const Stage& stage) {
   int bits = 32;
@@ -113,6 +123,10 @@ int WidestBits(const Stage& stage) {
   return bits;
 }
 
+bool ReadsIndex(const Access& access) {
+  return std::any_of(access.index.begin(), access.index.end(), [](const IndexExpr& expr) { return expr.read >= 0; });
+}
+
 double ScoreAxis(const Stage& stage, int axis, int lanes) {
   const int64_t extent = stage.extents[axis];
   if (extent < 2) return -1e9;
@@ -120,9 +134,13 @@ double ScoreAxis(const Stage& stage, int axis, int lanes) {
   double score = 0;
   const auto add = [&](const Access& access, double weight) {
     const int64_t stride = StrideAlong(access, axis);
-    bool reads_index = false;
-    for (const IndexExpr& expr : access.index) reads_index |= expr.read >= 0;
-    score += weight * (reads_index ? 0.2 : (stride == 0 || stride == 1 ? 1.0 : -0.5));
+    // An index that is the same for all lanes (a row of an embedding) leaves whole vectors to load.
+    bool varies = false;
+    for (const IndexExpr& expr : access.index) {
+      varies |=
+          expr.read >= 0 && (StrideAlong(stage.reads[expr.read], axis) != 0 || ReadsIndex(stage.reads[expr.read]));
+    }
+    score += weight * (varies ? 0.2 : (stride == 0 || stride == 1 ? 1.0 : -0.5));
   };
   for (const Access& access : stage.reads) add(access, 1);
   if (parallel) {
@@ -146,18 +164,24 @@ StageSchedule ScheduleStage(const Stage& stage, const Target& target) {
     best = score;
     schedule.vector_axis = axis;
   }
+  // Tasks of at least some thousand element operations each, and enough of them to balance threads.
+  constexpr int64_t kMinTaskWork = 16384;
+  constexpr int64_t kWantedTasks = 64;
+  const int64_t work_per_point = stage.reduced_points() * static_cast<int64_t>(stage.body.insts.size() + 1);
+  const int64_t work = stage.parallel_points() * work_per_point;
+  int64_t tasks = 1;
+  while (schedule.task_axes < stage.parallel_rank && tasks < kWantedTasks && work / tasks > kMinTaskWork) {
+    tasks *= PointsBetween(stage, schedule, schedule.task_axes, schedule.task_axes + 1);
+    ++schedule.task_axes;
+  }
   if (schedule.vector_axis < 0) return schedule;
   const int64_t extent = stage.extents[schedule.vector_axis];
   schedule.lanes = 2;
   while (schedule.lanes < lanes && schedule.lanes < extent) schedule.lanes *= 2;
   if (schedule.vector_axis >= stage.parallel_rank) return schedule;
-  // Tasks of at least some thousand element operations each, and enough of them to balance threads.
-  const int64_t outer = stage.parallel_points() / extent;
-  const int64_t work_per_element = stage.reduced_points() * static_cast<int64_t>(stage.body.insts.size() + 1);
-  constexpr int64_t kMinTaskWork = 16384;
-  constexpr int64_t kWantedTasks = 32;
-  int64_t chunks = std::max<int64_t>(1, kWantedTasks / std::max<int64_t>(1, outer));
-  chunks = std::min(chunks, std::max<int64_t>(1, extent * work_per_element / kMinTaskWork));
+  int64_t chunks = std::max<int64_t>(1, kWantedTasks / std::max<int64_t>(1, tasks));
+  chunks = std::min(chunks, std::max<int64_t>(1, work / tasks / kMinTaskWork));
+  chunks = std::min(chunks, std::max<int64_t>(1, extent / schedule.lanes));
   const int64_t chunk = (extent + chunks - 1) / chunks;
   schedule.chunk = std::min(extent, (chunk + schedule.lanes - 1) / schedule.lanes * schedule.lanes);
   return schedule;
@@ -186,15 +210,29 @@ class StageEmitter {
       chunk = ir().CreateURem(rest, b_.I64(chunks));
       rest = ir().CreateUDiv(rest, b_.I64(chunks));
     }
-    for (int axis = stage_.parallel_rank - 1; axis >= 0; --axis) {
+    for (int axis = schedule_.task_axes - 1; axis >= 0; --axis) {
       if (axis == schedule_.vector_axis) continue;
       axes_[axis] = ir().CreateURem(rest, b_.I64(stage_.extents[axis]), "x" + std::to_string(axis));
       rest = ir().CreateUDiv(rest, b_.I64(stage_.extents[axis]));
+    }
+    EmitLoops(schedule_.task_axes, chunk);
+  }
+
+  // The parallel axes from `axis` on that are not tasks, and inside them the vector axis.
+  void EmitLoops(int axis, IrValue chunk) {
+    if (axis == schedule_.vector_axis) return EmitLoops(axis + 1, chunk);
+    if (axis < stage_.parallel_rank) {
+      b_.For("x" + std::to_string(axis), b_.I64(0), b_.I64(stage_.extents[axis]), 1, [&](IrValue iv) {
+        axes_[axis] = iv;
+        EmitLoops(axis + 1, chunk);
+      });
+      return;
     }
     if (!VectorIsParallel()) {
       EmitPoint(1, nullptr);
       return;
     }
+    const int64_t extent = stage_.extents[schedule_.vector_axis];
     const int lanes = schedule_.lanes;
     IrValue low = ir().CreateMul(chunk, b_.I64(schedule_.chunk));
     IrValue high = ir().CreateAdd(low, b_.I64(schedule_.chunk));
@@ -218,7 +256,8 @@ class StageEmitter {
     if (stage_.combiner == Combiner::kNone) {
       value = EmitValue(lanes, mask);
     } else if (VectorIsParallel() || schedule_.vector_axis < 0) {
-      value = EmitReduction(stage_.parallel_rank, b_.Splat(EmitIdentity(b_, stage_.combiner, type, 1), lanes), lanes, mask);
+      value =
+          EmitReduction(stage_.parallel_rank, b_.Splat(EmitIdentity(b_, stage_.combiner, type, 1), lanes), lanes, mask);
     } else {
       const int width = schedule_.lanes;
       value = EmitReduction(stage_.parallel_rank, EmitIdentity(b_, stage_.combiner, type, width), width, nullptr);
@@ -246,10 +285,27 @@ class StageEmitter {
       })[0];
     }
     const int64_t whole = extent / lanes * lanes;
-    acc = b_.For(name, b_.I64(0), b_.I64(whole), lanes, {acc}, [&](IrValue iv, const IrValues& carried) {
-      axes_[axis] = iv;
-      return IrValues{EmitReduction(axis + 1, carried[0], lanes, nullptr)};
-    })[0];
+    // Four sums side by side hide the latency of one.
+    constexpr int64_t kSums = 4;
+    if (axis + 1 == stage_.rank() && whole >= kSums * lanes && whole % (kSums * lanes) == 0) {
+      IrValues sums(kSums, EmitIdentity(b_, stage_.combiner, stage_.body.result_type(), lanes));
+      sums[0] = acc;
+      sums = b_.For(name, b_.I64(0), b_.I64(whole), kSums * lanes, sums, [&](IrValue iv, const IrValues& carried) {
+        IrValues next;
+        for (int64_t k = 0; k < kSums; ++k) {
+          axes_[axis] = ir().CreateAdd(iv, b_.I64(k * lanes));
+          next.push_back(EmitReduction(axis + 1, carried[k], lanes, nullptr));
+        }
+        return next;
+      });
+      const DType type = stage_.body.result_type();
+      acc = EmitJoin(b_, stage_.combiner, type, EmitJoin(b_, stage_.combiner, type, sums[0], sums[1]),
+                     EmitJoin(b_, stage_.combiner, type, sums[2], sums[3]));
+    } else
+      acc = b_.For(name, b_.I64(0), b_.I64(whole), lanes, {acc}, [&](IrValue iv, const IrValues& carried) {
+        axes_[axis] = iv;
+        return IrValues{EmitReduction(axis + 1, carried[0], lanes, nullptr)};
+      })[0];
     if (whole == extent) return acc;
     axes_[axis] = b_.I64(whole);
     IrValue tail_mask = b_.MaskBelow(b_.I64(extent - whole), lanes);
@@ -267,13 +323,14 @@ class StageEmitter {
     return ir().CreateAdd(b_.Splat(axes_[axis], lanes), b_.LaneIds(lanes));
   }
 
-  // offset + Σ coefficient · axis (+ index read), i64; a vector if it varies over the lanes and `expand`, else its value
-  // at lane 0.
+  // offset + Σ coefficient · axis (+ index read), i64; a vector if it varies over the lanes and `expand`, else its
+  // value at lane 0.
   IrValue IndexValue(const IndexExpr& expr, int lanes, bool expand, const IrValues& reads) {
     IrValue value = b_.I64(expr.offset);
     for (const IndexExpr::Term& term : expr.terms) {
       IrValue axis = expand ? AxisValue(term.axis, lanes) : axes_[term.axis];
-      IrValue scaled = ir().CreateMul(axis, b_.Splat(b_.I64(term.coefficient), KernelBuilder::LanesOf(axis)), "", true, true);
+      IrValue scaled =
+          ir().CreateMul(axis, b_.Splat(b_.I64(term.coefficient), KernelBuilder::LanesOf(axis)), "", true, true);
       const int width = std::max(KernelBuilder::LanesOf(value), KernelBuilder::LanesOf(scaled));
       value = ir().CreateAdd(b_.Splat(value, width), b_.Splat(scaled, width), "", false, true);
     }
@@ -403,7 +460,8 @@ Stage CollapseAxes(const Stage& original) {
 
 PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& target,
                    const std::function<StepArg(BufferRef)>& place) {
-  // A Compute of this stage alone, whose inputs are the buffers that it reads: what the kernel and its key are made from.
+  // A Compute of this stage alone, whose inputs are the buffers that it reads: what the kernel and its key are made
+  // from.
   auto single = std::make_shared<Compute>();
   single->stages.push_back(CollapseAxes(original));
   Stage& stage = single->stages[0];
@@ -428,7 +486,8 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
   };
   const auto take = [&](std::vector<Access>& accesses, bool may_share) {
     for (Access& access : accesses) {
-      const bool share = may_share && walks_like_write(access) && TypeInfo(compute.BufferType(access.buffer).dtype).bits == bits;
+      const bool share =
+          may_share && walks_like_write(access) && TypeInfo(compute.BufferType(access.buffer).dtype).bits == bits;
       rename(access);
       if (share) in_place.emplace_back(access.buffer.index, -1);
     }
@@ -453,10 +512,13 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
   const StageSchedule schedule = ScheduleStage(stage, target);
   const bool vector_parallel = schedule.vector_axis >= 0 && schedule.vector_axis < stage.parallel_rank;
   const int64_t points = stage.parallel_points();
-  step.tasks = points;
-  if (vector_parallel && points > 0) {
-    const int64_t extent = stage.extents[schedule.vector_axis];
-    step.tasks = points / extent * ((extent + schedule.chunk - 1) / schedule.chunk);
+  if (points > 0) {
+    step.tasks = PointsBetween(stage, schedule, 0, schedule.task_axes);
+    if (vector_parallel) {
+      step.tasks *= (stage.extents[schedule.vector_axis] + schedule.chunk - 1) / schedule.chunk;
+    }
+  } else {
+    step.tasks = 0;
   }
   step.serial = bits < 8;  // two results share a byte
   step.flops = static_cast<double>(points) * static_cast<double>(stage.reduced_points()) *
@@ -470,25 +532,68 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
   kernel.may_alias.assign(kernel.num_args, false);
   for (const auto& [in, to] : in_place) kernel.may_alias[in] = kernel.may_alias[to] = true;
   kernel.key = "stage axis " + std::to_string(schedule.vector_axis) + " lanes " + std::to_string(schedule.lanes) +
-               " chunk " + std::to_string(schedule.chunk) + "\n" + single->ToString();
+               " chunk " + std::to_string(schedule.chunk) + " tasks " + std::to_string(schedule.task_axes) + "\n" +
+               single->ToString();
   kernel.emit = [single, schedule](KernelBuilder& b) { StageEmitter(b, *single, schedule).Emit(); };
   return step;
 }
 
+namespace {
+
+// Instructions of a vector that one scalar operation becomes.
+double CostOf(const ScalarInst& inst) {
+  switch (inst.op) {
+    case ScalarOp::kInput:
+    case ScalarOp::kConst:
+    case ScalarOp::kIndex: return 0;
+    case ScalarOp::kDiv: return IsFloat(inst.type) ? 6 : 40;
+    case ScalarOp::kRem: return 40;
+    case ScalarOp::kSqrt: return 8;
+    case ScalarOp::kExp: return 20;
+    case ScalarOp::kExpm1:
+    case ScalarOp::kTanh:
+    case ScalarOp::kErf:
+    case ScalarOp::kLog: return 25;
+    case ScalarOp::kLog1p: return 35;
+    case ScalarOp::kSin:
+    case ScalarOp::kCos: return 80;
+    case ScalarOp::kPow: return 150;
+    default: return 1;
+  }
+}
+
+double CostOf(const Body& body) {
+  double cost = 0;
+  for (const ScalarInst& inst : body.insts) cost += CostOf(inst);
+  return cost;
+}
+
+}  // namespace
+
 double EstimateStage(const Compute& compute, const Stage& original, const Target& target) {
   const Stage stage = CollapseAxes(original);
   const StageSchedule schedule = ScheduleStage(stage, target);
-  double per_point = static_cast<double>(stage.body.insts.size());
-  for (const Access& access : stage.reads) {
+  const bool joined = schedule.vector_axis >= stage.parallel_rank;  // lanes become one result
+  const auto of_access = [&](const Access& access) {
     const int64_t stride = schedule.vector_axis >= 0 ? StrideAlong(access, schedule.vector_axis) : 0;
-    per_point += stride == 0 || stride == 1 ? 1 : 2 * schedule.lanes;
-  }
-  const double points = static_cast<double>(stage.parallel_points()) * static_cast<double>(stage.reduced_points());
+    return (stride == 0 || stride == 1 ? 1.0 : 2.0 * schedule.lanes) + (access.guarded ? 4.0 : 0.0);
+  };
+  // A combination waits for the one before it.
+  double per_point = CostOf(stage.body) + (stage.combiner == Combiner::kNone ? 0 : 3);
+  for (const Access& access : stage.reads) per_point += of_access(access);
+  double per_result = CostOf(stage.finish) + (joined ? 40 : of_access(stage.write) + 1);
+  for (const Access& access : stage.finish_reads) per_result += of_access(access);
+  const double results = static_cast<double>(stage.parallel_points());
+  const double points = results * static_cast<double>(stage.reduced_points());
   double bytes = 0;
   for (const TensorType& type : compute.inputs) bytes += ByteSize(type.dtype, type.shape.num_elements());
-  constexpr double kNanosecondsPerInstruction = 0.2;
+  constexpr double kNanosecondsPerInstruction = 0.25;
   constexpr double kBytesPerNanosecond = 20;
-  return (points * per_point / schedule.lanes * kNanosecondsPerInstruction + bytes / kBytesPerNanosecond) / 1000 + 0.1;
+  const double instructions =
+      points * per_point / schedule.lanes + results * per_result / (joined ? 1 : schedule.lanes);
+  // A step costs a meeting of the threads.
+  constexpr double kStepMicroseconds = 0.5;
+  return (instructions * kNanosecondsPerInstruction + bytes / kBytesPerNanosecond) / 1000 + kStepMicroseconds;
 }
 
 }  // namespace tessera
