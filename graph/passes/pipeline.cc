@@ -1,10 +1,43 @@
 #include "graph/passes/pipeline.h"
 
-namespace tessera {
+#include "graph/passes/canonicalize.h"
+#include "graph/passes/eliminate_common.h"
+#include "graph/passes/fold_constants.h"
+#include "graph/passes/fuse_epilogues.h"
 
-Status OptimizeForHost(Graph& graph) {
+namespace tessera {
+namespace {
+
+Status RemoveDead(Graph& graph) {
   RemoveDeadNodes(graph);
   return OkStatus();
 }
+
+constexpr Pass kRemoveDead = {"remove_dead", "drops nodes whose results nobody needs", RemoveDead};
+constexpr Pass kEliminateCommon = {"eliminate_common", "computes once what is computed twice", EliminateCommon};
+constexpr Pass kFoldConstants = {"fold_constants", "computes what depends on constants only", FoldConstants};
+constexpr Pass kCanonicalize = {"canonicalize", "one form for what can be written in several", Canonicalize};
+constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
+                                 FuseEpilogues};
+
+constexpr Pass kAll[] = {kRemoveDead, kEliminateCommon, kFoldConstants, kCanonicalize, kFuseEpilogues};
+
+// Each line with why it stands there.
+constexpr Pass kHost[] = {
+    kRemoveDead,       // what no output needs would only be in the way
+    kFoldConstants,    // shapes, masks and re-laid-out weights become plain constants
+    kEliminateCommon,  // equal constants and nodes become one, so that patterns with a shared part are seen
+    kCanonicalize,     // fewer forms to recognise
+    kFoldConstants,    // constants that canonical forms brought together
+    kEliminateCommon,  // before fusion hides equal nodes in different epilogues
+    kFuseEpilogues,    // last: what is left of element-wise work joins the nodes that kernels are made for
+};
+
+}  // namespace
+
+std::span<const Pass> HostPipeline() { return kHost; }
+std::span<const Pass> AllPasses() { return kAll; }
+
+Status OptimizeForHost(Graph& graph) { return RunPasses(graph, HostPipeline()); }
 
 }  // namespace tessera

@@ -2,18 +2,28 @@
 // reading a model and compiling it.
 //
 //   RETURN_IF_ERROR(OptimizeForHost(graph));
+//   RETURN_IF_ERROR(RunPasses(graph, HostPipeline(), {.print_after = "all", .out = &std::cout}));
 //
 // The graph computes the same function afterwards (graph/passes/README.md says how exactly); its inputs, outputs and
-// their names stay. The graph is one that the verifier accepts. Tested by pipeline_test.cc.
+// their names stay. The graph is one that the verifier accepts; it is verified after each pass. Tested by
+// pipeline_test.cc and golden_test.cc.
 #ifndef TESSERA_GRAPH_PASSES_PIPELINE_H_
 #define TESSERA_GRAPH_PASSES_PIPELINE_H_
 
+#include <span>
+
 #include "base/status.h"
 #include "graph/graph.h"
+#include "graph/pass.h"
 
 namespace tessera {
 
-// Rewrites `graph` for the host CPU. An error is a fault of a pass, named in the message; the graph is then unusable.
+// The passes for the host CPU, in order; one may stand there several times.
+std::span<const Pass> HostPipeline();
+// Every pass once, for tools and tests that name one.
+std::span<const Pass> AllPasses();
+
+// Runs HostPipeline. An error is a fault of a pass, named in the message; the graph is then unusable.
 Status OptimizeForHost(Graph& graph);
 
 }  // namespace tessera
