@@ -1,7 +1,9 @@
 #include "graph/passes/pipeline.h"
 
 #include "graph/passes/canonicalize.h"
+#include "graph/passes/choose_layout.h"
 #include "graph/passes/eliminate_common.h"
+#include "graph/passes/fold_batch_norm.h"
 #include "graph/passes/fold_constants.h"
 #include "graph/passes/fuse_epilogues.h"
 
@@ -17,10 +19,14 @@ constexpr Pass kRemoveDead = {"remove_dead", "drops nodes whose results nobody n
 constexpr Pass kEliminateCommon = {"eliminate_common", "computes once what is computed twice", EliminateCommon};
 constexpr Pass kFoldConstants = {"fold_constants", "computes what depends on constants only", FoldConstants};
 constexpr Pass kCanonicalize = {"canonicalize", "one form for what can be written in several", Canonicalize};
+constexpr Pass kFoldBatchNorm = {"fold_batch_norm", "factors and shifts per channel go into weights and bias",
+                                 FoldBatchNorm};
+constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get channels last", ChooseLayout};
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
-constexpr Pass kAll[] = {kRemoveDead, kEliminateCommon, kFoldConstants, kCanonicalize, kFuseEpilogues};
+constexpr Pass kAll[] = {kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize,
+                         kFoldBatchNorm, kChooseLayout,    kFuseEpilogues};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
@@ -28,8 +34,11 @@ constexpr Pass kHost[] = {
     kFoldConstants,    // shapes, masks and re-laid-out weights become plain constants
     kEliminateCommon,  // equal constants and nodes become one, so that patterns with a shared part are seen
     kCanonicalize,     // fewer forms to recognise
+    kFoldBatchNorm,    // while convolutions and what scales them are still neighbours
     kFoldConstants,    // constants that canonical forms brought together
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
+    kChooseLayout,     // the host's kernels walk channels in vectors
+    kCanonicalize,     // transposes that now stand side by side cancel
     kFuseEpilogues,    // last: what is left of element-wise work joins the nodes that kernels are made for
 };
 

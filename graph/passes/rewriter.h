@@ -79,6 +79,12 @@ class Rewriter {
   void SetQuant(ValueId id, QuantParams quant) {
     if (id != ValueId::kNone) graph_[id].quant = std::move(quant);
   }
+  // Declared sparsity and precision.
+  void SetTesa(ValueId id, Attribute tesa) {
+    if (id != ValueId::kNone) graph_[id].tesa = std::move(tesa);
+  }
+  // Drops the node where nobody needs its results (which edits notice by themselves unless nobody ever did).
+  void RemoveIfDead(NodeId id);
   // The node's results become constants where they stand; they are no graph outputs.
   void TurnIntoConstant(NodeId id, Tensor data, std::optional<Attribute> tesa);
 
@@ -91,7 +97,6 @@ class Rewriter {
   ValueId NewValue(Value value);
   void AddReads(NodeId id);
   void DropReads(NodeId id);
-  void RemoveIfDead(NodeId id);
   void Unlink(NodeId id);
   void NumberValues();
   void Push(NodeId id);

@@ -1,0 +1,15 @@
+#include "graph/passes/choose_layout.h"
+
+#include "graph/passes/testing/keeps_meaning.h"
+#include "graph/text.h"
+#include "graph/verifier.h"
+#include "gtest/gtest.h"
+#include "tesa/testing/status_matchers.h"
+
+namespace tessera {
+namespace {
+
+TEST(ChooseLayout, KeepsMeaningOfRandomGraphs) { ExpectKeepsMeaning(ChooseLayout); }
+
+}  // namespace
+}  // namespace tessera
