@@ -182,7 +182,10 @@ void PlaceConstants(const Plan& plan, Program& program) {
     program.buffers[b].offset = it->second;
   }
   for (size_t b = 0; b < plan.buffers.size(); ++b) {
-    if (plan.buffers[b].kind == BufferClass::kConstant && used.count(static_cast<int>(b)) == 0) program.buffers[b].bytes = 0;
+    // One that no step reads, such as an empty one, takes no bytes.
+    if (plan.buffers[b].kind != BufferClass::kConstant || used.count(static_cast<int>(b)) != 0) continue;
+    program.buffers[b].bytes = 0;
+    program.buffers[b].offset = 0;
   }
   auto blob = std::make_shared<Tensor>(DType::kU8, Shape({size}));
   std::span<std::byte> bytes = blob->mutable_bytes();
