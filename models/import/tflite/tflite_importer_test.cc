@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include <cmath>
+
 #include "graph/interpreter.h"
 #include "gtest/gtest.h"
 #include "models/import/import.h"
@@ -167,6 +169,87 @@ TEST(TfliteImporterTest, BrokenSparsityIsRefused) {
     EXPECT_THAT(ImportModelFromBytes(m.Bytes({y}), "m.tflite"),
                 StatusIs(ErrorCode::kFileCorrupt, HasSubstr("tensor 't1'")))
         << fault;
+  }
+}
+
+TEST(TfliteImporterTest, ElementwiseNumbers) {
+  using B = tfl::BuiltinOperator;
+  const struct {
+    B op;
+    double (*f)(double);
+  } unary[] = {{B::RELU_N1_TO_1, [](double v) { return std::fmin(1, std::fmax(-1, v)); }},
+               {B::RELU_0_TO_1, [](double v) { return std::fmin(1, std::fmax(0, v)); }},
+               {B::RELU6, [](double v) { return std::fmin(6, std::fmax(0, v)); }},
+               {B::HARD_SWISH, [](double v) { return v * std::fmin(6, std::fmax(0, v + 3)) / 6; }},
+               {B::RSQRT, [](double v) { return 1 / std::sqrt(v); }},
+               {B::SQUARE, [](double v) { return v * v; }},
+               {B::LOGISTIC, [](double v) { return 1 / (1 + std::exp(-v)); }},
+               {B::TANH, [](double v) { return std::tanh(v); }},
+               {B::ABS, [](double v) { return std::fabs(v); }},
+               {B::FLOOR, [](double v) { return std::floor(v); }}};
+  const struct {
+    B op;
+    double (*f)(double, double);
+  } binary[] = {{B::SUB, [](double a, double b) { return a - b; }},
+                {B::MUL, [](double a, double b) { return a * b; }},
+                {B::DIV, [](double a, double b) { return a / b; }},
+                {B::MAXIMUM, [](double a, double b) { return std::fmax(a, b); }},
+                {B::MINIMUM, [](double a, double b) { return std::fmin(a, b); }},
+                {B::SQUARED_DIFFERENCE, [](double a, double b) { return (a - b) * (a - b); }},
+                {B::FLOOR_DIV, [](double a, double b) { return std::floor(a / b); }}};
+  const Tensor a = Tensor::FromVector<float>({1, 3}, {0.25, 2.5, 7}),
+               b = Tensor::FromVector<float>({1, 3}, {3, 1.5, 2});
+  for (const auto& row : unary) {
+    TfliteModel m;
+    const int x = m.Input({1, 3});
+    const std::vector<double> y = Output(m.Bytes({m.Op(row.op, {x}, {1, 3})}), {a});
+    ASSERT_EQ(y.size(), 3u);
+    for (int k = 0; k < 3; ++k) EXPECT_NEAR(y[k], row.f(a.Get(k)), 1e-6) << tfl::EnumNameBuiltinOperator(row.op);
+  }
+  for (const auto& row : binary) {
+    TfliteModel m;
+    const int x = m.Input({1, 3}), z = m.Input({1, 3});
+    const std::vector<double> y = Output(m.Bytes({m.Op(row.op, {x, z}, {1, 3})}), {a, b});
+    ASSERT_EQ(y.size(), 3u);
+    for (int k = 0; k < 3; ++k) {
+      EXPECT_NEAR(y[k], row.f(a.Get(k), b.Get(k)), 1e-6) << tfl::EnumNameBuiltinOperator(row.op);
+    }
+  }
+}
+
+// Walks models/import/tflite/tflite_ops.def: operands of no use to most operators and no options, which every handler
+// must answer with a graph or with an error that names the node.
+TEST(TfliteImporterTest, EveryRowAnswersWhateverItIsGiven) {
+  const struct {
+    tfl::BuiltinOperator op;
+    int operands;
+  } rows[] = {
+#define TES_TFLITE_OP(op, min_inputs, max_inputs, handler) {tfl::BuiltinOperator::op, min_inputs},
+#include "models/import/tflite/tflite_ops.def"
+#undef TES_TFLITE_OP
+  };
+  for (const auto& row : rows) {
+    for (const std::vector<int>& shape : {std::vector<int>{}, {3}, {1, 2, 2, 1}, {0, 2}}) {
+      for (tfl::TensorType type : {kFloat, tfl::TensorType::INT32, tfl::TensorType::BOOL}) {
+        for (bool constant : {false, true}) {
+          TfliteModel m;
+          std::vector<int> operands;
+          int64_t count = 1;
+          for (int extent : shape) count *= extent;
+          for (int k = 0; k < row.operands; ++k) {
+            const bool fixed = constant && k > 0;
+            operands.push_back(fixed ? m.Constant(shape, std::vector<int32_t>(count, 1), tfl::TensorType::INT32)
+                                     : m.Input(shape, type));
+          }
+          const int y = m.Op(row.op, operands, shape, type);
+          StatusOr<ImportResult> result = ImportModelFromBytes(m.Bytes({y}), "m.tflite");
+          if (!result.ok()) {
+            EXPECT_THAT(result.status().message(), HasSubstr("node '"))
+                << tfl::EnumNameBuiltinOperator(row.op) << ": " << result.status();
+          }
+        }
+      }
+    }
   }
 }
 
