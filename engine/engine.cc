@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "codegen/compile.h"
+#include "codegen/emitter.h"
 #include "codegen/target.h"
 #include "engine/engine_internal.h"
 #include "graph/model_file.h"
@@ -30,6 +31,15 @@ StatusOr<size_t> FindPort(const std::vector<TensorInfo>& ports, const std::strin
   std::string known;
   for (const TensorInfo& port : ports) known += (known.empty() ? "'" : ", '") + port.name + "'";
   return Error(ErrorCode::kInputUnknown, "the model has no ", what, " '", name, "'; it has ", known);
+}
+
+Status CheckEmitter(const std::string& name) {
+  std::string known;
+  for (const Emitter& emitter : AllEmitters()) {
+    if (name.empty() || emitter.name == name) return OkStatus();
+    known += (known.empty() ? "" : ", ") + std::string(emitter.name);
+  }
+  return Error(ErrorCode::kUsageInvalid, "there is no emitter '", name, "'; there are ", known);
 }
 
 }  // namespace
@@ -121,10 +131,15 @@ std::vector<StepProfile> Session::Profile() const {
   std::vector<StepProfile> steps;
   for (size_t s = 0; s < program.steps.size(); ++s) {
     const Step& step = program.steps[s];
-    steps.push_back({step.label, program.kernels[step.kernel], static_cast<double>(times[s]) / 1000, step.flops, step.bytes});
+    steps.push_back(
+        {step.label, program.kernels[step.kernel], static_cast<double>(times[s]) / 1000, step.flops, step.bytes});
   }
   return steps;
 }
+
+const Program& SessionAccess::ProgramOf(const Session& session) { return *session.state_->program; }
+int SessionAccess::ThreadsOf(const Session& session) { return session.state_->executable->threads(); }
+void SessionAccess::SetTrace(Session& session, Trace* trace) { session.state_->executable->SetTrace(trace); }
 
 Model::Model(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
@@ -158,21 +173,25 @@ const std::vector<TensorInfo>& Model::inputs() const { return state_->inputs; }
 const std::vector<TensorInfo>& Model::outputs() const { return state_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return state_->graph.metadata; }
 
-StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options&) {
+StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
   Graph graph = GraphOf(model);
+  // Nobody is told what is pruned; the zeros that stand there are multiplied like everything else.
+  if (!options.sparsity) {
+    for (Value& value : graph.values) value.tesa.reset();
+  }
   RETURN_IF_ERROR(OptimizeForHost(graph));
   return graph;
 }
 
 StatusOr<Session> Model::Compile(const Options& options) const {
   const auto start = std::chrono::steady_clock::now();
+  RETURN_IF_ERROR(CheckEmitter(options.only_emitter));
   const bool null_device = options.target == "null";
   ASSIGN_OR_RETURN(const Target target, MakeTarget(null_device ? "host" : options.target));
   ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options));
-  ASSIGN_OR_RETURN(CompileResult compiled,
-                   tessera::Compile(graph, target,
-                                    {.threads = options.threads, .cache_dir = options.cache_dir,
-                                     .only_emitter = options.only_emitter}));
+  ASSIGN_OR_RETURN(
+      CompileResult compiled,
+      tessera::Compile(graph, target, {.cache_dir = options.cache_dir, .only_emitter = options.only_emitter}));
   auto session = std::make_unique<Session::State>();
   ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : "host"));
   session->program = compiled.program;

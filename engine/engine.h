@@ -6,10 +6,10 @@
 //   tessera::Status status = session.Run({{"input", image.data(), image.size() * sizeof(float)}},
 //                                        {{"output", scores.data(), scores.size() * sizeof(float)}});
 //
-// Nothing throws and nothing aborts: every failure is a Status that names what was expected, what was found and what to do.
-// A Model is immutable and may be used by any number of threads. A Session runs one inference at a time; make one per
-// concurrent caller (Session::Clone shares weights and code). C++17, std only. C callers: c_api.h. One file that does all
-// of it: examples/classify.cc.
+// Nothing throws and nothing aborts: every failure is a Status that names what was expected, what was found and what to
+// do. A Model is immutable and may be used by any number of threads. A Session runs one inference at a time; make one
+// per concurrent caller (Session::Clone shares weights and code). C++17, std only. C callers: c_api.h. One file that
+// does all of it: examples/classify.cc.
 #ifndef TESSERA_ENGINE_ENGINE_H_
 #define TESSERA_ENGINE_ENGINE_H_
 
@@ -59,22 +59,22 @@ struct OutputView {
 
 // What compilation decided and what a run needs.
 struct SessionReport {
-  std::string target;        // as resolved: processor and features
-  double compile_ms = 0;     // from graph to ready session
-  bool from_cache = false;   // the code came from cache_dir
-  int steps = 0;             // kernel launches per inference
-  int kernels = 0;           // distinct kernels
+  std::string target;       // as resolved: processor and features
+  double compile_ms = 0;    // from graph to ready session
+  bool from_cache = false;  // the code came from cache_dir
+  int steps = 0;            // kernel launches per inference
+  int kernels = 0;          // distinct kernels
   int64_t code_bytes = 0;
-  int64_t arena_bytes = 0;      // activations
-  int64_t max_live_bytes = 0;   // the lower bound for arena_bytes
-  int64_t constant_bytes = 0;   // weights as stored for the kernels
-  double flops = 0;             // useful operations of one inference
+  int64_t arena_bytes = 0;             // activations
+  int64_t max_live_bytes = 0;          // the lower bound for arena_bytes
+  int64_t constant_bytes = 0;          // weights as stored for the kernels
+  double flops = 0;                    // useful operations of one inference
   std::vector<std::string> decisions;  // per node: the emitter taken and why the others were not
 };
 
 // One step of the compiled program in the last profiled run.
 struct StepProfile {
-  std::string label;   // the node of the source model
+  std::string label;  // the node of the source model
   std::string kernel;
   double us = 0;
   double flops = 0;
@@ -90,8 +90,9 @@ class Session {
   const std::vector<TensorInfo>& inputs() const;
   const std::vector<TensorInfo>& outputs() const;
 
-  // One inference. Every input must be given, in any order; outputs that are not wanted may be left out. Sizes are checked.
-  // TES-1201 missing input, TES-1202 unknown name, TES-1105 wrong size. Allocates only on a session's first runs.
+  // One inference. Every input must be given, in any order; outputs that are not wanted may be left out. Sizes are
+  // checked. TES-1201 missing input, TES-1202 unknown name, TES-1105 wrong size. Allocates only on a session's first
+  // runs.
   Status Run(const std::vector<InputView>& inputs, const std::vector<OutputView>& outputs);
   // The same by position, every port given, for the tightest loops: no look-up, no allocation, no size check.
   Status RunPositional(const void* const* inputs, void* const* outputs);
@@ -108,6 +109,7 @@ class Session {
 
  private:
   friend class Model;
+  friend struct SessionAccess;  // engine_internal.h
   struct State;
   explicit Session(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;

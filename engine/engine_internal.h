@@ -1,11 +1,15 @@
 // The door between the public API and Tessera's own tools, which import models as graphs and look inside.
+// Thread-safety is that of Model and Session. Tested by engine_test.cc.
 #ifndef TESSERA_ENGINE_ENGINE_INTERNAL_H_
 #define TESSERA_ENGINE_ENGINE_INTERNAL_H_
 
 #include "engine/engine.h"
 #include "graph/graph.h"
+#include "runtime/program.h"
 
 namespace tessera {
+
+class Trace;
 
 // A model over a graph made elsewhere (an importer, a builder). Verified.
 StatusOr<Model> ModelFromGraph(Graph graph);
@@ -13,6 +17,14 @@ StatusOr<Model> ModelFromGraph(Graph graph);
 const Graph& GraphOf(const Model& model);
 // The graph as it will be lowered for `options`, after all passes.
 StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options);
+
+struct SessionAccess {
+  static const Program& ProgramOf(const Session& session);
+  // Threads that a run really uses.
+  static int ThreadsOf(const Session& session);
+  // Records the steps of later runs; nullptr stops. Borrowed; see Executable::SetTrace.
+  static void SetTrace(Session& session, Trace* trace);
+};
 
 }  // namespace tessera
 

@@ -69,7 +69,8 @@ ValueId NetworkBuilder::Linear(ValueId x, std::string_view name, int64_t out, do
   const int64_t in = shape.rank() == 0 ? 1 : shape[shape.rank() - 1];
   const ValueId weight = Weight(text + ".weight", {out, in}, in, gain);
   const ValueId bias = Uniform(text + ".bias", {out}, -0.1, 0.1);
-  return graph_.Named(text).Add(graph_.Named(text + ".matmul").Matmul(x, weight, false, true), bias);
+  const ValueId product = graph_.Named(text + ".matmul").Matmul(x, weight, false, true);
+  return graph_.Named(text).Add(product, bias);
 }
 
 ValueId NetworkBuilder::Projection(ValueId x, std::string_view name, int64_t out, double gain) {
@@ -78,7 +79,8 @@ ValueId NetworkBuilder::Projection(ValueId x, std::string_view name, int64_t out
   const int64_t in = shape.rank() == 0 ? 1 : shape[shape.rank() - 1];
   const ValueId weight = Weight(text + ".weight", {in, out}, in, gain);
   const ValueId bias = Uniform(text + ".bias", {out}, -0.1, 0.1);
-  return graph_.Named(text).Add(graph_.Named(text + ".matmul").Matmul(x, weight), bias);
+  const ValueId product = graph_.Named(text + ".matmul").Matmul(x, weight);
+  return graph_.Named(text).Add(product, bias);
 }
 
 ValueId NetworkBuilder::ConvBatchNorm(ValueId x, std::string_view name, int64_t out, int64_t kernel, int64_t stride,

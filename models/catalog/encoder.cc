@@ -28,8 +28,8 @@ ValueId Attention(NetworkBuilder& net, ValueId x, const std::string& name) {
   const ValueId scores = graph.Named(name + ".scores").Matmul(q, k);
   const ValueId scaled = graph.Named(name + ".scale").Div(scores, graph.Number(std::sqrt(static_cast<double>(depth))));
   const ValueId shares = graph.Named(name + ".softmax").Softmax(scaled, 3);
-  const ValueId mixed =
-      graph.Named(name + ".context").Transpose(graph.Named(name + ".mix").Matmul(shares, v), {0, 2, 1, 3});
+  const ValueId mix = graph.Named(name + ".mix").Matmul(shares, v);
+  const ValueId mixed = graph.Named(name + ".context").Transpose(mix, {0, 2, 1, 3});
   const ValueId joined = graph.Named(name + ".join").Reshape(mixed, {net.batch(), seq, hidden});
   return net.Projection(joined, name + ".output", hidden);
 }
@@ -44,7 +44,8 @@ void BuildEncoder(NetworkBuilder& net) {
     const std::string name = "layer" + std::to_string(layer);
     const ValueId attended = Attention(net, x, name + ".attention");
     x = LayerNorm(net, graph.Named(name + ".attention.add").Add(attended, x), name + ".attention.norm");
-    const ValueId inner = graph.Named(name + ".gelu").Gelu(net.Projection(x, name + ".inner", net.Get("inner")));
+    const ValueId wide = net.Projection(x, name + ".inner", net.Get("inner"));
+    const ValueId inner = graph.Named(name + ".gelu").Gelu(wide);
     const ValueId outer = net.Projection(inner, name + ".outer", net.Get("hidden"));
     x = LayerNorm(net, graph.Named(name + ".add").Add(outer, x), name + ".norm");
   }

@@ -9,7 +9,8 @@ void BuildResNet(NetworkBuilder& net) {
   GraphBuilder& graph = net.graph();
   const auto scaled = [&](int64_t channels) { return std::max<int64_t>(1, channels * net.Get("width") / 100); };
   ValueId x = graph.Input("image", DType::kF32, {net.batch(), 3, net.Get("size"), net.Get("size")});
-  x = graph.Named("stem.relu").Relu(net.ConvBatchNorm(x, "stem", scaled(64), 7, 2));
+  x = net.ConvBatchNorm(x, "stem", scaled(64), 7, 2);
+  x = graph.Named("stem.relu").Relu(x);
   WindowParams window;
   window.strides = {2, 2};
   window.pads = {1, 1, 1, 1};
@@ -20,11 +21,13 @@ void BuildResNet(NetworkBuilder& net) {
     for (int64_t block = 0; block < net.Get("blocks"); ++block) {
       const std::string name = "stage" + std::to_string(stage + 1) + ".block" + std::to_string(block + 1);
       const int64_t stride = stage > 0 && block == 0 ? 2 : 1;
-      ValueId y = graph.Named(name + ".relu1").Relu(net.ConvBatchNorm(x, name + ".conv1", out, 3, stride));
+      ValueId y = net.ConvBatchNorm(x, name + ".conv1", out, 3, stride);
+      y = graph.Named(name + ".relu1").Relu(y);
       y = net.ConvBatchNorm(y, name + ".conv2", out, 3, 1);
       const ValueId shortcut =
           stride == 1 && in == out ? x : net.ConvBatchNorm(x, name + ".downsample", out, 1, stride);
-      x = graph.Named(name + ".relu2").Relu(graph.Named(name + ".add").Add(y, shortcut));
+      const ValueId sum = graph.Named(name + ".add").Add(y, shortcut);
+      x = graph.Named(name + ".relu2").Relu(sum);
       in = out;
     }
   }

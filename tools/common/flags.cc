@@ -287,8 +287,10 @@ void FlagSet::Example(std::string command, std::string meaning) {
 }
 
 FlagSet::Flag* FlagSet::Find(std::string_view name) {
+  std::string wanted(name);
+  std::replace(wanted.begin(), wanted.end(), '-', '_');
   for (Flag& flag : flags_) {
-    if (flag.name == name) return &flag;
+    if (flag.name == wanted) return &flag;
   }
   return nullptr;
 }

@@ -7,10 +7,10 @@
 //   flags.Example("bench zoo:mlp --threads=1,2", "the MLP on one and on two threads");
 //   RETURN_IF_ERROR(flags.Parse(args));            // flags.positional() is what is left
 //
-// Flags are written --name=VALUE or --name VALUE, short ones -o VALUE or -oVALUE; a bool also --name alone. `--` ends
-// them. Whatever is wrong is one TES-2001 that says what was expected and names the nearest flag. The variables keep
-// their values where a flag is absent: what they hold before Parse is the default that --help shows. Not for sharing
-// between threads. Tested by flags_test.cc.
+// Flags are written --name=VALUE or --name VALUE, short ones -o VALUE or -oVALUE; a bool also --name alone; a dash
+// within a name is as good as its underscore. `--` ends them. Whatever is wrong is one TES-2001 that says what was
+// expected and names the nearest flag. The variables keep their values where a flag is absent: what they hold before
+// Parse is the default that --help shows. Not for sharing between threads. Tested by flags_test.cc.
 #ifndef TESSERA_TOOLS_COMMON_FLAGS_H_
 #define TESSERA_TOOLS_COMMON_FLAGS_H_
 

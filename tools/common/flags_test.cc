@@ -66,7 +66,7 @@ TEST(FlagsTest, AllFormsOfWriting) {
   Values v;
   ASSERT_TRUE(
       v.flags
-          .Parse({"a.onnx", "--runs=7", "--min_time", "0.5", "--profile", "-o", "x", "--threads=1-4*2", "--sparsity",
+          .Parse({"a.onnx", "--runs=7", "--min-time", "0.5", "--profile", "-o", "x", "--threads=1-4*2", "--sparsity",
                   "on,off", "--input=x=@a.npy", "--input=y=1x2", "--form=md", "--names=a,b", "--", "--b.onnx"})
           .ok());
   EXPECT_EQ(v.runs, 7);

@@ -33,7 +33,7 @@ bool IsNumber(const Cell& cell) {
 std::string CellText(const Cell& cell, int digits) {
   if (const auto* text = std::get_if<std::string>(&cell)) return *text;
   if (const auto* number = std::get_if<double>(&cell))
-    return digits < 0 ? FormatNumber(*number) : Fixed(*number, digits);
+    return digits < 0 ? FormatSignificant(*number) : Fixed(*number, digits);
   if (const auto* number = std::get_if<int64_t>(&cell)) return std::to_string(*number);
   if (const auto* flag = std::get_if<bool>(&cell)) return *flag ? "yes" : "no";
   if (const auto* list = std::get_if<std::vector<double>>(&cell)) return internal::Join(list->size(), " values");
@@ -100,7 +100,7 @@ TableForm ParseTableForm(std::string_view name) {
   return static_cast<TableForm>(at - names.begin());
 }
 
-std::string FormatNumber(double value) {
+std::string FormatSignificant(double value) {
   if (!std::isfinite(value)) return std::isnan(value) ? "nan" : value < 0 ? "-inf" : "inf";
   if (value == 0) return "0";
   const double size = std::abs(value);

@@ -55,7 +55,7 @@ class Table {
 };
 
 // Four significant digits without an exponent where that is readable: 0.1235, 76.32, 1234, 5.2e-09.
-std::string FormatNumber(double value);
+std::string FormatSignificant(double value);
 // "1.5 MiB".
 std::string FormatBytes(int64_t bytes);
 

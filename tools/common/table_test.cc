@@ -65,12 +65,12 @@ TEST(TableTest, JsonLinesAreOneObjectEach) {
 }
 
 TEST(TableTest, Numbers) {
-  EXPECT_EQ(FormatNumber(0), "0");
-  EXPECT_EQ(FormatNumber(76.324), "76.32");
-  EXPECT_EQ(FormatNumber(0.12345), "0.1235");
-  EXPECT_EQ(FormatNumber(123456), "123456");
-  EXPECT_EQ(FormatNumber(-5.2e-9), "-5.2e-09");
-  EXPECT_EQ(FormatNumber(1.0 / 0.0), "inf");
+  EXPECT_EQ(FormatSignificant(0), "0");
+  EXPECT_EQ(FormatSignificant(76.324), "76.32");
+  EXPECT_EQ(FormatSignificant(0.12345), "0.1235");
+  EXPECT_EQ(FormatSignificant(123456), "123456");
+  EXPECT_EQ(FormatSignificant(-5.2e-9), "-5.2e-09");
+  EXPECT_EQ(FormatSignificant(1.0 / 0.0), "inf");
   EXPECT_EQ(FormatBytes(12), "12 B");
   EXPECT_EQ(FormatBytes(1536), "1.50 KiB");
   EXPECT_EQ(FormatBytes(int64_t{5} << 30), "5.00 GiB");

@@ -23,7 +23,7 @@ void PrintNote(std::string_view text) {
   std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
 }
 
-int RunVerb(const std::vector<std::string>& args, Verb verb) {
+int RunWithStatus(const std::vector<std::string>& args, Verb verb) {
   Status status;
   // Our own code does not throw; the standard library does when memory runs out.
   try {
@@ -41,7 +41,7 @@ int RunVerb(const std::vector<std::string>& args, Verb verb) {
 }
 
 int RunTool(int argc, char** argv, Verb verb) {
-  return RunVerb(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc), verb);
+  return RunWithStatus(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc), verb);
 }
 
 }  // namespace tessera

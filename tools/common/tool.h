@@ -21,7 +21,7 @@ using Verb = Status (*)(const std::vector<std::string>& args);
 
 int RunTool(int argc, char** argv, Verb verb);
 // The same with the arguments already taken apart.
-int RunVerb(const std::vector<std::string>& args, Verb verb);
+int RunWithStatus(const std::vector<std::string>& args, Verb verb);
 
 // 0, 1, 2 or 3, as said above.
 int ExitStatusOf(const Status& status);

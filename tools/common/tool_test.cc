@@ -35,16 +35,16 @@ TEST(ToolTest, ArgumentsComeWithoutTheProgramsName) {
 
 TEST(ToolTest, ErrorsArePrintedWithTheirNumber) {
   testing::internal::CaptureStderr();
-  EXPECT_EQ(
-      RunVerb({}, [](const std::vector<std::string>&) { return Error(ErrorCode::kUsageInvalid, "no model given"); }),
-      2);
+  EXPECT_EQ(RunWithStatus(
+                {}, [](const std::vector<std::string>&) { return Error(ErrorCode::kUsageInvalid, "no model given"); }),
+            2);
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "TES-2001: no model given\n");
 }
 
 TEST(ToolTest, ExceptionsOfTheStandardLibraryDoNotAbort) {
   testing::internal::CaptureStderr();
-  EXPECT_EQ(RunVerb({}, [](const std::vector<std::string>&) -> Status { throw std::bad_alloc(); }), 1);
-  EXPECT_EQ(RunVerb({}, [](const std::vector<std::string>&) -> Status { throw std::length_error("vector"); }), 1);
+  EXPECT_EQ(RunWithStatus({}, [](const std::vector<std::string>&) -> Status { throw std::bad_alloc(); }), 1);
+  EXPECT_EQ(RunWithStatus({}, [](const std::vector<std::string>&) -> Status { throw std::length_error("vector"); }), 1);
   const std::string text = testing::internal::GetCapturedStderr();
   EXPECT_NE(text.find("TES-3002: not enough memory"), std::string::npos) << text;
   EXPECT_NE(text.find("TES-9001: "), std::string::npos) << text;

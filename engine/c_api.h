@@ -1,0 +1,86 @@
+// Tessera for C callers, and for any language that can call C: what engine.h does, as functions over opaque handles.
+//
+//   tessera_model* model;
+//   tessera_session* session;
+//   if (tessera_model_load("mobilenet.tess", &model) != 0) die(tessera_last_error());
+//   tessera_options options = TESSERA_OPTIONS_INIT;
+//   if (tessera_model_compile(model, &options, &session) != 0) die(tessera_last_error());
+//   tessera_input in = {"image", pixels, sizeof(pixels)};
+//   tessera_output out = {"logits", scores, sizeof(scores)};
+//   if (tessera_session_run(session, &in, 1, &out, 1) != 0) die(tessera_last_error());
+//
+// Functions return 0, or the number of the error (1001 for TES-1001, …); tessera_last_error() has its text. Handles are
+// freed by the function of their name; a model may be freed while its sessions live. Thread-safety is that of engine.h:
+// a model is shared freely, a session runs one inference at a time. The interface is stable: structures grow at their
+// end and carry their size. Tested by c_api_test.cc, and from Python through the shared library by libengine_test.py.
+#ifndef TESSERA_ENGINE_C_API_H_
+#define TESSERA_ENGINE_C_API_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tessera_model tessera_model;
+typedef struct tessera_session tessera_session;
+
+/* An input or output: dense, row-major. The texts and the shape live as long as the model or session asked. */
+typedef struct tessera_tensor_info {
+  const char* name;
+  const char* type; /* "f32", "i64", … */
+  const int64_t* shape;
+  size_t rank;
+  size_t bytes;
+} tessera_tensor_info;
+
+/* As Options of engine.h. Null texts stand for the defaults. */
+typedef struct tessera_options {
+  size_t struct_size; /* sizeof(tessera_options) as the caller knows it */
+  const char* target;
+  int threads;
+  const char* cache_dir;
+  int sparsity; /* 0: the masked weights through dense kernels */
+} tessera_options;
+#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1}
+
+typedef struct tessera_input {
+  const char* name;
+  const void* data;
+  size_t bytes;
+} tessera_input;
+
+typedef struct tessera_output {
+  const char* name;
+  void* data;
+  size_t bytes;
+} tessera_output;
+
+/* The text of this thread's last error, "TES-1001: …"; empty when there was none. Valid until its next call. */
+const char* tessera_last_error(void);
+
+int tessera_model_load(const char* path, tessera_model** model);
+/* The bytes are copied. */
+int tessera_model_load_from_memory(const void* data, size_t size, tessera_model** model);
+void tessera_model_free(tessera_model* model);
+size_t tessera_model_num_inputs(const tessera_model* model);
+size_t tessera_model_num_outputs(const tessera_model* model);
+/* TES-1202 when there is no such position. */
+int tessera_model_input(const tessera_model* model, size_t index, tessera_tensor_info* info);
+int tessera_model_output(const tessera_model* model, size_t index, tessera_tensor_info* info);
+
+/* `options` may be NULL. */
+int tessera_model_compile(const tessera_model* model, const tessera_options* options, tessera_session** session);
+/* Another session over the same weights and code. */
+int tessera_session_clone(const tessera_session* session, tessera_session** clone);
+void tessera_session_free(tessera_session* session);
+/* All inputs by name, in any order; outputs that are not wanted may be left out. Sizes are checked. */
+int tessera_session_run(tessera_session* session, const tessera_input* inputs, size_t num_inputs,
+                        const tessera_output* outputs, size_t num_outputs);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif  // TESSERA_ENGINE_C_API_H_

@@ -1,0 +1,256 @@
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <thread>
+
+#include "engine/engine_internal.h"
+#include "graph/builder.h"
+#include "graph/interpreter.h"
+#include "graph/model_file.h"
+#include "runtime/trace.h"
+#include "tesa/random.h"
+
+namespace tessera {
+namespace {
+
+// y = relu(x · W + b), z = y + x · W twice over: two inputs, two outputs, constants.
+Graph SmallGraph() {
+  Random random(11);
+  GraphBuilder b("small");
+  const ValueId x = b.Input("x", DType::kF32, {3, 17});
+  const ValueId shift = b.Input("shift", DType::kF32, {5});
+  const ValueId w = b.Constant("w", RandomTensor(random, {DType::kF32, {17, 5}}));
+  const ValueId h = b.Matmul(x, w);
+  const ValueId shifted = b.Add(h, shift);
+  b.Output(b.Named("y").Relu(shifted));
+  b.Output(b.Named("z").Tanh(h));
+  StatusOr<Graph> graph = std::move(b).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  return *graph;
+}
+
+Model SmallModel() {
+  StatusOr<Model> model = ModelFromGraph(SmallGraph());
+  TES_CHECK(model.ok(), model.status());
+  return *model;
+}
+
+struct Buffers {
+  Tensor x, shift;
+  std::vector<float> y = std::vector<float>(15), z = std::vector<float>(15);
+
+  explicit Buffers(uint64_t seed) {
+    Random random(seed);
+    x = RandomTensor(random, {DType::kF32, {3, 17}});
+    shift = RandomTensor(random, {DType::kF32, {5}});
+  }
+  std::vector<InputView> Inputs() const {
+    return {{"shift", shift.bytes().data(), shift.bytes().size()}, {"x", x.bytes().data(), x.bytes().size()}};
+  }
+  std::vector<OutputView> Outputs() { return {{"y", y.data(), 60}, {"z", z.data(), 60}}; }
+  // The largest distance from the interpreter.
+  double Error(bool y_only = false) const {
+    StatusOr<std::vector<RefTensor>> expected = Interpret(SmallGraph(), std::vector<Tensor>{x, shift});
+    TES_CHECK(expected.ok(), expected.status());
+    double error = 0;
+    for (size_t k = 0; k < 15; ++k) {
+      error = std::max(error, std::abs((*expected)[0].f[k] - y[k]));
+      if (!y_only) error = std::max(error, std::abs((*expected)[1].f[k] - z[k]));
+    }
+    return error;
+  }
+};
+
+void ExpectError(const Status& status, ErrorCode code, const std::string& text) {
+  EXPECT_EQ(status.code(), code) << status;
+  EXPECT_NE(status.message().find(text), std::string::npos) << status;
+}
+
+TEST(EngineTest, FileToResult) {
+  const std::string path = testing::TempDir() + "/engine_test.tess";
+  Graph graph = SmallGraph();
+  graph.metadata["licence"] = "none";
+  ASSERT_TRUE(WriteModel(graph, path).ok());
+  StatusOr<Model> model = Model::Load(path);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->metadata().at("licence"), "none");
+  ASSERT_EQ(model->inputs().size(), 2u);
+  EXPECT_EQ(model->inputs()[0].name, "x");
+  EXPECT_EQ(model->inputs()[0].type, "f32");
+  EXPECT_EQ(model->inputs()[0].shape, (std::vector<int64_t>{3, 17}));
+  EXPECT_EQ(model->inputs()[0].bytes, 3 * 17 * sizeof(float));
+  EXPECT_EQ(model->outputs()[1].name, "z");
+  StatusOr<Session> session = model->Compile({});
+  ASSERT_TRUE(session.ok()) << session.status();
+  Buffers buffers(1);
+  ASSERT_TRUE(session->Run(buffers.Inputs(), buffers.Outputs()).ok());
+  EXPECT_LT(buffers.Error(), 1e-5);
+}
+
+TEST(EngineTest, MemoryToResultWhileTheBytesGoAway) {
+  StatusOr<std::string> bytes = WriteModelToString(SmallGraph());
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  auto copy = std::make_unique<std::string>("x" + *bytes);  // at an odd address
+  StatusOr<Model> model = Model::LoadFromMemory(copy->data() + 1, bytes->size());
+  copy.reset();
+  ASSERT_TRUE(model.ok()) << model.status();
+  StatusOr<Session> session = model->Compile({.threads = 1});
+  ASSERT_TRUE(session.ok()) << session.status();
+  Buffers buffers(2);
+  ASSERT_TRUE(session->Run(buffers.Inputs(), buffers.Outputs()).ok());
+  EXPECT_LT(buffers.Error(), 1e-5);
+}
+
+TEST(EngineTest, BrokenModelsAreErrors) {
+  ExpectError(Model::Load("/nonexistent/m.tess").status(), ErrorCode::kFileNotFound, "/nonexistent/m.tess");
+  EXPECT_FALSE(Model::LoadFromMemory("nonsense", 8).ok());
+  EXPECT_FALSE(Model::LoadFromMemory(nullptr, 0).ok());
+  Graph graph = SmallGraph();
+  std::swap(graph.nodes[0], graph.nodes[1]);
+  EXPECT_FALSE(ModelFromGraph(graph).ok());
+}
+
+TEST(EngineTest, WrongPortsAndSizesAreNamed) {
+  StatusOr<Session> session = SmallModel().Compile({.threads = 1});
+  ASSERT_TRUE(session.ok()) << session.status();
+  Buffers b(3);
+  const InputView x = b.Inputs()[1], shift = b.Inputs()[0];
+  ExpectError(session->Run({x}, b.Outputs()), ErrorCode::kInputMissing, "input 'shift' (f32[5]) was not given");
+  ExpectError(session->Run({x, shift, {"w", x.data, x.bytes}}, {}), ErrorCode::kInputUnknown,
+              "no input 'w'; it has 'x', 'shift'");
+  ExpectError(session->Run({x, shift}, {{"q", b.y.data(), 60}}), ErrorCode::kInputUnknown,
+              "no output 'q'; it has 'y', 'z'");
+  ExpectError(session->Run({{"x", x.data, 8}, shift}, {}), ErrorCode::kShapeMismatch,
+              "input 'x': expected 204 bytes of f32[3,17], found 8");
+  ExpectError(session->Run({x, shift}, {{"y", b.y.data(), 64}}), ErrorCode::kShapeMismatch,
+              "output 'y': expected 60 bytes");
+  ExpectError(session->Run({{"x", nullptr, x.bytes}, shift}, {}), ErrorCode::kShapeMismatch, "found 0");
+  // None of these broke the session, and an output may be left out.
+  ASSERT_TRUE(session->Run({x, shift}, {{"y", b.y.data(), 60}}).ok());
+  EXPECT_LT(b.Error(/*y_only=*/true), 1e-5);
+}
+
+TEST(EngineTest, PositionalRunsGiveTheSame) {
+  StatusOr<Session> session = SmallModel().Compile({.threads = 2});
+  ASSERT_TRUE(session.ok()) << session.status();
+  Buffers b(4);
+  const void* inputs[] = {b.x.bytes().data(), b.shift.bytes().data()};
+  void* outputs[] = {b.y.data(), b.z.data()};
+  for (int repeat = 0; repeat < 3; ++repeat) ASSERT_TRUE(session->RunPositional(inputs, outputs).ok());
+  EXPECT_LT(b.Error(), 1e-5);
+}
+
+TEST(EngineTest, ClonesRunAtTheSameTimeAndOutliveTheirOrigin) {
+  std::vector<Session> sessions;
+  {
+    StatusOr<Session> first = SmallModel().Compile({.threads = 1});
+    ASSERT_TRUE(first.ok()) << first.status();
+    for (int k = 0; k < 4; ++k) {
+      StatusOr<Session> clone = first->Clone();
+      ASSERT_TRUE(clone.ok()) << clone.status();
+      sessions.push_back(*std::move(clone));
+    }
+  }
+  std::vector<std::thread> threads;
+  std::vector<double> errors(sessions.size(), 1);
+  for (size_t k = 0; k < sessions.size(); ++k) {
+    threads.emplace_back([&, k] {
+      double worst = 0;
+      for (uint64_t repeat = 0; repeat < 20; ++repeat) {
+        Buffers b(100 * k + repeat);
+        if (!sessions[k].Run(b.Inputs(), b.Outputs()).ok()) return;
+        worst = std::max(worst, b.Error());
+      }
+      errors[k] = worst;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (double error : errors) EXPECT_LT(error, 1e-5);
+}
+
+TEST(EngineTest, OneModelCompilesOnSeveralThreads) {
+  const Model model = SmallModel();
+  std::vector<std::thread> threads;
+  std::vector<Status> results(3, Error(ErrorCode::kInternal, "did not end"));
+  for (size_t k = 0; k < results.size(); ++k) {
+    threads.emplace_back([&, k] { results[k] = model.Compile({.threads = 1}).status(); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Status& status : results) EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(EngineTest, OptionsThatAreWrongAreErrors) {
+  const Model model = SmallModel();
+  ExpectError(model.Compile({.target = "toaster"}).status(), ErrorCode::kTargetUnknown, "toaster");
+  ExpectError(model.Compile({.threads = -1}).status(), ErrorCode::kUsageInvalid, "");
+  ExpectError(model.Compile({.only_emitter = "magic"}).status(), ErrorCode::kUsageInvalid,
+              "no emitter 'magic'; there are ");
+}
+
+TEST(EngineTest, TargetsEmittersAndDenseKernelsGiveTheSame) {
+  const std::vector<Options> all = {
+      {.target = "host:x86-64-v3"}, {.target = "host:x86-64"}, {.only_emitter = "generic"}, {.sparsity = false}};
+  for (const Options& options : all) {
+    StatusOr<Session> session = SmallModel().Compile(options);
+    ASSERT_TRUE(session.ok()) << session.status();
+    Buffers b(5);
+    ASSERT_TRUE(session->Run(b.Inputs(), b.Outputs()).ok());
+    EXPECT_LT(b.Error(), 1e-5) << options.target << options.only_emitter;
+  }
+}
+
+TEST(EngineTest, TheNullTargetChecksAndComputesNothing) {
+  StatusOr<Session> session = SmallModel().Compile({.target = "null"});
+  ASSERT_TRUE(session.ok()) << session.status();
+  Buffers b(6);
+  ASSERT_TRUE(session->Run(b.Inputs(), b.Outputs()).ok());
+  EXPECT_EQ(b.y, std::vector<float>(15));
+  EXPECT_FALSE(session->Run({}, {}).ok());
+}
+
+TEST(EngineTest, ReportProfileTraceAndText) {
+  StatusOr<Session> session = SmallModel().Compile({.threads = 2});
+  ASSERT_TRUE(session.ok()) << session.status();
+  const SessionReport& report = session->report();
+  EXPECT_GT(report.steps, 0);
+  EXPECT_GT(report.kernels, 0);
+  EXPECT_GT(report.code_bytes, 0);
+  EXPECT_GE(report.flops, 2 * 3 * 17 * 5);
+  EXPECT_GE(report.arena_bytes, report.max_live_bytes);
+  EXPECT_GE(report.constant_bytes, 17 * 5 * 4);
+  EXPECT_GT(report.compile_ms, 0);
+  EXPECT_FALSE(report.decisions.empty());
+  EXPECT_EQ(report.target.compare(0, 4, "host"), 0) << report.target;
+  EXPECT_NE(session->ProgramText().find("step 0"), std::string::npos) << session->ProgramText();
+  EXPECT_EQ(SessionAccess::ThreadsOf(*session), 2);
+  Trace trace({.num_threads = 2});
+  SessionAccess::SetTrace(*session, &trace);
+  session->SetProfiling(true);
+  Buffers b(7);
+  ASSERT_TRUE(session->Run(b.Inputs(), b.Outputs()).ok());
+  const std::vector<StepProfile> profile = session->Profile();
+  ASSERT_EQ(profile.size(), static_cast<size_t>(report.steps));
+  EXPECT_FALSE(profile[0].kernel.empty());
+  EXPECT_FALSE(profile[0].label.empty());
+  EXPECT_FALSE(trace.Events().empty());
+}
+
+TEST(EngineTest, CachedCodeIsFoundAgainAndGivesTheSame) {
+  const std::string folder = testing::TempDir() + "/engine_test_cache";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  for (bool second : {false, true}) {
+    StatusOr<Session> session = SmallModel().Compile({.threads = second ? 2 : 1, .cache_dir = folder});
+    ASSERT_TRUE(session.ok()) << session.status();
+    EXPECT_EQ(session->report().from_cache, second);
+    Buffers b(8);
+    ASSERT_TRUE(session->Run(b.Inputs(), b.Outputs()).ok());
+    EXPECT_LT(b.Error(), 1e-5);
+  }
+}
+
+}  // namespace
+}  // namespace tessera

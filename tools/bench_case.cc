@@ -1,0 +1,96 @@
+#include "tools/bench_case.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/engine_internal.h"
+#include "runtime/program.h"
+#include "tools/common/input_spec.h"
+#include "tools/common/table.h"
+
+namespace tessera {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+}  // namespace
+
+StatusOr<std::shared_ptr<BenchModel>> PrepareModel(const std::string& source, const ModelOptions& options,
+                                                   const PruneSpec& prune, bool check) {
+  auto model = std::make_shared<BenchModel>();
+  const Clock::time_point start = Clock::now();
+  ASSIGN_OR_RETURN(model->opened, OpenModel(source, options));
+  model->load_ms = SecondsSince(start) * 1e3;
+  model->batch = options.batch;
+  model->prune = prune;
+  Prune(model->opened.graph, prune, options.seed);
+  const auto seed = static_cast<int64_t>(options.seed);
+  ASSIGN_OR_RETURN(model->inputs, ResolveInputs(model->opened.graph, {}, &seed));
+  model->error_bound = ErrorBound(model->opened.graph);
+  if (check) {
+    ASSIGN_OR_RETURN(model->expected, Reference(model->opened.graph, model->inputs, CacheFolder() + "/reference"));
+  }
+  return model;
+}
+
+StatusOr<BenchCase> PrepareCase(std::shared_ptr<BenchModel> model, const Options& options) {
+  BenchCase c;
+  c.model = std::move(model);
+  c.options = options;
+  const Graph& graph = c.model->opened.graph;
+  ASSIGN_OR_RETURN(const Model compiled_from, ModelFromGraph(graph));
+  StatusOr<Session> session = compiled_from.Compile(options);
+  if (!session.ok()) return session.status().WithContext(c.model->opened.name);
+  c.session = std::make_unique<Session>(*std::move(session));
+  for (ValueId id : graph.outputs) c.outputs.emplace_back(graph[id].type.dtype, graph[id].type.shape);
+  for (const Tensor& input : c.model->inputs) c.input_pointers_.push_back(input.bytes().data());
+  for (Tensor& output : c.outputs) c.output_pointers_.push_back(output.mutable_bytes().data());
+  RETURN_IF_ERROR(c.session->RunPositional(c.input_pointers_.data(), c.output_pointers_.data()));
+  if (options.target == "null" || c.model->expected.empty()) return c;
+  c.error = Difference();
+  for (size_t k = 0; k < c.outputs.size(); ++k) {
+    const Difference d = Compare(c.outputs[k], c.model->expected[k]);
+    c.error->absolute = std::max(c.error->absolute, d.absolute);
+    c.error->relative = std::max(c.error->relative, d.relative);
+    if (d.relative <= c.model->error_bound) continue;
+    return Error(ErrorCode::kResultWrong, c.model->opened.name, ": output '", graph[graph.outputs[k]].name,
+                 "', element ", d.worst, " is ", FormatSignificant(c.outputs[k].Get(d.worst)), ", the reference has ",
+                 FormatSignificant(c.model->expected[k].Get(d.worst)), "; the relative error ",
+                 FormatSignificant(d.relative), " is above ", FormatSignificant(c.model->error_bound),
+                 ", so there is no time to report");
+  }
+  return c;
+}
+
+Status BenchCase::Warm(double seconds) {
+  const Clock::time_point start = Clock::now();
+  for (int run = 0; run < 2 || SecondsSince(start) < seconds; ++run) {
+    RETURN_IF_ERROR(session->RunPositional(input_pointers_.data(), output_pointers_.data()));
+  }
+  return OkStatus();
+}
+
+Status BenchCase::Sample(double min_seconds, int64_t min_runs) {
+  const Clock::time_point start = Clock::now();
+  Clock::time_point before = start;
+  for (int64_t run = 0; run < min_runs || std::chrono::duration<double>(before - start).count() < min_seconds; ++run) {
+    // The one allocation that may happen here is of samples, between two runs and outside both.
+    before = Clock::now();
+    RETURN_IF_ERROR(session->RunPositional(input_pointers_.data(), output_pointers_.data()));
+    samples.push_back(std::chrono::duration<double, std::micro>(Clock::now() - before).count());
+  }
+  return OkStatus();
+}
+
+double BenchCase::RooflineUs() const {
+  if (peaks.flops <= 0 || peaks.bytes <= 0) return 0;
+  double seconds = 0;
+  for (const Step& step : SessionAccess::ProgramOf(*session).steps) {
+    seconds += std::max(step.flops / peaks.flops, step.bytes / peaks.bytes);
+  }
+  return seconds * 1e6;
+}
+
+}  // namespace tessera

@@ -1,0 +1,65 @@
+// bench_case: one row of `bench`: a model compiled for one configuration, checked against the reference, and timed.
+//
+//   ASSIGN_OR_RETURN(std::shared_ptr<BenchModel> model, PrepareModel("zoo:mlp", options, prune, seed, /*check=*/true));
+//   ASSIGN_OR_RETURN(BenchCase c, PrepareCase(model, {.threads = 2}));
+//   c.Warm(0.2);  c.Sample(1.0, 10);                   // c.samples: microseconds of each inference
+//
+// Not for sharing between threads. Tested by bench_test.py.
+#ifndef TESSERA_TOOLS_BENCH_CASE_H_
+#define TESSERA_TOOLS_BENCH_CASE_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "models/prune/prune.h"
+#include "tools/common/machine.h"
+#include "tools/common/model_source.h"
+#include "tools/common/reference.h"
+
+namespace tessera {
+
+// A model with its inputs and what they should give; shared by its rows.
+struct BenchModel {
+  OpenedModel opened;
+  PruneSpec prune;
+  int64_t batch = 0;  // as asked for; 0: the model's own
+  std::vector<Tensor> inputs;
+  std::vector<Tensor> expected;  // empty: not checked
+  double error_bound = 0;
+  double load_ms = 0;  // from the path to a verified graph
+};
+
+StatusOr<std::shared_ptr<BenchModel>> PrepareModel(const std::string& source, const ModelOptions& options,
+                                                   const PruneSpec& prune, bool check);
+
+struct BenchCase {
+  std::shared_ptr<BenchModel> model;
+  Options options;
+  std::unique_ptr<Session> session;
+  std::vector<Tensor> outputs;
+  std::optional<Difference> error;  // the largest over all outputs; none where it was not checked
+  std::vector<double> samples;      // microseconds
+  Peaks peaks;                      // zero where they do not apply
+
+  // Runs for so many seconds, at least twice, without taking times.
+  Status Warm(double seconds);
+  // Adds samples until both are reached.
+  Status Sample(double min_seconds, int64_t min_runs);
+  // What the steps would take if each were bound by nothing but arithmetic or memory, in microseconds.
+  double RooflineUs() const;
+
+ private:
+  friend StatusOr<BenchCase> PrepareCase(std::shared_ptr<BenchModel> model, const Options& options);
+  std::vector<const void*> input_pointers_;
+  std::vector<void*> output_pointers_;
+};
+
+// Compiles, runs once and compares. TES-4001 when a result is wrong.
+StatusOr<BenchCase> PrepareCase(std::shared_ptr<BenchModel> model, const Options& options);
+
+}  // namespace tessera
+
+#endif  // TESSERA_TOOLS_BENCH_CASE_H_
