@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "graph/verifier.h"
+#include "models/import/bert.h"
 #include "models/import/onnx/onnx_importer.h"
 #include "models/import/safetensors.h"
 #include "models/import/sparsity.h"
@@ -39,10 +40,14 @@ StatusOr<ImportedGraph> ImportGraph(std::string_view bytes, const std::string& n
   switch (Recognize(bytes, name)) {
     case Format::kOnnx: return ImportOnnx(bytes, name, options);
     case Format::kTflite: return ImportTflite(bytes, options);
-    case Format::kSafetensors:
+    case Format::kSafetensors: {
+      ASSIGN_OR_RETURN(const Safetensors file, ParseSafetensors(bytes, nullptr));
+      if (LooksLikeBert(file)) return ImportBert(file, options);
       return Error(
           ErrorCode::kFormatUnknown,
-          "a safetensors file holds tensors but no network; import the network's ONNX file with these weights");
+          "a safetensors file holds tensors but no network, and these are not those of a BERT encoder; import ",
+          "the network's ONNX file with these weights");
+    }
     case Format::kTessera:
       return Error(ErrorCode::kFormatUnknown, "this is a Tessera model already; it needs no import");
     case Format::kUnknown: break;
