@@ -273,7 +273,9 @@ class NestEmitter {
     if (!s_.rolled_epilogue) return;
     IrValue rows = b_.I64(s_.tile_rows);
     if (is_full != nullptr) rows = ir().CreateSelect(is_full, rows, b_.I64(s_.tile_rows - 1));
-    EmitRolledEpilogue(tile, rows);
+    // A function of its own: the constants of a long body would push sums out of the registers.
+    b_.Outline("finish", {row_, column_, rows},
+               [&](const IrValues& at) { EmitRolledEpilogue(tile, at[0], at[1], at[2]); });
   }
 
   // The sums of one tile, and, unless the epilogue is rolled, its results.
@@ -306,14 +308,14 @@ class NestEmitter {
   }
 
   // for r: for v: epilogue of scratch[r][v]. The last vector of a narrow panel is written after the loop.
-  void EmitRolledEpilogue(const ContractionTile& tile, IrValue rows) {
+  void EmitRolledEpilogue(const ContractionTile& tile, IrValue first_row, IrValue first_column, IrValue rows) {
     b_.For("finish_row", b_.I64(0), rows, 1, [&](IrValue r) {
-      IrValue row = ir().CreateAdd(row_, r, "", true, true);
+      IrValue row = ir().CreateAdd(first_row, r, "", true, true);
       const auto finish_vector = [&](IrValue v, IrValue mask) {
         IrValue at = ir().CreateAdd(Multiple(r, s_.vectors), v, "", true, true);
         IrValue sum = b_.Load(b_.scratch(), Multiple(at, s_.lanes), s_.shape.type, s_.lanes);
         EpilogueEmitter finish(b_, epilogue_, first_arg_);
-        finish.Store(sum, row, Multiple(v, s_.lanes, column_), mask);
+        finish.Store(sum, row, Multiple(v, s_.lanes, first_column), mask);
       };
       const int whole = tile.mask == nullptr ? tile.vectors : tile.vectors - 1;
       if (whole > 0)

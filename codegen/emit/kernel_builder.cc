@@ -192,6 +192,39 @@ IrValues KernelBuilder::IfElse(const std::string& name, IrValue condition, const
   return results;
 }
 
+void KernelBuilder::Outline(const std::string& name, const IrValues& values,
+                            const std::function<void(const IrValues&)>& body) {
+  IrValues call_args = args_;
+  call_args.push_back(scratch_);
+  call_args.insert(call_args.end(), values.begin(), values.end());
+  std::vector<llvm::Type*> types;
+  for (IrValue value : call_args) types.push_back(value->getType());
+  auto* function = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
+                                          llvm::GlobalValue::InternalLinkage, inner_->getName() + "." + name, module_);
+  function->addFnAttrs(llvm::AttrBuilder(context(), inner_->getAttributes().getFnAttrs()));
+  ir_.CreateCall(function, call_args);
+
+  const llvm::IRBuilderBase::InsertPoint caller = ir_.saveIP();
+  const IrValues caller_args = args_;
+  const IrValue caller_scratch = scratch_;
+  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", function));
+  for (size_t k = 0; k < args_.size(); ++k) {
+    args_[k] = function->getArg(k);
+    if (inner_->getArg(k)->hasNoAliasAttr()) function->getArg(k)->addAttr(llvm::Attribute::NoAlias);
+  }
+  scratch_ = function->getArg(args_.size());
+  IrValues parameters;
+  for (size_t k = 0; k < values.size(); ++k) parameters.push_back(function->getArg(args_.size() + 1 + k));
+  body(parameters);
+  ir_.CreateRetVoid();
+  std::string message;
+  llvm::raw_string_ostream stream(message);
+  TES_CHECK(!llvm::verifyFunction(*function, &stream), message);
+  args_ = caller_args;
+  scratch_ = caller_scratch;
+  ir_.restoreIP(caller);
+}
+
 IrValue KernelBuilder::ElementPointer(IrValue pointer, IrValue index, DType type) {
   return ir_.CreateInBoundsGEP(StorageElementType(type), pointer, index);
 }
