@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
 """Fetches the real models that models/manifest.json names, through pip, and checks each file's SHA-256.
 
-    models/fetch.py                          all of them, into $TESSERA_CACHE/models (else ~/.cache/tessera/models)
-    models/fetch.py face_detection_sparse    only that one; `bench zoo:face_detection_sparse` finds it there
-    models/fetch.py --list
+    python3 models/fetch.py                          all, into $TESSERA_CACHE/models (else ~/.cache/tessera/models)
+    python3 models/fetch.py face_detection_sparse    only that one; `bench zoo:face_detection_sparse` finds it there
+    python3 models/fetch.py --list
 
-Packages are downloaded as wheels and read as archives: nothing of them is installed or run. A file that is there already
-with the right hash is kept. Tested by fetch_test.py.
+Packages are downloaded as wheels and read as archives: nothing of them is installed or run. A file that is there
+already with the right hash is kept. Tested by fetch_test.py.
 """
 
 import argparse
