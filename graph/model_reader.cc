@@ -233,7 +233,10 @@ class Reader {
   StatusOr<std::vector<T>> Numbers(const flatbuffers::Vector<T>* vector) {
     if (vector == nullptr) return std::vector<T>();
     RETURN_IF_ERROR(budget_.Take(vector->size() * sizeof(T), "a list of numbers"));
-    return std::vector<T>(vector->begin(), vector->end());
+    // FlatBuffers' verifier aligns a vector's length, not its elements: a forged one may lie anywhere.
+    std::vector<T> numbers(vector->size());
+    if (!numbers.empty()) std::memcpy(numbers.data(), vector->Data(), numbers.size() * sizeof(T));
+    return numbers;
   }
 
   // Verify checks the range.
