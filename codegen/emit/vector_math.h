@@ -1,6 +1,6 @@
 // Transcendental functions as polynomials, for scalars and vectors of f32 and f64, on any target: no library calls.
 //
-// Method and stated error (relative to the exact result, over the whole range, checked by body_emitter_test.cc):
+// Method and stated error (relative to the exact result, over the whole range). Tested by body_emitter_test.cc:
 //   exp, expm1  x = n·ln2 + r, |r| <= ln2/2; Taylor in r (degree 7 | 13), scaled by 2^n in two steps   3e-7 | 2e-15
 //   log, log1p  m in [sqrt(1/2), sqrt 2); atanh series in (m-1)/(m+1)                                   3e-7 | 2e-15
 //   tanh        expm1(2|x|) / (expm1(2|x|) + 2)                                                         5e-7 | 3e-15

@@ -8,7 +8,8 @@ Method (docs/results/README.md): blocks of at least 0.5 s alternate between the 
 because a peer's spinning workers would take our core; the latency of an engine is the median over all its calls; the
 ratio is their quotient with the smallest and largest ratio of neighbouring blocks as its spread. The call time of an
 identity model is subtracted from both. Outputs are compared before any time is printed; a model whose outputs differ by
-more than 1e-4 relative gets no row and the exit status 3. Needs numpy, onnx and onnxruntime (third_party/requirements.txt).
+more than 1e-4 relative gets no row and the exit status 3. Needs numpy, onnx and onnxruntime
+(third_party/requirements.txt).
 """
 
 import argparse
@@ -180,7 +181,7 @@ def main():
                         help="of " + ", ".join(list(networks.NETWORKS) + ZOO) + ", or paths of .onnx files")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seconds", type=float, default=4, help="of measuring per engine, model and number of threads")
-    parser.add_argument("--bin", default=str(ROOT / "bazel-bin"), help="where engine/libengine.so and tools/convert are")
+    parser.add_argument("--bin", default=str(ROOT / "bazel-bin"), help="has engine/libengine.so and tools/convert")
     args = parser.parse_args()
     library = ctypes.CDLL(os.path.join(args.bin, "engine", "libengine.so"))
     convert = os.path.join(args.bin, "tools", "convert")
@@ -209,8 +210,8 @@ def main():
     print("| model | threads | Tessera us | ONNX Runtime us | times its speed | spread | relative error | compile s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for r in rows:
-        print(f"| {r['model']} | {r['threads']} | {r['tessera_us']:.0f} | {r['onnxruntime_us']:.0f} | {r['ratio']:.2f} | "
-              f"{r['ratio_min']:.2f}–{r['ratio_max']:.2f} | {r['rel_error']:.1e} | {r['compile_s']:.2f} |")
+        print(f"| {r['model']} | {r['threads']} | {r['tessera_us']:.0f} | {r['onnxruntime_us']:.0f} "
+              f"| {r['ratio']:.2f} | {r['ratio_min']:.2f}–{r['ratio_max']:.2f} | {r['rel_error']:.1e} | {r['compile_s']:.2f} |")
     return 3 if failed else 0
 
 

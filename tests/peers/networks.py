@@ -69,7 +69,8 @@ def mobilenet_v1(path, batch=1):
     x = w.input("image", [batch, 3, 224, 224])
 
     def conv(x, name, inputs, outputs, kernel, stride, groups=1):
-        weight = w.normal(f"{name}.weight", (outputs, inputs // groups, kernel, kernel), inputs // groups * kernel**2 / 2)
+        fan_in = inputs // groups * kernel**2
+        weight = w.normal(f"{name}.weight", (outputs, inputs // groups, kernel, kernel), fan_in / 2)
         bias = w.normal(f"{name}.bias", (outputs,), 100)
         pad = kernel // 2
         x = w.node("Conv", [x, weight, bias], kernel_shape=[kernel, kernel], strides=[stride, stride],
