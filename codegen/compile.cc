@@ -78,8 +78,8 @@ void WriteCache(const std::string& path, const Image& image) {
 }
 
 // Objects for all kernels, spread over threads so that each compiles a similar share.
-StatusOr<std::vector<Image>> CompileImages(const KernelTable& table, const Target& target, const CompileOptions& options,
-                                           const std::string& key, bool* from_cache) {
+StatusOr<std::vector<Image>> CompileImages(const KernelTable& table, const Target& target,
+                                           const CompileOptions& options, const std::string& key, bool* from_cache) {
   const int limit = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
   const int parts = std::clamp(limit, 1, std::max(1, static_cast<int>(table.specs.size())));
   *from_cache = false;
@@ -256,7 +256,8 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
   program->target = target.name;
   program->required_features = target.features;
   for (const PlanBuffer& buffer : plan.buffers) {
-    program->buffers.push_back({.name = buffer.name, .kind = buffer.kind, .bytes = buffer.bytes, .offset = buffer.port});
+    program->buffers.push_back(
+        {.name = buffer.name, .kind = buffer.kind, .bytes = buffer.bytes, .offset = buffer.port});
   }
   RETURN_IF_ERROR(PlaceTemps(plan, *program));
   PlaceConstants(plan, *program);
@@ -284,7 +285,8 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
   return result;
 }
 
-StatusOr<std::string> KernelListing(const Plan& plan, const Target& target, ListingForm form, const std::string& filter) {
+StatusOr<std::string> KernelListing(const Plan& plan, const Target& target, ListingForm form,
+                                    const std::string& filter) {
   const KernelTable table = CollectKernels(plan);
   std::vector<const KernelSpec*> specs;
   std::vector<std::string> symbols;

@@ -45,7 +45,8 @@ StatusOr<Plan> MakePlan(const Graph& graph, const Target& target, const CompileO
 
 // The code of every kernel of a plan whose symbol contains `filter`, as text.
 enum class ListingForm { kIr, kOptimizedIr, kAssembly };
-StatusOr<std::string> KernelListing(const Plan& plan, const Target& target, ListingForm form, const std::string& filter);
+StatusOr<std::string> KernelListing(const Plan& plan, const Target& target, ListingForm form,
+                                    const std::string& filter);
 
 }  // namespace tessera
 

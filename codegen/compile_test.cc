@@ -49,7 +49,8 @@ Graph Chain() {
   return graph;
 }
 
-std::vector<Tensor> RunProgram(const std::shared_ptr<const Program>& program, const std::vector<Tensor>& inputs, int threads = 2) {
+std::vector<Tensor> RunProgram(const std::shared_ptr<const Program>& program, const std::vector<Tensor>& inputs,
+                               int threads = 2) {
   StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
   EXPECT_TRUE(device.ok());
   StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(program, {.threads = threads});

@@ -1,9 +1,9 @@
-// Emitter: one way to turn a node into steps. emitters.def lists them all; select.cc picks for each node the one with the
-// lowest estimate, and writes down why the others lost.
+// Emitter: one way to turn a node into steps. emitters.def lists them all; select.cc picks for each node the one with
+// the lowest estimate, and writes down why the others lost.
 //
-// The generic emitter applies to every node: it lowers the op's Compute as it stands. A special emitter is an optimisation
-// and must beat it. An emitter is stateless; its functions may run on several threads at once for different nodes.
-// Tested by tests/conformance, every emitter on every op that it applies to.
+// The generic emitter applies to every node: it lowers the op's Compute as it stands. A special emitter is an
+// optimisation and must beat it. An emitter is stateless; its functions may run on several threads at once for
+// different nodes. Tested by tests/conformance, every emitter on every op that it applies to.
 #ifndef TESSERA_CODEGEN_EMITTER_H_
 #define TESSERA_CODEGEN_EMITTER_H_
 
@@ -27,8 +27,8 @@ struct Emitter {
 
 std::span<const Emitter> AllEmitters();
 
-// The emitter with the lowest estimate for a node; `report` (optional) receives one line with every candidate. `only` (may
-// be empty) names the emitter to use where it applies, for tests and comparisons.
+// The emitter with the lowest estimate for a node; `report` (optional) receives one line with every candidate. `only`
+// (may be empty) names the emitter to use where it applies, for tests and comparisons.
 const Emitter& SelectEmitter(const Graph& graph, const Node& node, const Target& target, std::string_view only,
                              std::string* report);
 

@@ -7,8 +7,8 @@
 
 namespace tessera {
 
-#define TES_EMITTER(name, text)                                                                                  \
-  extern const std::string_view k##name##Doc;                                                                    \
+#define TES_EMITTER(name, text)                                                                                       \
+  extern const std::string_view k##name##Doc;                                                                         \
   std::optional<double> Estimate##name(const Graph& graph, const Node& node, const Target& target, std::string* why); \
   Status Plan##name(const Node& node, PlanBuilder& builder);
 #include "codegen/emit/emitters.def"

@@ -11,7 +11,8 @@ std::string Target::Key() const {
 
 StatusOr<Target> MakeTarget(std::string_view spec) {
   if (spec == "host" || spec.substr(0, 5) == "host:") return MakeX86Target(spec);
-  return Error(ErrorCode::kTargetUnknown, "target '", spec, "': expected host or host:CPU (x86-64, x86-64-v3, znver4, …)");
+  return Error(ErrorCode::kTargetUnknown, "target '", spec,
+               "': expected host or host:CPU (x86-64, x86-64-v3, znver4, …)");
 }
 
 }  // namespace tessera

@@ -28,11 +28,11 @@ struct Target {
   int vector_bits = 128;
   int vector_registers = 16;
   bool has_fma = false;
-  bool has_f16c = false;          // f16 <-> f32 conversions
-  bool has_masked_memory = false; // masked loads and stores of 32-bit lanes are single instructions
-  bool has_avx512 = false;        // F, BW, DQ, VL together
-  bool has_vnni = false;          // AVX512-VNNI with VL
-  bool has_bf16 = false;          // vdpbf16ps
+  bool has_f16c = false;           // f16 <-> f32 conversions
+  bool has_masked_memory = false;  // masked loads and stores of 32-bit lanes are single instructions
+  bool has_avx512 = false;         // F, BW, DQ, VL together
+  bool has_vnni = false;           // AVX512-VNNI with VL
+  bool has_bf16 = false;           // vdpbf16ps
   // Caches of one core, in bytes; from the machine where it can be asked, otherwise typical values.
   int64_t l1d_bytes = 32 << 10;
   int64_t l2_bytes = 512 << 10;

@@ -15,7 +15,8 @@ TEST(TargetTest, HostHasAtLeastTheBaseline) {
 }
 
 TEST(TargetTest, LevelsDifferInVectorsAndKeys) {
-  StatusOr<Target> sse = MakeTarget("host:x86-64"), avx2 = MakeTarget("host:x86-64-v3"), avx512 = MakeTarget("host:x86-64-v4");
+  StatusOr<Target> sse = MakeTarget("host:x86-64"), avx2 = MakeTarget("host:x86-64-v3"),
+                   avx512 = MakeTarget("host:x86-64-v4");
   ASSERT_TRUE(sse.ok() && avx2.ok() && avx512.ok());
   EXPECT_EQ(sse->vector_bits, 128);
   EXPECT_FALSE(sse->has_fma);

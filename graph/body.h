@@ -6,9 +6,9 @@
 //   body.ToString() == "(a: f32, b: f32) { t2 = add(a, b); t3 = 0:f32; return max(t2, t3) }"
 //
 // One Body serves the reference evaluator, the fusion passes, the rule algebra and every code generator, so an op's
-// arithmetic is written once. Bodies are typed in *compute types* (f32 f64 i32 u32 i64 u64 bool): narrower storage types
-// widen when read and narrow when stored. Values only; thread-compatible. scalar_ops.def is the one list of operations and
-// states what each means. Tested by body_test.cc.
+// arithmetic is written once. Bodies are typed in *compute types* (f32 f64 i32 u32 i64 u64 bool): narrower storage
+// types widen when read and narrow when stored. Values only; thread-compatible. scalar_ops.def is the one list of
+// operations and states what each means. Tested by body_test.cc.
 #ifndef TESSERA_GRAPH_BODY_H_
 #define TESSERA_GRAPH_BODY_H_
 

@@ -11,8 +11,8 @@
 // Meaning of a Stage, for each point p of the parallel axes:
 //     acc = combine over the reduced axes q of body(reads at (p, q))   (just body(...) without a combiner)
 //     buffer[write at p] = finish(acc, finish_reads at p)              (just acc when finish is empty)
-// Stages run in order; a later one may read what an earlier one wrote. Each element of an output is written exactly once
-// over all stages; a temporary is written before it is read. Reduced sums have no defined order of addition.
+// Stages run in order; a later one may read what an earlier one wrote. Each element of an output is written exactly
+// once over all stages; a temporary is written before it is read. Reduced sums have no defined order of addition.
 //
 // An access can view its buffer under another shape of as many elements (row-major), which is how reshapes and shuffles
 // are affine; it can add the value of an earlier, integer read to an index (gather); and when guarded it yields `fill`
@@ -63,7 +63,7 @@ struct Access {
   BufferRef buffer = {};
   Shape view = {};                    // the shape under which the buffer is indexed; as many elements as the buffer has
   std::vector<IndexExpr> index = {};  // one per dimension of `view`
-  bool guarded = false;          // out of range gives `fill`; when false every index is in range by construction
+  bool guarded = false;               // out of range gives `fill`; when false every index is in range by construction
   double fill = 0;
   friend bool operator==(const Access&, const Access&) = default;
 };
@@ -100,7 +100,8 @@ struct Compute {
   std::vector<Stage> stages;
 
   TensorType BufferType(BufferRef ref) const;
-  // Every invariant above that does not need the data: ranks, axes, views, types of reads, in-range maps where unguarded.
+  // Every invariant above that does not need the data: ranks, axes, views, types of reads, in-range maps where
+  // unguarded.
   Status Verify() const;
   // Readable form, one stage a paragraph, for golden tests and `inspect`.
   std::string ToString() const;

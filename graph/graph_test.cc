@@ -19,7 +19,8 @@ Node MakeNode(const std::string& name, std::vector<ValueId> inputs, std::vector<
 // a = x + x; b = a + x (epilogue reads a too); dead = a + a
 Graph Sample() {
   Graph graph;
-  const ValueId x = Add(graph, "x", ValueKind::kInput), a = Add(graph, "a"), b = Add(graph, "b"), dead = Add(graph, "dead");
+  const ValueId x = Add(graph, "x", ValueKind::kInput), a = Add(graph, "a"), b = Add(graph, "b"),
+                dead = Add(graph, "dead");
   graph.inputs = {x};
   graph.outputs = {b};
   graph.nodes = {MakeNode("a", {x, x}, {a}), MakeNode("b", {a, x}, {b}), MakeNode("dead", {a, a}, {dead})};

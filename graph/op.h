@@ -55,7 +55,8 @@ struct OpDef {
   StatusOr<std::vector<TensorType>> (*infer)(const OpContext&) = nullptr;
   // outputs are sized and typed already; absent inputs are nullptr.
   void (*reference)(const OpContext&, std::span<const RefTensor* const> inputs, std::span<RefTensor> outputs) = nullptr;
-  // The buffers of the Compute are the node's inputs in order (absent ones as empty-shaped f32 placeholders) and outputs.
+  // The buffers of the Compute are the node's inputs in order (absent ones as empty-shaped f32 placeholders) and
+  // outputs.
   Compute (*compute)(const OpContext&) = nullptr;
   // Element-wise ops only: the Body over the inputs, which broadcast; such ops can be fused into epilogues.
   Body (*body)(const OpContext&) = nullptr;
@@ -71,11 +72,12 @@ std::span<const OpDef> AllOps();
 
 // The context of a node of a graph: types of its inputs, and of its outputs *before* the epilogue.
 OpContext MakeContext(const Graph& graph, const Node& node);
-// Checks operand count and parameters against the OpDef, then infers. The types are before the epilogue; errors name the
-// node.
+// Checks operand count and parameters against the OpDef, then infers. The types are before the epilogue; errors name
+// the node.
 StatusOr<std::vector<TensorType>> InferTypes(const Graph& graph, const Node& node);
 
-// The Compute of a node with its epilogue applied; buffers are the node's inputs, then the epilogue's, then the outputs.
+// The Compute of a node with its epilogue applied; buffers are the node's inputs, then the epilogue's, then the
+// outputs.
 Compute NodeCompute(const Graph& graph, const Node& node);
 
 }  // namespace tessera

@@ -4,8 +4,8 @@
 //   ASSIGN_OR_RETURN(std::unique_ptr<Executable> run, device->Load(program, {.threads = 2}));
 //   RETURN_IF_ERROR(run->Run(inputs, outputs));         // host pointers, in the order of program->inputs and ->outputs
 //
-// A Device may be shared between threads. An Executable runs one inference at a time; load it once per concurrent caller
-// (constants are shared through the Program). Adding a driver: drivers/<name>_device.cc and a line in device.cc.
+// A Device may be shared between threads. An Executable runs one inference at a time; load it once per concurrent
+// caller (constants are shared through the Program). Adding a driver: drivers/<name>_device.cc and a line in device.cc.
 // Tested by device_test.cc, the same cases for every driver.
 #ifndef TESSERA_RUNTIME_DEVICE_H_
 #define TESSERA_RUNTIME_DEVICE_H_
@@ -31,8 +31,8 @@ class Executable {
  public:
   virtual ~Executable() = default;
 
-  // One inference. inputs[i] points at the bytes of program().inputs[i], outputs likewise; nothing is copied that need not
-  // be. No allocation. kInputMissing when the counts differ.
+  // One inference. inputs[i] points at the bytes of program().inputs[i], outputs likewise; nothing is copied that need
+  // not be. No allocation. kInputMissing when the counts differ.
   virtual Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) = 0;
 
   virtual const Program& program() const = 0;
@@ -40,8 +40,8 @@ class Executable {
   // for all threads() and outlive its use here. Not during a run.
   virtual void SetTrace(Trace* trace) = 0;
   virtual int threads() const = 0;
-  // Duration of each step of the last run in nanoseconds, on the first thread, which has a share of every step; measured
-  // only while `enabled`.
+  // Duration of each step of the last run in nanoseconds, on the first thread, which has a share of every step;
+  // measured only while `enabled`.
   virtual void SetProfiling(bool enabled) = 0;
   virtual std::span<const int64_t> step_nanoseconds() const = 0;
 };
@@ -52,10 +52,12 @@ class Device {
   virtual std::string_view name() const = 0;
   // A line for reports: processor or card, driver, memory.
   virtual std::string Describe() const = 0;
-  virtual StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program, const LoadOptions& options) = 0;
+  virtual StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program,
+                                                     const LoadOptions& options) = 0;
 };
 
-// "host" or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to install.
+// "host" or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to
+// install.
 StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name);
 
 }  // namespace tessera

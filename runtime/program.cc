@@ -21,9 +21,13 @@ Status Program::Verify() const {
     bool ok = buffer.bytes >= 0;
     switch (buffer.kind) {
       case BufferClass::kTemp: ok = fits(buffer.offset, buffer.bytes, memory.arena_bytes); break;
-      case BufferClass::kConstant: ok = fits(buffer.offset, buffer.bytes, static_cast<int64_t>(constants.size())); break;
+      case BufferClass::kConstant:
+        ok = fits(buffer.offset, buffer.bytes, static_cast<int64_t>(constants.size()));
+        break;
       case BufferClass::kInput: ok &= buffer.offset >= 0 && buffer.offset < static_cast<int64_t>(inputs.size()); break;
-      case BufferClass::kOutput: ok &= buffer.offset >= 0 && buffer.offset < static_cast<int64_t>(outputs.size()); break;
+      case BufferClass::kOutput:
+        ok &= buffer.offset >= 0 && buffer.offset < static_cast<int64_t>(outputs.size());
+        break;
     }
     if (!ok) return fail("buffer ", b, " ('", buffer.name, "') lies outside its section");
   }
@@ -64,11 +68,13 @@ std::string Program::ToString() const {
   out << "program \"" << name << "\" for " << target << "\n";
   out << "arena " << memory.arena_bytes << " B, max live " << memory.max_live_bytes << " B, constants "
       << memory.constant_bytes << " B, scratch " << memory.scratch_bytes << " B per thread\n";
-  for (const ProgramPort& port : inputs) out << "input " << port.buffer << " " << port.type << " \"" << port.name << "\"\n";
-  for (const ProgramPort& port : outputs) out << "output " << port.buffer << " " << port.type << " \"" << port.name << "\"\n";
+  for (const ProgramPort& port : inputs)
+    out << "input " << port.buffer << " " << port.type << " \"" << port.name << "\"\n";
+  for (const ProgramPort& port : outputs)
+    out << "output " << port.buffer << " " << port.type << " \"" << port.name << "\"\n";
   for (size_t b = 0; b < buffers.size(); ++b) {
-    out << "buffer " << b << " " << kClassNames[static_cast<int>(buffers[b].kind)] << " " << buffers[b].bytes << " B at "
-        << buffers[b].offset << " \"" << buffers[b].name << "\"\n";
+    out << "buffer " << b << " " << kClassNames[static_cast<int>(buffers[b].kind)] << " " << buffers[b].bytes
+        << " B at " << buffers[b].offset << " \"" << buffers[b].name << "\"\n";
   }
   for (size_t s = 0; s < steps.size(); ++s) {
     out << "step " << s << " kernel " << kernels[steps[s].kernel] << " tasks " << steps[s].tasks << " args";

@@ -5,10 +5,10 @@
 //   buffer 3 temp 802816 B at 1605632   "conv1"
 //   step 2 kernel conv_nhwc_3 tasks 56   args 3 4r 7r   "conv1"
 //
-// A Program is a list of steps over buffers. Each step launches one kernel over tasks [0, tasks); kernels are symbols of
-// the images, which are bytes that the device's own loader takes (for the host: relocatable ELF objects). Buffers are
-// the inputs and outputs of the program, constants (slices of one blob), or temporaries at fixed offsets of one arena.
-// No masks, no graph, no LLVM. Immutable once made, shared freely between threads. Tested by program_test.cc.
+// A Program is a list of steps over buffers. Each step launches one kernel over tasks [0, tasks); kernels are symbols
+// of the images, which are bytes that the device's own loader takes (for the host: relocatable ELF objects). Buffers
+// are the inputs and outputs of the program, constants (slices of one blob), or temporaries at fixed offsets of one
+// arena. No masks, no graph, no LLVM. Immutable once made, shared freely between threads. Tested by program_test.cc.
 #ifndef TESSERA_RUNTIME_PROGRAM_H_
 #define TESSERA_RUNTIME_PROGRAM_H_
 
@@ -47,8 +47,8 @@ struct Step {
   int64_t tasks = 1;
   bool serial = false;  // tasks may not run at the same time
   std::string label;    // the node(s) of the source model, for traces and reports
-  double flops = 0;   // useful operations, for the roofline share
-  double bytes = 0;   // memory that must move at least once
+  double flops = 0;     // useful operations, for the roofline share
+  double bytes = 0;     // memory that must move at least once
 };
 
 struct ProgramPort {

@@ -75,7 +75,9 @@ class InstEmitter {
   IrValue EmitInt(ScalarOp op, IrValue x, IrValue y) {
     const bool is_unsigned = IsUnsigned(type_);
     const int bits = TypeInfo(type_).bits;
-    const auto constant = [&](int64_t value) { return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true); };
+    const auto constant = [&](int64_t value) {
+      return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true);
+    };
     const bool is_bool = IsBool(type_);
     switch (op) {
       case ScalarOp::kAdd: return is_bool ? ir_.CreateOr(x, y) : ir_.CreateAdd(x, y);
@@ -94,8 +96,8 @@ class InstEmitter {
         if (is_bool) return ir_.CreateAnd(x, ir_.CreateNot(y));
         IrValue fits = ir_.CreateICmpULT(y, constant(bits));
         IrValue by = ir_.CreateSelect(fits, y, constant(0));
-        IrValue shifted = op == ScalarOp::kShl ? ir_.CreateShl(x, by)
-                                               : (is_unsigned ? ir_.CreateLShr(x, by) : ir_.CreateAShr(x, by));
+        IrValue shifted =
+            op == ScalarOp::kShl ? ir_.CreateShl(x, by) : (is_unsigned ? ir_.CreateLShr(x, by) : ir_.CreateAShr(x, by));
         return ir_.CreateSelect(fits, shifted, constant(0));
       }
       case ScalarOp::kNot: return ir_.CreateNot(x);
@@ -122,7 +124,9 @@ class InstEmitter {
   }
 
   IrValue DivRem(ScalarOp op, IrValue x, IrValue y) {
-    const auto constant = [&](int64_t value) { return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true); };
+    const auto constant = [&](int64_t value) {
+      return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true);
+    };
     const bool is_div = op == ScalarOp::kDiv;
     IrValue zero = ir_.CreateICmpEQ(y, constant(0));
     if (IsUnsigned(type_) || IsBool(type_)) {
@@ -140,7 +144,9 @@ class InstEmitter {
 
   // Square and multiply over all bits of the exponent; negative exponents give 0 except for a base of 1 or -1.
   IrValue IntPow(IrValue x, IrValue y) {
-    const auto constant = [&](int64_t value) { return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true); };
+    const auto constant = [&](int64_t value) {
+      return llvm::ConstantInt::get(x->getType(), static_cast<uint64_t>(value), true);
+    };
     if (IsBool(type_)) return ir_.CreateOr(x, ir_.CreateNot(y));
     const int bits = TypeInfo(type_).bits;
     IrValue result = constant(1), base = x;

@@ -16,8 +16,8 @@
 
 namespace tessera {
 
-// The value of `body` for `inputs` (scalars or vectors, in compute types). `index(axis)` gives the i64 position on an axis,
-// scalar or vector; nullptr when the body uses none.
+// The value of `body` for `inputs` (scalars or vectors, in compute types). `index(axis)` gives the i64 position on an
+// axis, scalar or vector; nullptr when the body uses none.
 IrValue EmitBody(KernelBuilder& b, const Body& body, std::span<const IrValue> inputs,
                  const std::function<IrValue(int axis)>& index = nullptr);
 

@@ -72,7 +72,9 @@ Tensor RandomValues(DType type, int64_t count, std::mt19937_64& random) {
       tensor.SetInt(i, static_cast<int64_t>(random() % 2));
     } else {
       const int64_t specials[] = {0, 1, -1, MinInt(type), MaxInt(type), 2, 31, 32, 63};
-      tensor.SetInt(i, i < 9 ? specials[i] : (random() % 3 == 0 ? static_cast<int64_t>(random()) : static_cast<int64_t>(random() % 41) - 20));
+      tensor.SetInt(
+          i, i < 9 ? specials[i]
+                   : (random() % 3 == 0 ? static_cast<int64_t>(random()) : static_cast<int64_t>(random() % 41) - 20));
     }
   }
   return tensor;

@@ -1,5 +1,5 @@
-// The generic emitter: every stage of a node's Compute becomes one step. Applies to everything, so that no node ever runs
-// anywhere but in compiled code; see stage.h for the kernels.
+// The generic emitter: every stage of a node's Compute becomes one step. Applies to everything, so that no node ever
+// runs anywhere but in compiled code; see stage.h for the kernels.
 #include <optional>
 
 #include "codegen/emit/stage.h"
@@ -25,7 +25,8 @@ Status PlanGeneric(const Node& node, PlanBuilder& builder) {
   std::vector<int> temps, tables;
   for (size_t k = 0; k < compute.temps.size(); ++k) {
     const TensorType& type = compute.temps[k];
-    temps.push_back(builder.Temp(node.name + ".temp" + std::to_string(k), ByteSize(type.dtype, type.shape.num_elements())));
+    temps.push_back(
+        builder.Temp(node.name + ".temp" + std::to_string(k), ByteSize(type.dtype, type.shape.num_elements())));
   }
   for (size_t k = 0; k < compute.tables.size(); ++k) {
     tables.push_back(builder.Constant(node.name + ".table" + std::to_string(k), compute.tables[k]));

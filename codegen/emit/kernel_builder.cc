@@ -162,7 +162,13 @@ void KernelBuilder::For(const std::string& name, IrValue low, IrValue high, int6
 }
 
 void KernelBuilder::If(const std::string& name, IrValue condition, const std::function<void()>& then) {
-  IfElse(name, condition, [&] { then(); return IrValues(); }, [] { return IrValues(); });
+  IfElse(
+      name, condition,
+      [&] {
+        then();
+        return IrValues();
+      },
+      [] { return IrValues(); });
 }
 
 IrValues KernelBuilder::IfElse(const std::string& name, IrValue condition, const std::function<IrValues()>& then,
@@ -234,11 +240,12 @@ IrValue KernelBuilder::Load(IrValue pointer, IrValue index, DType type, int lane
     return Gather(pointer, ir_.CreateAdd(Splat(index, lanes), LaneIds(lanes)), type, mask, otherwise);
   }
   if (lanes == 1 && mask != nullptr) {
-    return IfElse("guard", mask, [&] { return IrValues{Load(pointer, index, type, 1)}; },
-                  [&] { return IrValues{otherwise}; })[0];
+    return IfElse(
+        "guard", mask, [&] { return IrValues{Load(pointer, index, type, 1)}; }, [&] { return IrValues{otherwise}; })[0];
   }
   if (IsNibble(type)) {
-    IrValue byte = ir_.CreateLoad(ir_.getInt8Ty(), ir_.CreateInBoundsGEP(ir_.getInt8Ty(), pointer, ir_.CreateLShr(index, 1)));
+    IrValue byte =
+        ir_.CreateLoad(ir_.getInt8Ty(), ir_.CreateInBoundsGEP(ir_.getInt8Ty(), pointer, ir_.CreateLShr(index, 1)));
     IrValue shift = ir_.CreateShl(ir_.CreateTrunc(ir_.CreateAnd(index, 1), ir_.getInt8Ty()), 2);
     return Widen(ir_.CreateAnd(ir_.CreateLShr(byte, shift), 15), type);
   }
@@ -248,7 +255,8 @@ IrValue KernelBuilder::Load(IrValue pointer, IrValue index, DType type, int lane
   if (lanes == 1) return Widen(ir_.CreateAlignedLoad(element, address, align), type);
   auto* vector = llvm::FixedVectorType::get(element, lanes);
   if (mask == nullptr) return Widen(ir_.CreateAlignedLoad(vector, address, align), type);
-  IrValue loaded = Widen(ir_.CreateMaskedLoad(vector, address, align, mask, llvm::Constant::getNullValue(vector)), type);
+  IrValue loaded =
+      Widen(ir_.CreateMaskedLoad(vector, address, align, mask, llvm::Constant::getNullValue(vector)), type);
   return otherwise == nullptr ? loaded : ir_.CreateSelect(mask, loaded, Splat(otherwise, lanes));
 }
 
@@ -474,8 +482,8 @@ IrValue KernelBuilder::Fma(IrValue a, IrValue b, IrValue c) {
 
 IrValue KernelBuilder::MaskBelow(IrValue count, int lanes) {
   // 32-bit lane numbers: half the registers of 64-bit ones, and a count never exceeds a vector by much.
-  IrValue clamped = ir_.CreateTrunc(
-      ir_.CreateSelect(ir_.CreateICmpSGT(count, I64(lanes)), I64(lanes), count), ir_.getInt32Ty());
+  IrValue clamped =
+      ir_.CreateTrunc(ir_.CreateSelect(ir_.CreateICmpSGT(count, I64(lanes)), I64(lanes), count), ir_.getInt32Ty());
   if (lanes == 1) return ir_.CreateICmpSGT(clamped, ir_.getInt32(0));
   std::vector<llvm::Constant*> ids;
   for (int l = 0; l < lanes; ++l) ids.push_back(ir_.getInt32(l));

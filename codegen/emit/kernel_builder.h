@@ -75,12 +75,15 @@ class KernelBuilder {
   // Writes `body` as a function of its own and calls it here. For code whose constants must not take registers from the
   // loops around it: LLVM moves them in front of the outermost loop, and a register-tiled loop then spills. Inside,
   // arg() and scratch() are the function's own and `values` arrive as its parameters; nothing else may be used.
-  void Outline(const std::string& name, const IrValues& values, const std::function<void(const IrValues& values)>& body);
+  void Outline(const std::string& name, const IrValues& values,
+               const std::function<void(const IrValues& values)>& body);
 
   // ---- Memory. Elements of storage type `type` at pointer + index (in elements); values are in its compute type.
   IrValue ElementPointer(IrValue pointer, IrValue index, DType type);  // types of whole bytes
-  // `lanes` consecutive elements. `mask` (a vector of i1, or nullptr for all) reads only where set; elsewhere `otherwise`.
-  IrValue Load(IrValue pointer, IrValue index, DType type, int lanes, IrValue mask = nullptr, IrValue otherwise = nullptr);
+  // `lanes` consecutive elements. `mask` (a vector of i1, or nullptr for all) reads only where set; elsewhere
+  // `otherwise`.
+  IrValue Load(IrValue pointer, IrValue index, DType type, int lanes, IrValue mask = nullptr,
+               IrValue otherwise = nullptr);
   void Store(IrValue pointer, IrValue index, DType type, IrValue value, IrValue mask = nullptr);
   // Lane l is element `indices[l]` (a vector of i64); with mask as above.
   IrValue Gather(IrValue pointer, IrValue indices, DType type, IrValue mask = nullptr, IrValue otherwise = nullptr);

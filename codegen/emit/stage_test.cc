@@ -14,9 +14,9 @@ Body AddBody() {
 
 TEST(CollapseAxesTest, ElementwiseBecomesOneAxis) {
   const Shape shape = {2, 3, 4};
-  const Stage stage = MapStage("add", shape,
-                               {Elementwise({BufferKind::kInput, 0}, shape), Elementwise({BufferKind::kInput, 1}, shape)},
-                               AddBody(), {BufferKind::kOutput, 0});
+  const Stage stage =
+      MapStage("add", shape, {Elementwise({BufferKind::kInput, 0}, shape), Elementwise({BufferKind::kInput, 1}, shape)},
+               AddBody(), {BufferKind::kOutput, 0});
   const Stage collapsed = CollapseAxes(stage);
   EXPECT_EQ(collapsed.extents, (std::vector<int64_t>{24}));
   EXPECT_EQ(collapsed.write.index[0], Axis(0));
@@ -24,9 +24,9 @@ TEST(CollapseAxesTest, ElementwiseBecomesOneAxis) {
 
 TEST(CollapseAxesTest, BroadcastKeepsTheAxisItNeeds) {
   const Shape shape = {2, 3, 4};
-  const Stage stage = MapStage("bias", shape,
-                               {Elementwise({BufferKind::kInput, 0}, shape), Broadcast({BufferKind::kInput, 1}, {4}, shape)},
-                               AddBody(), {BufferKind::kOutput, 0});
+  const Stage stage = MapStage(
+      "bias", shape, {Elementwise({BufferKind::kInput, 0}, shape), Broadcast({BufferKind::kInput, 1}, {4}, shape)},
+      AddBody(), {BufferKind::kOutput, 0});
   const Stage collapsed = CollapseAxes(stage);
   EXPECT_EQ(collapsed.extents, (std::vector<int64_t>{6, 4}));
   EXPECT_EQ(collapsed.reads[1].index[0], Axis(1));

@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view kTriple = "x86_64-unknown-linux-gnu";
 
 // The features that any of Target's fields look at.
-constexpr const char* kFeatures[] = {"sse4.1", "avx",      "avx2",     "fma",        "f16c",       "avx512f",
+constexpr const char* kFeatures[] = {"sse4.1",   "avx",      "avx2",     "fma",        "f16c",       "avx512f",
                                      "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "avx512vbmi"};
 
 StatusOr<std::set<std::string>> FeaturesOf(const std::string& cpu, const std::string& attributes) {
@@ -26,7 +26,8 @@ StatusOr<std::set<std::string>> FeaturesOf(const std::string& cpu, const std::st
   if (target == nullptr) return Error(ErrorCode::kInternal, "LLVM has no x86-64 back end: ", message);
   std::unique_ptr<llvm::MCSubtargetInfo> info(target->createMCSubtargetInfo(std::string(kTriple), cpu, attributes));
   if (!info->isCPUStringValid(cpu)) {
-    return Error(ErrorCode::kTargetUnknown, "target 'host:", cpu, "': LLVM knows no x86-64 processor of that name; try "
+    return Error(ErrorCode::kTargetUnknown, "target 'host:", cpu,
+                 "': LLVM knows no x86-64 processor of that name; try "
                  "host, host:x86-64, host:x86-64-v3, host:x86-64-v4 or host:znver4");
   }
   std::set<std::string> found;
@@ -55,8 +56,8 @@ StatusOr<Target> MakeX86Target(std::string_view spec) {
     target.cpu = llvm::sys::getHostCPUName().str();
     // A virtual machine may hide features that the processor's name promises: state each one, present or not.
     for (const auto& feature : llvm::sys::getHostCPUFeatures()) {
-      target.features += (target.features.empty() ? "" : ",") + std::string(feature.second ? "+" : "-") +
-                         feature.first().str();
+      target.features +=
+          (target.features.empty() ? "" : ",") + std::string(feature.second ? "+" : "-") + feature.first().str();
     }
   } else {
     target.cpu = std::string(spec.substr(5));

@@ -1,9 +1,9 @@
 // The host driver: kernels are machine code in this process, steps are split statically over a thread pool.
 //
-// One parallel region per inference: every thread walks the list of steps and does its share of each, meeting the others
-// at a spin barrier where a step's results cross threads. A step too small to split runs on thread 0, and a run of such
-// steps costs no barrier. All pointers are resolved when the program is loaded; a run only patches those of the caller's
-// inputs and outputs, and allocates nothing.
+// One parallel region per inference: every thread walks the list of steps and does its share of each, meeting the
+// others at a spin barrier where a step's results cross threads. A step too small to split runs on thread 0, and a run
+// of such steps costs no barrier. All pointers are resolved when the program is loaded; a run only patches those of the
+// caller's inputs and outputs, and allocates nothing.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -30,8 +30,8 @@ using AlignedBytes = std::unique_ptr<std::byte, FreeAligned>;
 
 StatusOr<AlignedBytes> AllocateAligned(int64_t size, const char* what) {
   // A spare vector at the end, so that whole-vector reads of a tail stay inside.
-  auto* bytes = static_cast<std::byte*>(
-      ::operator new(static_cast<size_t>(size) + 128, std::align_val_t(64), std::nothrow));
+  auto* bytes =
+      static_cast<std::byte*>(::operator new(static_cast<size_t>(size) + 128, std::align_val_t(64), std::nothrow));
   if (bytes == nullptr) return Error(ErrorCode::kOutOfMemory, "no memory for the ", what, " of ", size, " bytes");
   std::memset(bytes, 0, static_cast<size_t>(size) + 128);
   return AlignedBytes(bytes);
@@ -39,7 +39,8 @@ StatusOr<AlignedBytes> AllocateAligned(int64_t size, const char* what) {
 
 class HostExecutable : public Executable {
  public:
-  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<const Program> program, const LoadOptions& options) {
+  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<const Program> program,
+                                                      const LoadOptions& options) {
     RETURN_IF_ERROR(program->Verify());
     auto self = std::unique_ptr<HostExecutable>(new HostExecutable(std::move(program)));
     const Program& p = *self->program_;
@@ -58,7 +59,8 @@ class HostExecutable : public Executable {
   Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) override {
     if (inputs.size() != program_->inputs.size() || outputs.size() != program_->outputs.size()) {
       return Error(ErrorCode::kInputMissing, "program '", program_->name, "': expected ", program_->inputs.size(),
-                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ", outputs.size());
+                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ",
+                   outputs.size());
     }
     for (const PortUse& use : input_uses_) {
       args_[use.slot] = const_cast<std::byte*>(static_cast<const std::byte*>(inputs[use.port])) + use.offset;
@@ -172,7 +174,8 @@ class HostDevice : public Device {
  public:
   std::string_view name() const override { return "host"; }
   std::string Describe() const override { return DescribeProcessor(); }
-  StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program, const LoadOptions& options) override {
+  StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program,
+                                             const LoadOptions& options) override {
     return HostExecutable::Create(std::move(program), options);
   }
 };

@@ -1,5 +1,5 @@
-// The null driver: accepts any program that verifies, checks each run's ports and computes nothing. It measures what the
-// engine itself costs around a run, and lets programs of any target be loaded and inspected anywhere.
+// The null driver: accepts any program that verifies, checks each run's ports and computes nothing. It measures what
+// the engine itself costs around a run, and lets programs of any target be loaded and inspected anywhere.
 #include <vector>
 
 #include "runtime/drivers/drivers.h"
@@ -15,7 +15,8 @@ class NullExecutable : public Executable {
   Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) override {
     if (inputs.size() != program_->inputs.size() || outputs.size() != program_->outputs.size()) {
       return Error(ErrorCode::kInputMissing, "program '", program_->name, "': expected ", program_->inputs.size(),
-                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ", outputs.size());
+                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ",
+                   outputs.size());
     }
     return OkStatus();
   }

@@ -36,12 +36,12 @@ double Bound(DType type) {
   }
 }
 
-// A step function of a float (rounding, comparison, conversion to an integer) may fall on the other side of its edge when
-// computed in f32 rather than double. Such results may differ in few elements, and then by one step.
+// A step function of a float (rounding, comparison, conversion to an integer) may fall on the other side of its edge
+// when computed in f32 rather than double. Such results may differ in few elements, and then by one step.
 bool HasEdges(Op op) {
   const std::string_view name = Name(op);
-  for (std::string_view edge : {"floor", "ceil", "round", "cast", "sign", "mod", "equal", "less", "less_equal", "quantize",
-                                "arg_max", "arg_min", "resize"}) {
+  for (std::string_view edge : {"floor", "ceil", "round", "cast", "sign", "mod", "equal", "less", "less_equal",
+                                "quantize", "arg_max", "arg_min", "resize"}) {
     if (name == edge) return true;
   }
   return false;
@@ -96,8 +96,8 @@ RandomCase WithConstants(RandomCase random_case) {
 class OpConformance : public testing::TestWithParam<const char*> {
  protected:
   // `random_case` computes what `original` does; the reference runs the latter.
-  void Check(const RandomCase& original, const RandomCase& random_case, const Target& target, const std::string& emitter,
-             bool edges, bool narrow_ok, const std::string& what) {
+  void Check(const RandomCase& original, const RandomCase& random_case, const Target& target,
+             const std::string& emitter, bool edges, bool narrow_ok, const std::string& what) {
     StatusOr<std::vector<RefTensor>> reference = RunReference(original);
     ASSERT_TRUE(reference.ok()) << what << reference.status();
     CompileOptions options;
