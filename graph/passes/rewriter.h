@@ -12,7 +12,7 @@
 // they are read. A node whose results nobody needs any more disappears at once, with all that only it needed. Names of
 // graph outputs survive every edit. Each edit costs O(log) of the readers it touches. The first wrong edit (a node that
 // does not infer, a result of another type) is remembered and returned by Finish; after it edits do nothing.
-// Not for sharing between threads. Tested by rewriter_test.cc.
+// Not for sharing between threads. Tested by canonicalize_test.cc and through the other passes.
 #ifndef TESSERA_GRAPH_PASSES_REWRITER_H_
 #define TESSERA_GRAPH_PASSES_REWRITER_H_
 

@@ -211,7 +211,8 @@ def main():
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for r in rows:
         print(f"| {r['model']} | {r['threads']} | {r['tessera_us']:.0f} | {r['onnxruntime_us']:.0f} "
-              f"| {r['ratio']:.2f} | {r['ratio_min']:.2f}–{r['ratio_max']:.2f} | {r['rel_error']:.1e} | {r['compile_s']:.2f} |")
+              f"| {r['ratio']:.2f} | {r['ratio_min']:.2f}–{r['ratio_max']:.2f} | {r['rel_error']:.1e} "
+              f"| {r['compile_s']:.2f} |")
     return 3 if failed else 0
 
 
