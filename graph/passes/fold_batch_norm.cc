@@ -108,7 +108,11 @@ bool AddOfAdd(Rewriter& r, NodeId id) {
   const std::optional<WithConstant> outer = MatchConstant(r, id);
   if (!outer || !r.ProducerIs(outer->x, Op::kAdd) || !r.HasOneReader(outer->x)) return false;
   const std::optional<WithConstant> inner = MatchConstant(r, r.Producer(outer->x));
-  if (!inner || !(r.ProducerIs(inner->x, Op::kConv) || r.ProducerIs(inner->x, Op::kMatmul))) return false;
+  // A mul is one that is still on its way into weights.
+  if (!inner ||
+      !(r.ProducerIs(inner->x, Op::kConv) || r.ProducerIs(inner->x, Op::kMatmul) || r.ProducerIs(inner->x, Op::kMul))) {
+    return false;
+  }
   const std::optional<Tensor> sum = Combine(r.value(inner->constant).constant, r.value(outer->constant).constant,
                                             [](double a, double b) { return a + b; });
   if (!sum) return false;

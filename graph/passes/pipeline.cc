@@ -7,6 +7,7 @@
 #include "graph/passes/fold_constants.h"
 #include "graph/passes/fuse_attention.h"
 #include "graph/passes/fuse_epilogues.h"
+#include "graph/passes/recognize.h"
 
 namespace tessera {
 namespace {
@@ -20,6 +21,7 @@ constexpr Pass kRemoveDead = {"remove_dead", "drops nodes whose results nobody n
 constexpr Pass kEliminateCommon = {"eliminate_common", "computes once what is computed twice", EliminateCommon};
 constexpr Pass kFoldConstants = {"fold_constants", "computes what depends on constants only", FoldConstants};
 constexpr Pass kCanonicalize = {"canonicalize", "one form for what can be written in several", Canonicalize};
+constexpr Pass kRecognize = {"recognize", "what was written in parts becomes the op that it is", Recognize};
 constexpr Pass kFoldBatchNorm = {"fold_batch_norm", "factors and shifts per channel go into weights and bias",
                                  FoldBatchNorm};
 constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get channels last", ChooseLayout};
@@ -28,7 +30,7 @@ constexpr Pass kFuseAttention = {"fuse_attention", "products, softmax and transp
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
-constexpr Pass kAll[] = {kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize,
+constexpr Pass kAll[] = {kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize, kRecognize,
                          kFoldBatchNorm, kChooseLayout,    kFuseAttention, kFuseEpilogues};
 
 // Each line with why it stands there.
@@ -37,6 +39,7 @@ constexpr Pass kHost[] = {
     kFoldConstants,    // shapes, masks and re-laid-out weights become plain constants
     kEliminateCommon,  // equal constants and nodes become one, so that patterns with a shared part are seen
     kCanonicalize,     // fewer forms to recognise
+    kRecognize,        // before scales go into weights and hide what they belonged to
     kFoldBatchNorm,    // while convolutions and what scales them are still neighbours
     kFoldConstants,    // constants that canonical forms brought together
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
