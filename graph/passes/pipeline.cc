@@ -5,7 +5,6 @@
 #include "graph/passes/eliminate_common.h"
 #include "graph/passes/fold_batch_norm.h"
 #include "graph/passes/fold_constants.h"
-#include "graph/passes/fuse_attention.h"
 #include "graph/passes/fuse_epilogues.h"
 #include "graph/passes/recognize.h"
 
@@ -25,13 +24,11 @@ constexpr Pass kRecognize = {"recognize", "what was written in parts becomes the
 constexpr Pass kFoldBatchNorm = {"fold_batch_norm", "factors and shifts per channel go into weights and bias",
                                  FoldBatchNorm};
 constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get channels last", ChooseLayout};
-constexpr Pass kFuseAttention = {"fuse_attention", "products, softmax and transpositions of heads become attention",
-                                 FuseAttention};
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
 constexpr Pass kAll[] = {kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize, kRecognize,
-                         kFoldBatchNorm, kChooseLayout,    kFuseAttention, kFuseEpilogues};
+                         kFoldBatchNorm, kChooseLayout,    kFuseEpilogues};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
@@ -43,7 +40,6 @@ constexpr Pass kHost[] = {
     kFoldBatchNorm,    // while convolutions and what scales them are still neighbours
     kFoldConstants,    // constants that canonical forms brought together
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
-    kFuseAttention,    // before layouts and epilogues take its parts elsewhere
     kChooseLayout,     // the host's kernels walk channels in vectors
     kCanonicalize,     // transposes that now stand side by side cancel
     kFuseEpilogues,    // last: what is left of element-wise work joins the nodes that kernels are made for

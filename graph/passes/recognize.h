@@ -11,7 +11,8 @@
 // grouping their factors stand; numbers may be off by 2e-6, which is what f32 keeps of sqrt(2).
 //
 // Safe: the value that is replaced keeps its meaning to within those numbers; parts that others read stay. Expects
-// canonical forms (canonicalize.h). Tested by recognize_test.cc.
+// canonical forms (canonicalize.h). Tested by recognize_test.cc and
+// recognize_attention_test.cc.
 #ifndef TESSERA_GRAPH_PASSES_RECOGNIZE_H_
 #define TESSERA_GRAPH_PASSES_RECOGNIZE_H_
 
