@@ -1,0 +1,105 @@
+// opt: any stage of compilation as text; golden tests are made with it.
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+
+#include "engine/engine_internal.h"
+#include "graph/passes/pipeline.h"
+#include "graph/text.h"
+#include "graph/verifier.h"
+#include "tools/common/flags.h"
+#include "tools/common/model_flags.h"
+#include "tools/common/model_source.h"
+#include "tools/common/tool.h"
+#include "tools/verbs.h"
+
+namespace tessera {
+namespace {
+
+// The stages in order: those before the passes, the passes of the pipeline (each name once), those after.
+std::vector<std::string> StageNames() {
+  std::vector<std::string> names = {"parse", "verify"};
+  for (const Pass& pass : HostPipeline()) {
+    if (std::find(names.begin(), names.end(), pass.name) == names.end()) names.emplace_back(pass.name);
+  }
+  names.insert(names.end(), {"passes", "program"});
+  return names;
+}
+
+struct OptFlags {
+  std::string stop_after = "passes", print_after, target = "host";
+  bool list = false, data = false;
+  ModelFlags model;
+  FlagSet flags =
+      FlagSet("opt", "MODEL [flags]", "Runs a model through the stages of compilation and prints it as text.");
+
+  OptFlags() {
+    std::vector<std::string> printable = StageNames();
+    printable.insert(printable.end(), {"changed", "all", ""});
+    flags.Section("Stages");
+    flags.Choice("stop_after", StageNames(),
+                 "the last stage; it is always printed. A pass that stands several times stops at its first",
+                 &stop_after);
+    flags.Choice("print_after", printable, "also after this pass, after each that changed something, or after all",
+                 &print_after);
+    flags.Bool("list", "prints the stages, each with what it does", &list);
+    flags.Section("Output");
+    flags.Bool("data", "with the data of all constants, so that the text can be read back", &data);
+    flags.String("target", "host|host:CPU", "what a program is compiled for", &target);
+    model.Declare(flags);
+    flags.Example("opt model.onnx --stop_after=verify", "the network as it was imported");
+    flags.Example("opt graph.txt --print_after=changed", "what each pass did to a graph in its text form");
+    flags.Example("opt zoo:mlp --stop_after=program", "buffers, steps and kernels");
+  }
+};
+
+std::string StageList() {
+  std::string text = "parse     reads or imports the model\nverify    checks every invariant of the graph\n";
+  for (const Pass& pass : HostPipeline()) text += internal::Join(pass.name, "    ", pass.doc, "\n");
+  return text + "passes    all of the passes above\nprogram   emitters are chosen, kernels compiled, buffers placed\n";
+}
+
+}  // namespace
+
+Status OptVerb(const std::vector<std::string>& args) {
+  OptFlags f;
+  RETURN_IF_ERROR(f.flags.Parse(args));
+  if (f.flags.help() || f.list) {
+    PrintOut(f.list ? StageList() : f.flags.HelpText());
+    return OkStatus();
+  }
+  RETURN_IF_ERROR(CheckModelCount(f.flags.positional(), 1));
+  if (AsksForZoo(f.flags.positional()[0])) {
+    PrintOut(ZooText());
+    return OkStatus();
+  }
+  ASSIGN_OR_RETURN(const ModelOptions options, f.model.Options());
+  ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(f.flags.positional()[0], options));
+  for (const std::string& warning : opened.warnings) PrintNote("warning: " + warning);
+  Graph& graph = opened.graph;
+  if (f.stop_after != "parse") RETURN_IF_ERROR(Verify(graph));
+  if (f.stop_after == "parse" || f.stop_after == "verify") {
+    PrintOut(PrintGraph(graph, {.elide = !f.data}));
+    return OkStatus();
+  }
+  std::ostringstream printed;
+  PassOptions passes;
+  passes.print_after = f.print_after;
+  passes.out = &printed;
+  passes.elide = !f.data;
+  if (f.stop_after == "program") {
+    ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
+    RETURN_IF_ERROR(RunPasses(graph, HostPipeline(), passes));
+    Options compile;
+    compile.target = f.target;
+    ASSIGN_OR_RETURN(const Session session, model.Compile(compile));
+    PrintOut(printed.str() + session.ProgramText());
+    return OkStatus();
+  }
+  if (f.stop_after != "passes") passes.stop_after = f.stop_after;
+  RETURN_IF_ERROR(RunPasses(graph, HostPipeline(), passes));
+  PrintOut(printed.str() + PrintGraph(graph, {.elide = !f.data}));
+  return OkStatus();
+}
+
+}  // namespace tessera

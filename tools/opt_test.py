@@ -1,0 +1,34 @@
+"""Tests `opt`: every stage prints, text reads back, and passes do what their names say."""
+
+import unittest
+
+from tools import tool_case
+
+
+class OptTest(tool_case.ToolCase):
+
+    def test_text_reads_back(self):
+        first = self.passes("opt", "relu.txt", "--stop_after=parse", "--data")
+        (self.folder / "again.txt").write_text(first)
+        self.assertEqual(first, self.passes("opt", "again.txt", "--stop_after=verify", "--data"))
+
+    def test_every_stage_prints(self):
+        for line in self.passes("opt", "--list").splitlines():
+            out = self.passes("opt", "relu.txt", "--stop_after=" + line.split()[0])
+            self.assertIn("program" if line.startswith("program") else "relu", out)
+
+    def test_passes_shrink_a_trained_network(self):
+        before = self.passes("opt", "zoo:fashion_mobilenet", "--stop_after=verify")
+        after = self.passes("opt", "zoo:fashion_mobilenet")
+        self.assertIn("batch_norm", before)
+        self.assertLess(after.count(" = "), before.count(" = "))
+
+    def test_failures(self):
+        (self.folder / "bad.txt").write_text('graph "g" {\n  %y: f32[4] = relu(%x)\n  return %y\n}\n')
+        self.fails(1, "bad.txt", "opt", "bad.txt")
+        self.fails(2, "expected one of parse, verify", "opt", "relu.txt", "--stop_after=lunch")
+        self.fails(2, "no model given", "opt")
+
+
+if __name__ == "__main__":
+    unittest.main()
