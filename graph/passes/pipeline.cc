@@ -27,8 +27,8 @@ constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get cha
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
-constexpr Pass kAll[] = {kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize, kRecognize,
-                         kFoldBatchNorm, kChooseLayout,    kFuseEpilogues};
+constexpr Pass kAll[] = {kRemoveDead, kEliminateCommon, kFoldConstants, kCanonicalize,
+                         kRecognize,  kFoldBatchNorm,   kChooseLayout,  kFuseEpilogues};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
