@@ -77,7 +77,9 @@ TEST(NpyTest, BrokenFilesEachHaveTheirError) {
     const Status status = ParseNpy(bytes, "bad.npy").status();
     EXPECT_EQ(status.code(), code) << status << "\n" << bytes;
     EXPECT_NE(status.message().find(text), std::string::npos) << status;
-    if (!status.ok()) EXPECT_EQ(status.message().find("bad.npy: "), 0u) << status;
+    if (!status.ok()) {
+      EXPECT_EQ(status.message().find("bad.npy: "), 0u) << status;
+    }
   }
 }
 
