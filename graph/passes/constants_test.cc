@@ -31,7 +31,9 @@ TEST(Constants, TransposesEveryWidthAsTheDefinitionSays) {
     });
     EXPECT_EQ(TransposedTensor(y, InversePerm(perm)), x);
     EXPECT_TRUE(IsIdentityPerm(ComposePerms(perm, InversePerm(perm))));
-    if (KeepsOrder(x.shape(), perm)) EXPECT_EQ(x.Reshaped(y.shape()), y);
+    if (KeepsOrder(x.shape(), perm)) {
+      EXPECT_EQ(x.Reshaped(y.shape()), y);
+    }
   }
 }
 
