@@ -521,8 +521,14 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
     step.tasks = 0;
   }
   step.serial = bits < 8;  // two results share a byte
-  step.flops = static_cast<double>(points) * static_cast<double>(stage.reduced_points()) *
-               std::max<double>(1, static_cast<double>(stage.body.insts.size() - stage.reads.size()));
+  // Operations on elements; a movement has none.
+  const auto operations = [](const Body& body) {
+    return static_cast<double>(std::count_if(body.insts.begin(), body.insts.end(),
+                                             [](const ScalarInst& inst) { return ScalarInfo(inst.op).arity > 0; }));
+  };
+  const double per_point = operations(stage.body) + (stage.combiner == Combiner::kNone ? 0 : 1);
+  step.flops = static_cast<double>(points) *
+               (per_point * static_cast<double>(stage.reduced_points()) + operations(stage.finish));
   for (const TensorType& type : single->inputs) step.bytes += ByteSize(type.dtype, type.shape.num_elements());
   step.bytes += ByteSize(single->outputs[0].dtype, single->outputs[0].shape.num_elements());
 

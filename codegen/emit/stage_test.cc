@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "codegen/target.h"
+
 namespace tessera {
 namespace {
 
@@ -70,6 +72,40 @@ TEST(CollapseAxesTest, GuardedAxesStay) {
   read.guarded = true;
   const Stage stage = MapStage("pad", out, {read}, IdentityBody(DType::kF32), {BufferKind::kOutput, 0});
   EXPECT_EQ(CollapseAxes(stage).extents, (std::vector<int64_t>{5, 6}));
+}
+
+TEST(PlanStageTest, CountsOperationsAndNoneForMovements) {
+  StatusOr<Target> target = MakeTarget("host:x86-64");
+  ASSERT_TRUE(target.ok());
+  Compute compute;
+  compute.inputs = {{DType::kF32, {8, 3}}, {DType::kI32, {5}}};
+  compute.outputs = {{DType::kF32, {5, 3}}};
+  const auto buffer = [](BufferRef ref) { return StepArg{.buffer = ref.kind == BufferKind::kOutput ? 9 : ref.index}; };
+  // Rows by index: the body only passes its second read on.
+  Access index = {.buffer = {BufferKind::kInput, 1}, .view = {5}, .index = {Axis(0)}};
+  Access row = {.buffer = {BufferKind::kInput, 0}, .view = {8, 3}, .index = {FixedIndex(0), Axis(1)}, .guarded = true};
+  row.index[0].read = 0;
+  BodyBuilder b;
+  b.Input(DType::kI32);
+  const Body second = b.Finish(b.Input(DType::kF32));
+  Stage gather = MapStage("gather", {5, 3}, {index, row}, second, {BufferKind::kOutput, 0});
+  gather.body.num_inputs = 2;
+  EXPECT_EQ(PlanStage(compute, gather, *target, buffer).flops, 0);
+
+  Compute sum;
+  sum.inputs = {{DType::kF32, {4, 6}}};
+  sum.outputs = {{DType::kF32, {4}}};
+  Stage stage;
+  stage.name = "sum";
+  stage.extents = {4, 6};
+  stage.parallel_rank = 1;
+  stage.reads = {Elementwise({BufferKind::kInput, 0}, {4, 6})};
+  stage.body = IdentityBody(DType::kF32);
+  stage.combiner = Combiner::kAdd;
+  stage.write = {.buffer = {BufferKind::kOutput, 0}, .view = {4}, .index = {Axis(0)}};
+  const PlanStep step = PlanStage(sum, stage, *target, buffer);
+  EXPECT_EQ(step.flops, 24);
+  EXPECT_EQ(step.bytes, (24 + 4) * 4);
 }
 
 }  // namespace

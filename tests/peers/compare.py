@@ -29,62 +29,21 @@ import onnxruntime
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from tests.peers import networks  # noqa: E402
+from tests.peers.tessera import Session  # noqa: E402
 
 ZOO = ["fashion_mlp", "fashion_mobilenet"]
 BOUND = 1e-4
 
 
-class TensorInfo(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("type", ctypes.c_char_p), ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("rank", ctypes.c_size_t), ("bytes", ctypes.c_size_t)]
-
-
-class Options(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_size_t), ("target", ctypes.c_char_p), ("threads", ctypes.c_int),
-                ("cache_dir", ctypes.c_char_p), ("sparsity", ctypes.c_int)]
-
-
-class Port(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p), ("bytes", ctypes.c_size_t)]
-
-
-class Tessera:
-    """A compiled model through the C interface (engine/c_api.h)."""
-
+class Tessera(Session):
     name = "tessera"
 
-    def __init__(self, library, path, threads):
-        self.lib = library
-        self.lib.tessera_last_error.restype = ctypes.c_char_p
-        model, self.session = ctypes.c_void_p(), ctypes.c_void_p()
-        self.check(self.lib.tessera_model_load(os.fsencode(path), ctypes.byref(model)))
-        options = Options(ctypes.sizeof(Options), None, threads, None, 1)
-        start = time.perf_counter()
-        self.check(self.lib.tessera_model_compile(model, ctypes.byref(options), ctypes.byref(self.session)))
-        self.compile_s = time.perf_counter() - start
-        self.model = model
-        info = TensorInfo()
-        self.check(self.lib.tessera_model_output(model, ctypes.c_size_t(0), ctypes.byref(info)))
-        self.output_name = info.name
-        self.output = np.zeros([info.shape[d] for d in range(info.rank)], np.float32)
-
-    def check(self, code):
-        if code != 0:
-            sys.exit(self.lib.tessera_last_error().decode())
-
     def bind(self, name, array):
-        self.array = array
-        self.inputs = (Port * 1)(Port(name.encode(), array.ctypes.data, array.nbytes))
-        self.outputs = (Port * 1)(Port(self.output_name, self.output.ctypes.data, self.output.nbytes))
-        self.call = self.lib.tessera_session_run
-        self.args = (self.session, self.inputs, ctypes.c_size_t(1), self.outputs, ctypes.c_size_t(1))
-
-    def run(self):
-        return self.call(*self.args)
+        super().bind({name: array})
 
     def result(self):
         self.check(self.run())
-        return self.output.copy()
+        return self.output_arrays[0].copy()
 
 
 class OnnxRuntime:
