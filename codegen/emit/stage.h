@@ -18,10 +18,6 @@
 
 namespace tessera {
 
-// The same stage with neighbouring axes merged wherever all accesses allow it and unit axes dropped. Bodies that use
-// Index keep their axes.
-Stage CollapseAxes(const Stage& stage);
-
 // A step that runs `stage` of `compute`; `place(ref)` is the argument that reads (or writes) a buffer of the Compute.
 PlanStep PlanStage(const Compute& compute, const Stage& stage, const Target& target,
                    const std::function<StepArg(BufferRef)>& place);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "codegen/emit/stage_axes.h"
 #include "codegen/target.h"
 
 namespace tessera {
