@@ -12,6 +12,7 @@
 #include "codegen/emitter.h"
 #include "graph/op.h"
 #include "runtime/device.h"
+#include "runtime/testing/allocation_counter.h"
 
 namespace tessera {
 namespace {
@@ -120,6 +121,27 @@ TEST(CompileTest, ReshapesCostNoStep) {
   StatusOr<CompileResult> result = Compile(graph, *target, {});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->program->steps.size(), 2u) << result->program->ToString();
+}
+
+TEST(CompileTest, SteadyStateAllocatesNothing) {
+  StatusOr<Target> target = MakeTarget("host");
+  ASSERT_TRUE(target.ok());
+  StatusOr<CompileResult> result = Compile(Chain(), *target, {});
+  ASSERT_TRUE(result.ok());
+  StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
+  ASSERT_TRUE(device.ok());
+  StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(result->program, {.threads = 2});
+  ASSERT_TRUE(executable.ok());
+  const Tensor x = Tensor::Full(DType::kF32, {3, 5}, 0.25);
+  Tensor y(DType::kF32, {3, 5});
+  const void* inputs[] = {x.bytes().data()};
+  void* outputs[] = {y.mutable_bytes().data()};
+  ASSERT_TRUE((*executable)->Run(inputs, outputs).ok());
+  const int64_t before = AllocationCount();
+  for (int k = 0; k < 100; ++k) {
+    if (!(*executable)->Run(inputs, outputs).ok()) FAIL();
+  }
+  EXPECT_EQ(AllocationCount(), before);
 }
 
 TEST(CompileTest, CacheIsUsedAndADamagedEntryIsCompiledAnew) {
