@@ -1,0 +1,72 @@
+// RuleBook: finds the Transfer of a node: the one place where rules are registered, learned, derived and kept.
+//
+//   RuleBook book(RuleMode::kLearned);
+//   RETURN_IF_ERROR(book.Load(cache_file));            // what earlier runs learned
+//   ASSIGN_OR_RETURN(const Transfer* transfer, book.For(graph, node));
+//
+// learned   scrambling, generalised to a relation; instance scrambling where none fits
+// instance  scrambling of each instance, nothing generalised
+// exact     the algebra of the op's compute description
+//
+// A rule written by hand for an op goes before all of these. Transfers live as long as the book. One thread per book.
+// Tested by rule_book_test.cc.
+#ifndef TESSERA_PROPAGATE_RULE_BOOK_H_
+#define TESSERA_PROPAGATE_RULE_BOOK_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "graph/graph.h"
+#include "propagate/black_box.h"
+#include "propagate/rule.h"
+#include "propagate/scramble.h"
+#include "propagate/transfer.h"
+
+namespace tessera {
+
+enum class RuleMode : uint8_t { kLearned, kInstance, kExact };
+std::string_view Name(RuleMode mode);
+StatusOr<RuleMode> ParseRuleMode(std::string_view text);
+
+// A node (with its epilogue) as a callable: its op's reference, its shapes and types.
+BlackBox BlackBoxOf(const Graph& graph, const Node& node);
+
+class RuleBook {
+ public:
+  explicit RuleBook(RuleMode mode = RuleMode::kLearned, ScrambleOptions options = {});
+  ~RuleBook();
+  RuleBook(RuleBook&&) noexcept;
+
+  // `make` gives the rule for nodes of this op, or nullopt to leave a node to the mode.
+  using HandWritten = std::function<std::optional<Rule>(const Graph& graph, const Node& node)>;
+  void Register(Op op, HandWritten make);
+
+  // Equal op, parameters, types and shapes share one Transfer.
+  StatusOr<const Transfer*> For(const Graph& graph, const Node& node);
+
+  // What was learned, as text in a file; Load of a file that does not exist is no error.
+  Status Load(const std::string& path);
+  Status Save(const std::string& path) const;
+
+  // Per distinct node that was asked for: its rule, where it came from, what it took. For reports.
+  struct Entry {
+    std::string name;    // op and parameters
+    std::string source;  // "learned", "cached", "scrambled at this shape", "exact", "by hand"
+    std::string text;    // of the rule
+    ScrambleStats stats;
+  };
+  std::vector<Entry> Entries() const;
+  RuleMode mode() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_PROPAGATE_RULE_BOOK_H_
