@@ -1,7 +1,7 @@
 // Partition: the indices 0 … extent-1 of one axis, sorted into classes whose members are alike.
 //
 //   Partition p = Partition::FromLabels({7, 7, 3, 7});   // classes 0 = {0, 1, 3}, 1 = {2}
-//   p[2] == 1;  p.num_classes() == 2;  p.first(1) == 2;
+//   p[2] == 1;  p.num_classes() == 2;  p.Firsts() == {0, 2};
 //
 // What is said of a tensor is mostly said of whole rows, channels or blocks: indices of one axis about which the same
 // is said form one class, and every computation on attributes walks classes instead of indices (cells.h). Classes are
@@ -12,6 +12,7 @@
 #define TESSERA_TESA_PARTITION_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -58,6 +59,8 @@ class Partition {
   friend bool operator==(const Partition& a, const Partition& b) = default;
 
  private:
+  static Partition FromClasses(std::vector<int32_t> class_of, int64_t num_classes);
+
   int64_t extent_ = 0;
   int64_t num_classes_ = 0;
   std::vector<int32_t> class_of_;  // empty when whole or identity
