@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "tesa/attribute.h"
@@ -59,13 +60,18 @@ CellMap SliceMap(const CellGrid& from, std::span<const int64_t> start, std::span
 CellMap BroadcastMap(const CellGrid& from, const Shape& shape);  // NumPy
 
 template <typename T>
+struct Cells;
+template <typename T>
+bool EqualCells(const Cells<T>& a, const Cells<T>& b);
+
+template <typename T>
 struct Cells : CellGrid {
   std::vector<T> values;  // one per cell, row-major over CellShape()
 
   Cells() = default;
   Cells(CellGrid grid, std::vector<T> values) : CellGrid(std::move(grid)), values(std::move(values)) {}
-  static Cells Uniform(const Shape& shape, T value) { return {CellGrid::Whole(shape), {value}}; }
-  // The coarsest cells that tell `elements` (row-major) apart.
+  static Cells Uniform(const Shape& shape, T value);
+  // The coarsest cells that tell `elements` (row-major) apart. Doubles are told apart by their bits.
   static Cells FromElements(const Shape& shape, std::span<const T> elements);
 
   T at(std::span<const int64_t> index) const { return values[CellOf(index)]; }
@@ -76,7 +82,7 @@ struct Cells : CellGrid {
   // The coarsest cells of the same function.
   Cells Coarsest() const;
   Cells Mapped(const CellMap& map, T outside = T()) const;
-  Cells Refined(const std::vector<Partition>& to) const { return Mapped(RefineMap(*this, to)); }
+  Cells Refined(const std::vector<Partition>& to) const;
   Cells Reshaped(const Shape& to) const { return Mapped(ReshapeMap(*this, to)).Coarsest(); }
   Cells Transposed(std::span<const int> perm) const { return Mapped(TransposeMap(*this, perm)); }
   Cells Sliced(std::span<const int64_t> start, std::span<const int64_t> size) const {
@@ -90,8 +96,6 @@ struct Cells : CellGrid {
   friend bool operator==(const Cells& a, const Cells& b) { return EqualCells(a, b); }
 };
 
-template <typename T>
-bool EqualCells(const Cells<T>& a, const Cells<T>& b);
 // Along `axis`; equal extents of all others.
 template <typename T>
 Cells<T> Concat(std::span<const Cells<T>* const> parts, int axis);

@@ -85,7 +85,8 @@ Partition Partition::FromLabels(std::span<const int64_t> labels) {
   std::vector<int32_t> class_of(labels.size());
   if (spread < 4 * labels.size() + 64) {
     const uint64_t base = static_cast<uint64_t>(*low);
-    for (size_t i = 0; i < labels.size(); ++i) class_of[i] = static_cast<int32_t>(static_cast<uint64_t>(labels[i]) - base);
+    for (size_t i = 0; i < labels.size(); ++i)
+      class_of[i] = static_cast<int32_t>(static_cast<uint64_t>(labels[i]) - base);
     const int64_t classes = Renumber(class_of, static_cast<int64_t>(spread) + 1);
     return FromClasses(std::move(class_of), classes);
   }
