@@ -1,41 +1,64 @@
 // inspect: what is in a model: nodes, tensors and their sparsity, sizes, the compiled program, kernels, decisions.
 #include <algorithm>
+#include <chrono>
 
 #include "codegen/compile.h"
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
 #include "graph/op.h"
+#include "graph/pass.h"
+#include "graph/passes/pipeline.h"
+#include "propagate/propagate.h"
+#include "propagate/report.h"
+#include "propagate/rule_book.h"
 #include "tesa/text.h"
 #include "tools/common/flags.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/model_source.h"
 #include "tools/common/table.h"
 #include "tools/common/tool.h"
+#include "tools/inspect_propagate.h"
 #include "tools/verbs.h"
 
 namespace tessera {
 namespace {
 
 struct InspectFlags {
-  std::string form = "table", stage = "parse", kernel, as = "ir", target = "host";
+  std::string form = "table", stage = "parse", kernel, as = "ir", target = "host", rules = "learned", collapse = "keep";
+  int64_t chains = 16;
   ModelFlags model;
   FlagSet flags = FlagSet("inspect", "MODEL [flags]", "Shows what is in a model and what becomes of it.");
 
   InspectFlags() {
     flags.Section("What is shown");
-    flags.Choice("stage", {"parse", "passes", "program"},
-                 "the network as given, after all passes, or as a program with its decisions", &stage);
+    flags.Choice("stage", {"parse", "propagate", "passes", "program"},
+                 "the network as given, its attributes before and after propagation, the network after all passes, or "
+                 "as a program with its decisions",
+                 &stage);
     flags.String("kernel", "NAME", "the code of kernels whose name holds NAME (as `--stage=program` lists them)",
                  &kernel);
     flags.Choice("as", {"ir", "optimized_ir", "asm"}, "the form of that code", &as);
     flags.String("target", "host|host:CPU", "what kernels are compiled for", &target);
+    flags.Section("Propagation");
+    flags.Choice(
+        "rules", {"learned", "instance", "exact"},
+        "how attributes cross an op: by scrambling, generalised; by scrambling each instance; by the algebra of "
+        "the op's description",
+        &rules);
+    flags.Choice("on_collapse", {"error", "keep"}, "what to do when nothing is left of an output or a layer",
+                 &collapse);
+    flags.Int("why", "N", "chains of causes that are worked out for each axis of each tensor", &chains, 0, 1 << 20);
     flags.Section("Output");
     std::vector<std::string> forms = TableFormNames();
-    forms.push_back("dot");
-    flags.Choice("form", forms, "dot: a drawing of the nodes for Graphviz", &form);
+    forms.insert(forms.end(), {"html", "dot"});
+    flags.Choice("form", forms,
+                 "html: a page with pictures of masks (--stage=propagate); dot: a drawing of the nodes for Graphviz",
+                 &form);
     flags.Short('o');
     model.Declare(flags);
     flags.Example("inspect zoo:fashion_mlp_scattered90", "nodes, weights and what is kept of them");
+    flags.Example("inspect model.onnx --stage=propagate -o html > model.html",
+                  "what is pruned after propagation, and why");
     flags.Example("inspect model.onnx --stage=program", "steps, memory, and why each node got its emitter");
     flags.Example("inspect zoo:mlp --kernel=matmul --as=asm", "machine code as text");
     flags.Example("inspect model.tess -o dot | dot -Tsvg > model.svg", "a picture");
@@ -165,6 +188,26 @@ Status ShowProgram(const InspectFlags& f, const Model& model, TableForm form) {
   return OkStatus();
 }
 
+// Rules that were learned are kept in the cache folder, so that the next call learns only what is new.
+Status ShowPropagation(const InspectFlags& f, const OpenedModel& opened) {
+  Graph graph = opened.graph;
+  RETURN_IF_ERROR(RunPasses(graph, SimplifyPipeline()));
+  ASSIGN_OR_RETURN(const RuleMode mode, ParseRuleMode(f.rules));
+  RuleBook book(mode);
+  const std::string cache = CacheFolder() + "/rules.txt";
+  RETURN_IF_ERROR(book.Load(cache));
+  PropagateOptions options;
+  options.on_collapse = f.collapse == "keep" ? OnCollapse::kKeep : OnCollapse::kError;
+  const auto start = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(const Facts facts, Propagate(graph, book, options));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (const Status saved = book.Save(cache); !saved.ok()) PrintNote("warning: " + saved.ToString());
+  const PropagationReport report = MakeReport(graph, facts, book, {.max_chains = static_cast<int>(f.chains)});
+  const PropagationPage page = {opened.name, graph, facts, report, book.Entries(), seconds};
+  PrintOut(f.form == "html" ? PropagationHtml(page) : PrintPropagation(page, ParseTableForm(f.form)));
+  return OkStatus();
+}
+
 }  // namespace
 
 Status InspectVerb(const std::vector<std::string>& args) {
@@ -182,6 +225,11 @@ Status InspectVerb(const std::vector<std::string>& args) {
   ASSIGN_OR_RETURN(const ModelOptions options, f.model.Options());
   ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(f.flags.positional()[0], options));
   for (const std::string& warning : opened.warnings) PrintNote("warning: " + warning);
+  if (f.stage == "propagate" && f.kernel.empty() && f.form != "dot") return ShowPropagation(f, opened);
+  if (f.form == "html") {
+    return Error(ErrorCode::kUsageInvalid,
+                 "there is a page of --stage=propagate only; other stages have table, md, json");
+  }
   ASSIGN_OR_RETURN(const Model model, ModelFromGraph(opened.graph));
   Graph graph = opened.graph;
   if (f.stage != "parse" || !f.kernel.empty()) {
