@@ -22,6 +22,7 @@
 #include <optional>
 #include <vector>
 
+#include "codegen/cost_model.h"
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
@@ -395,8 +396,7 @@ double TileMicroseconds(const AttentionProblem& p, const Target& target, int epi
   const double softmax = rows * (vectors * 16 + 60);
   const double finish = rows * columns * (epilogue_cost + 2);
   const double transposing = vectors * static_cast<double>(p.depth) * 8 / static_cast<double>(p.tiles);
-  constexpr double kMicrosecondsPerCycle = 0.3e-3;
-  return (products + softmax + finish + transposing + 100) * kMicrosecondsPerCycle;
+  return (products + softmax + finish + transposing + 100) * MachineModel::kCycle * 1e-3;
 }
 
 }  // namespace

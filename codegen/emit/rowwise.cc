@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 
+#include "codegen/cost_model.h"
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
@@ -360,8 +361,7 @@ double UnitMicroseconds(const RowProblem& p, int epilogue_cost) {
   const double of_op = p.op == RowOp::kLayerNorm ? 8 : 22;
   const double once = p.across() ? 10 : 70;
   const double vectors = static_cast<double>(p.across() ? p.length : p.vectors());
-  constexpr double kMicrosecondsPerCycle = 0.3e-3;
-  return (vectors * (of_op + epilogue_cost) + once) * kMicrosecondsPerCycle;
+  return (vectors * (of_op + epilogue_cost) + once) * MachineModel::kCycle * 1e-3;
 }
 
 }  // namespace
