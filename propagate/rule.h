@@ -9,9 +9,9 @@
 // it says: this element of the input can change this element of the output, unless each listed element of a third
 // tensor equals 0 (or 1, for bool). From that everything follows:
 //
-//   forward    an output element is constant when every element that can change it is; its value is the op's value
-//   there backward   an input element is live when some live output element can be changed by it sideways   the
-//   `unless`: a pruned column of W kills the row of X that it met, and the reverse
+//   forward    an output element is constant when every element that can change it is; its value is the op's there
+//   backward   an input element is live when some live output element can be changed by it
+//   sideways   the `unless`: a pruned column of W kills the row of X that it met, and the reverse
 //
 // A rule that lists too few points is unsound, one that lists too many finds less. Extents are those of the shapes the
 // rule is bound to. Values only; thread-compatible. Tested by rule_test.cc.
@@ -19,7 +19,9 @@
 //   index    c0 + c1*var + …        affine; several terms make a window: in0[n,k,2*y+i-1]
 //   view     out0:[n,2,3,h,w][…]    the tensor indexed under another shape with as many elements (grouped convolution)
 //   lookup   in0[value in1[a],b]    the index is the value of an integer input there: gather
-//   link     for c in table(b)      b may meet only the listed c: resize, roll, cumulative sums
+//   link     for c in table(b) {…}  b may meet only the listed c: resize, roll, cumulative sums
+//   unless   in1[c,*] = 0           all of a slice; in1[c,2*d] = 0 for any d < 3: one of them is enough
+//   *        a variable that nothing else mentions; for i < 3: an extent that no axis implies (rule_text.cc)
 #ifndef TESSERA_PROPAGATE_RULE_H_
 #define TESSERA_PROPAGATE_RULE_H_
 
@@ -106,7 +108,8 @@ struct Rule {
 StatusOr<Rule> ParseRule(std::string_view text);
 
 // Clauses sorted, variables numbered by first appearance, variables of extent 1 gone, equal clauses once, clauses that
-// another one covers (same pair, no fewer points, no more annihilators) dropped.
+// another one covers (same pair, no fewer points, no more annihilators) dropped; variables are the indices of the
+// output's axes, then of the input's, wherever they can be (rule_canonical.cc). The same points throughout.
 Rule Canonical(Rule rule);
 
 // Shorthands for writing rules by hand: an access to all of `shape` by variables first, first + 1, …
