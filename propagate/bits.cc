@@ -64,6 +64,7 @@ std::optional<BitGrid> GridOf(const Graph& graph, const Node& node) {
 struct OnGrid {
   BitGrid grid;
   Interval numbers;
+  Interval first;  // before anything was saturated
 };
 
 class Propagation {
@@ -105,9 +106,8 @@ class Propagation {
         const Interval declared = RangeOfWidth(value.type.dtype, *width);
         if (value.kind == ValueKind::kConstant && !Within(fact.range, declared)) {
           const double worst = fact.range.low < declared.low ? fact.range.low : fact.range.high;
-          return Error(ErrorCode::kTesaInvalid, "value '", value.name, "': declared at ", *width,
-                       " bits, which hold ", declared.low, " to ", declared.high, ", found ", worst,
-                       "; declare more bits or clip the data");
+          return Error(ErrorCode::kTesaInvalid, "value '", value.name, "': declared at ", *width, " bits, which hold ",
+                       declared.low, " to ", declared.high, ", found ", worst, "; declare more bits or clip the data");
         }
         fact.range = {std::max(fact.range.low, declared.low), std::min(fact.range.high, declared.high)};
       }
@@ -129,7 +129,8 @@ class Propagation {
         const size_t v = Index(node.outputs[k]);
         const Interval promised = start_[v].range;  // the type, or less where that is declared
         facts_[v] = outputs[k];
-        facts_[v].range = {std::max(promised.low, outputs[k].range.low), std::min(promised.high, outputs[k].range.high)};
+        facts_[v].range = {std::max(promised.low, outputs[k].range.low),
+                           std::min(promised.high, outputs[k].range.high)};
         if (IsEmpty(facts_[v].range)) facts_[v].range = promised;
         Clamp(v);
       }
@@ -211,16 +212,16 @@ class Propagation {
       b.bits = std::min(b.known, b.read);
       return b;
     }
-    const int top = IsBool(value.type.dtype) ? (masks_[v] != 0 ? 1 : 0)
-                                             : std::min(b.type_bits, 64 - std::countl_zero(masks_[v]));
+    const int top =
+        IsBool(value.type.dtype) ? (masks_[v] != 0 ? 1 : 0) : std::min(b.type_bits, 64 - std::countl_zero(masks_[v]));
     b.known = std::min(b.type_bits, std::max(0, WidthOf(first_[v].range) - std::min(first_[v].zeros, 63)));
     b.range = facts_[v].range;
     b.saturates = saturated_[v].has_value();
     const int width = std::min(b.type_bits, WidthOf(b.range));
     const Interval type = TypeRange(value.type.dtype);
-    const Interval need = IsEmpty(needs_[v]) ? Interval{0, 0}
-                                             : Interval{std::max(needs_[v].low, type.low),
-                                                        std::min(needs_[v].high, type.high)};
+    const Interval need = IsEmpty(needs_[v])
+                              ? Interval{0, 0}
+                              : Interval{std::max(needs_[v].low, type.low), std::min(needs_[v].high, type.high)};
     const int unread = masks_[v] == 0 ? 0 : std::countr_zero(masks_[v]);
     b.read = std::min({b.type_bits, std::max(0, top - unread), IsEmpty(need) ? 0 : WidthOf(need)});
     b.low = std::max(std::min(facts_[v].zeros, 63), unread);
@@ -240,7 +241,8 @@ class Propagation {
       std::optional<OnGrid>& result = known[Index(node.outputs[0])];
       if (node.op == Op::kDequantize) {
         if (const std::optional<BitGrid> grid = GridOf(graph_, node)) {
-          result = OnGrid{*grid, facts_[Index(node.inputs[0])].range};
+          const size_t from = Index(node.inputs[0]);
+          result = OnGrid{*grid, facts_[from].range, first_[from].range};
         }
       } else if (PassesKnownGrid(node)) {
         result = known[Index(node.inputs[0])];
@@ -250,11 +252,12 @@ class Propagation {
             result.reset();
           } else {
             result->numbers = Hull(result->numbers, other->numbers);
+            result->first = Hull(result->first, other->first);
           }
         }
         if (node.op == Op::kRelu && result) {
           const double zero = static_cast<double>(result->grid.zero_point);
-          result->numbers = {std::max(zero, result->numbers.low), std::max(zero, result->numbers.high)};
+          for (Interval* r : {&result->numbers, &result->first}) *r = {std::max(zero, r->low), std::max(zero, r->high)};
         }
       }
     }
@@ -265,7 +268,7 @@ class Propagation {
       std::optional<OnGrid> reads;
       bool whole = false;
       if (node.op == Op::kQuantize && GridOf(graph_, node)) {
-        reads = OnGrid{*GridOf(graph_, node), facts_[out].range};
+        reads = OnGrid{*GridOf(graph_, node), facts_[out].range, facts_[out].range};
       } else if (PassesReadGrid(node)) {
         reads = read[out];
         whole = read_whole[out];
@@ -293,7 +296,7 @@ class Propagation {
       ValueBits& b = values_[v];
       const auto take = [&](const OnGrid& on, int& width) {
         const int bits = WidthOf(on.numbers);
-        width = std::min(width, bits);
+        width = std::min(width, WidthOf(on.first));
         if (bits >= b.bits) return;
         b.bits = bits;
         b.grid = on.grid;

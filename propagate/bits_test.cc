@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <random>
 
 #include "graph/builder.h"
 #include "graph/interpreter.h"
@@ -116,7 +118,8 @@ TEST(BitsTest, WhatAReaderRequantisesToFourBitsIsWrittenWithFour) {
   const ValueId s = b.Number(0.25);
   const ValueId q = b.Named("q").Quantize(x, s, ValueId::kNone, DType::kI8);
   const ValueId f = b.Named("f").Dequantize(q, s, ValueId::kNone);
-  const ValueId h = b.Named("h").Relu(b.Named("r").Reshape(f, {2, 3}));
+  const ValueId r = b.Named("r").Reshape(f, {2, 3});
+  const ValueId h = b.Named("h").Relu(r);
   const ValueId p = b.Named("p").Quantize(h, s, ValueId::kNone, DType::kU4);
   b.Output(b.Named("y").Dequantize(p, s, ValueId::kNone));
   const Graph graph = Built(std::move(b));
@@ -135,7 +138,7 @@ TEST(BitsTest, WhatAReaderRequantisesToFourBitsIsWrittenWithFour) {
 TEST(BitsTest, TheWidestOfSeveralReadersCounts) {
   GraphBuilder b("g");
   const ValueId x = b.Input("x", DType::kI32, {5});
-  const ValueId y = b.Named("y").Add(x, x);
+  const ValueId y = b.Named("y").Mul(x, b.Constant("two", Tensor::Full(DType::kI32, {}, 2)));
   b.Output(b.Named("low").And(y, b.Constant("mask", Tensor::Full(DType::kI32, {}, 15))));
   const ValueId c = b.Named("c").Cast(y, DType::kI8);
   b.Output(c);
@@ -193,8 +196,8 @@ TEST(BitsTest, FloatsStayWhole) {
 
 // ---- Random graphs ----
 
-constexpr DType kIntegers[] = {DType::kI8, DType::kU8, DType::kI16, DType::kU16, DType::kI32, DType::kU32, DType::kI64,
-                               DType::kU64, DType::kI4, DType::kU4};
+constexpr DType kIntegers[] = {DType::kI8,  DType::kU8,  DType::kI16, DType::kU16, DType::kI32,
+                               DType::kU32, DType::kI64, DType::kU64, DType::kI4,  DType::kU4};
 
 Tensor RandomIntegers(Random& random, DType type, const Shape& shape) {
   Tensor tensor(type, shape);
