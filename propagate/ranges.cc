@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <map>
 #include <optional>
 
 #include "graph/op.h"
@@ -270,52 +268,6 @@ std::optional<Interval> ByOp(const Node& node, const OpContext& context, std::sp
   }
 }
 
-template <typename T>
-Interval MinMax(std::span<const T> data) {
-  T low = data[0], high = data[0];
-  for (const T value : data) {
-    low = value < low ? value : low;
-    high = value > high ? value : high;
-  }
-  return {static_cast<double>(low), static_cast<double>(high)};
-}
-
-Interval RangeOfData(const Tensor& tensor) {
-  if (tensor.num_elements() == 0) return {0, 0};
-  switch (tensor.dtype()) {
-    case DType::kI8: return MinMax(tensor.data<int8_t>());
-    case DType::kU8: return MinMax(tensor.data<uint8_t>());
-    case DType::kI32: return MinMax(tensor.data<int32_t>());
-    default: break;
-  }
-  if (tensor.dtype() == DType::kF32) {
-    // Independent chains, and comparisons that a NaN fails: memory speed.
-    float low[8], high[8];
-    std::fill(low, low + 8, std::numeric_limits<float>::infinity());
-    std::fill(high, high + 8, -std::numeric_limits<float>::infinity());
-    const std::span<const float> data = tensor.data<float>();
-    size_t k = 0;
-    for (; k + 8 <= data.size(); k += 8) {
-      for (size_t j = 0; j < 8; ++j) {
-        low[j] = data[k + j] < low[j] ? data[k + j] : low[j];
-        high[j] = data[k + j] > high[j] ? data[k + j] : high[j];
-      }
-    }
-    for (; k < data.size(); ++k) {
-      low[0] = data[k] < low[0] ? data[k] : low[0];
-      high[0] = data[k] > high[0] ? data[k] : high[0];
-    }
-    const Interval range = {*std::min_element(low, low + 8), *std::max_element(high, high + 8)};
-    return range.low <= range.high ? range : Interval();  // nothing but NaN
-  }
-  Interval range = {kInf, -kInf};
-  for (int64_t k = 0; k < tensor.num_elements(); ++k) {
-    const double value = tensor.Get(k);
-    if (!std::isnan(value)) range = {std::min(range.low, value), std::max(range.high, value)};
-  }
-  return range.low <= range.high ? range : Interval();
-}
-
 // What the constants among the elements say: of a tensor that is wholly known their least and greatest.
 Interval Narrowed(const Interval& range, const Known& known) {
   if (!known.all_known() || known.data) return range;
@@ -370,7 +322,7 @@ Interval RangeOf(const Body& body, std::span<const Interval> inputs) {
 void AddRanges(const Graph& graph, std::vector<Known>& known) {
   for (size_t v = 0; v < graph.values.size(); ++v) {
     const Value& value = graph.values[v];
-    known[v].range = value.kind == ValueKind::kConstant ? RangeOfData(value.constant) : TypeRange(value.type.dtype);
+    if (value.kind != ValueKind::kConstant) known[v].range = TypeRange(value.type.dtype);  // theirs is of their data
   }
   for (const Node& node : graph.nodes) {
     const OpContext context = MakeContext(graph, node);

@@ -18,7 +18,8 @@
 
 namespace tessera {
 
-// Fills `range` of each value's Known, which say what is constant. `known` is by ValueId.
+// Fills `range` of each value's Known, which say what is constant. `known` is by ValueId; constants have theirs from
+// Known::OfConstant.
 void AddRanges(const Graph& graph, std::vector<Known>& known);
 
 // The values of a body whose inputs lie in these intervals, over any index. Before storing: not narrowed to a type.
