@@ -51,7 +51,7 @@ TEST(LargeLayer, CostsWhatItsBlocksCost) {
   Random random(1);
   Bitmap cells(kBlocks * kBlocks);
   for (int64_t k = 0; k < cells.size(); ++k) {
-    if (k % kBlocks != 7 && random.Chance(0.1)) cells.Set(k);
+    if (k % kBlocks != 7 && random.Chance(0.1)) cells.Set(k, true);
   }
   const Attribute tesa = Attribute::FromGrid({kSize, kSize}, {kBlock, kBlock}, cells, 8);
   GraphBuilder b("large");
