@@ -2,7 +2,8 @@
 // found, and for pruned slices why.
 //
 //   PropagationReport report = MakeReport(graph, facts, book);
-//   report.values[3].slices[0].why;    // "%h[*,5] is dead: matmul 'fc2' reads it only through %w2[5,*] …"
+//   report.values[3].slices[0].why;      // "%h[*,5] is dead: matmul 'fc2' reads it only through %w2[5,*], which is
+//   zero …"
 //
 // Data only; tools print it (tools/inspect_propagate.h). Pure. Tested by report_test.cc.
 #ifndef TESSERA_PROPAGATE_REPORT_H_
@@ -49,6 +50,9 @@ struct ReportOptions {
 };
 
 PropagationReport MakeReport(const Graph& graph, const Facts& facts, RuleBook& book, const ReportOptions& options = {});
+
+// "0, 3–7, 12": runs of neighbours as ranges.
+std::string IndexRanges(const std::vector<int64_t>& indices);
 
 }  // namespace tessera
 
