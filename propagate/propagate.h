@@ -6,11 +6,15 @@
 //   facts.known[Index(w)];  facts.needed[Index(w)];
 //   PrunedAttribute(graph, facts, w).density();          // after propagation: what is neither zero, dead nor folded
 //
-// A work list of nodes, cheapest first. A node is visited when a fact of one of its tensors changed: its outputs' Known
-// meet what the rule gives from its operands', and its operands' Needed are recomputed from its outputs' and joined
-// over all readers. Both only ever move one way, so the result does not depend on the order (options.order_seed
-// shuffles it, for tests). Known never depends on Needed: a dead element is unread, not zero. Graph outputs are live
-// throughout.
+// A work list. A node is visited forward when what is known of an operand grew: its outputs' Known meet what the rule
+// gives. A value is visited backward when what is needed of an output of a reader shrank, or what is known of a
+// reader's operands grew: its Needed become the join over all operands of all readers at which it stands. Both only
+// ever move one way, so the result does not depend on the order (options.order_seed shuffles it, for tests). Known
+// never depends on Needed: a dead element is unread, not zero. So the cheapest order goes forward through the nodes
+// once, then backward through the values once. Graph outputs are live throughout. Known ranges come from ranges.h.
+//
+// The attributes that are declared for constants are facts from the start. Those of other values are not obeyed here:
+// declared.h turns them into nodes first, so that the interpreter obeys them too.
 //
 // Collapse: a graph output that became wholly constant though it depends on an input, or a contraction all of whose
 // weights are pruned, is an error that gives the chain of causes, or with OnCollapse::kKeep a warning in
@@ -47,8 +51,8 @@ struct Facts {
   std::vector<Known> known;    // by ValueId
   std::vector<Needed> needed;  // by ValueId
   std::vector<Collapse> collapsed;
-  int64_t visits = 0;  // of nodes
-  int passes = 0;      // the longest chain of revisits of one node
+  int64_t visits = 0;  // of nodes forward and of values backward
+  int passes = 0;      // the most visits of one node or value
   int64_t byte_size() const;
 };
 
@@ -59,6 +63,9 @@ StatusOr<Facts> Propagate(const Graph& graph, RuleBook& book, const PropagateOpt
 // and the bits that are read. For a constant of the graph "folded" does not apply: its elements are all known, they are
 // pruned where zero or dead.
 Attribute PrunedAttribute(const Graph& graph, const Facts& facts, ValueId value);
+
+// Every element of this constant of the graph is zero or dead.
+bool NothingLeft(const Facts& facts, ValueId constant);
 
 // Why is this element pruned? One line per cause, from the element back to a declared mask or a constant; ends where
 // nothing is left to explain. Empty when the element is live and unknown.

@@ -97,17 +97,4 @@ PropagationReport MakeReport(const Graph& graph, const Facts& facts, RuleBook& b
   return report;
 }
 
-std::string IndexRanges(const std::vector<int64_t>& indices) {
-  std::string text;
-  for (size_t begin = 0; begin < indices.size();) {
-    size_t end = begin + 1;
-    while (end < indices.size() && indices[end] == indices[end - 1] + 1) ++end;
-    if (!text.empty()) text += ", ";
-    text += std::to_string(indices[begin]);
-    if (end - begin > 1) text += (end - begin == 2 ? ", " : "–") + std::to_string(indices[end - 1]);
-    begin = end;
-  }
-  return text;
-}
-
 }  // namespace tessera

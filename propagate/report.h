@@ -2,8 +2,7 @@
 // found, and for pruned slices why.
 //
 //   PropagationReport report = MakeReport(graph, facts, book);
-//   report.values[3].slices[0].why;      // "%h[*,5] is dead: matmul 'fc2' reads it only through %w2[5,*], which is
-//   zero …"
+//   report.values[3].slices[0].why;    // "%h[*,5] is dead: matmul 'fc2' reads it only through %w2[5,*] …"
 //
 // Data only; tools print it (tools/inspect_propagate.h). Pure. Tested by report_test.cc.
 #ifndef TESSERA_PROPAGATE_REPORT_H_
@@ -50,9 +49,6 @@ struct ReportOptions {
 };
 
 PropagationReport MakeReport(const Graph& graph, const Facts& facts, RuleBook& book, const ReportOptions& options = {});
-
-// "0, 3–7, 12": runs of neighbours as ranges.
-std::string IndexRanges(const std::vector<int64_t>& indices);
 
 }  // namespace tessera
 

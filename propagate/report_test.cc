@@ -66,11 +66,5 @@ TEST(ReportTest, ChainsAreWorkedOutAsFarAsAsked) {
   }
 }
 
-TEST(ReportTest, RangesOfIndices) {
-  EXPECT_EQ("", IndexRanges({}));
-  EXPECT_EQ("5", IndexRanges({5}));
-  EXPECT_EQ("0, 3–7, 12, 13", IndexRanges({0, 3, 4, 5, 6, 7, 12, 13}));
-}
-
 }  // namespace
 }  // namespace tessera

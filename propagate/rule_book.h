@@ -47,8 +47,11 @@ class RuleBook {
 
   // Equal op, parameters, types and shapes share one Transfer.
   StatusOr<const Transfer*> For(const Graph& graph, const Node& node);
+  // The same door for an op that is in no table: learned, or in mode kInstance scrambled at this shape.
+  StatusOr<const Transfer*> For(const BlackBox& box);
 
-  // What was learned, as text in a file; Load of a file that does not exist is no error.
+  // What was learned, as text in a file. A file that does not exist is no error; one that is broken is left aside with
+  // a warning in the log.
   Status Load(const std::string& path);
   Status Save(const std::string& path) const;
 

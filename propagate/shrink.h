@@ -20,7 +20,6 @@
 #define TESSERA_PROPAGATE_SHRINK_H_
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -39,8 +38,12 @@ struct ShrinkReport {
   int64_t elements_before = 0, elements_after = 0;  // of constants
   int64_t kept_before = 0, kept_after = 0;          // of these, not pruned
   std::vector<std::string> lines;                   // for people: "conv 'dw3': channels 64 -> 19"
+  std::vector<std::string> warnings;                // what collapsed and was kept (propagate.h), with its causes
+
+  bool changed() const { return indices_removed > 0 || nodes_removed > 0 || values_folded > 0; }
 };
 
+// `facts` are those of Propagate on this very graph. On error the graph is as it was.
 StatusOr<ShrinkReport> Shrink(Graph& graph, const Facts& facts, RuleBook& book);
 
 // Propagate, then Shrink; what the engine does between simplifying and lowering.

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 
 #include "tesa/encode.h"
+#include "tesa/move_layer.h"
 #include "tesa/region.h"
 
 namespace tessera {
@@ -20,6 +22,24 @@ constexpr size_t kManyLayers = 8;
 // The kept elements `kept` at `bits`, before anything that earlier layers hold.
 void AppendRegion(const Shape& shape, const Bitmap& kept, int bits, std::vector<TesaLayer>& layers) {
   if (kept.Any()) layers.push_back(internal::EncodeRegion(shape, kept, bits));
+}
+
+// The bits of a slice, a row at a time.
+Bitmap SlicedBits(const Shape& from, const Bitmap& bits, std::span<const int64_t> start, const Shape& shape) {
+  const std::vector<int64_t> strides = from.Strides();
+  Bitmap part(shape.num_elements());
+  const int rank = shape.rank();
+  const int64_t width = rank == 0 ? 1 : shape[rank - 1];
+  Shape rows = shape;
+  if (rank > 0) rows[rank - 1] = 1;
+  int64_t out = 0;
+  ForEachIndex(rows, [&](const std::vector<int64_t>& index) {
+    int64_t in = 0;
+    for (int d = 0; d < rank; ++d) in += (start[d] + index[d]) * strides[d];
+    part.Copy(out, bits, in, width);
+    out += width;
+  });
+  return part;
 }
 
 // One layer for each width. A layer may also hold what earlier layers hold, which can make it simpler ("the rest").
@@ -230,33 +250,14 @@ Attribute Attribute::Transposed(std::span<const int> perm) const {
   TES_CHECK(static_cast<int>(perm.size()) == shape_.rank(), perm.size(), " axes for ", shape_);
   Shape shape = shape_;
   for (int d = 0; d < shape.rank(); ++d) shape[d] = shape_[perm[d]];
-  const auto permute = [&](const Shape& from, const Bitmap& bits) {
-    std::vector<int64_t> strides = from.Strides();
-    Shape to = from;
-    for (int d = 0; d < from.rank(); ++d) to[d] = from[perm[d]];
-    Bitmap result(bits.size());
-    int64_t out = 0;
-    ForEachIndex(to, [&](const std::vector<int64_t>& index) {
-      int64_t in = 0;
-      for (int d = 0; d < to.rank(); ++d) in += index[d] * strides[perm[d]];
-      if (bits[in]) result.Set(out, true);
-      ++out;
-    });
-    return result;
-  };
   std::vector<TesaLayer> layers;
   for (const TesaLayer& layer : layers_) {
-    if (layer.view != shape_ || layer.residual.kind != TesaResidual::Kind::kNone) {
-      layers.push_back(internal::EncodeRegion(shape, permute(shape_, internal::DecodeRegion(layer)), layer.bits));
-      continue;
+    std::optional<TesaLayer> moved = internal::TransposedLayer(layer, shape_, perm);
+    if (!moved) {
+      const Bitmap kept = internal::TransposedBits(shape_, internal::DecodeRegion(layer), perm);
+      moved = internal::EncodeRegion(shape, kept, layer.bits);
     }
-    TesaLayer moved = {.bits = layer.bits, .view = shape, .grids = {}, .residual = {}};
-    for (const TesaGrid& grid : layer.grids) {
-      TesaGrid turned = {grid.block, permute(internal::GridShape(shape_, grid.block), grid.cells)};
-      for (int d = 0; d < shape.rank(); ++d) turned.block[d] = grid.block[perm[d]];
-      moved.grids.push_back(std::move(turned));
-    }
-    layers.push_back(std::move(moved));
+    layers.push_back(*std::move(moved));
   }
   return Attribute(std::move(shape), std::move(layers));
 }
@@ -266,24 +267,17 @@ Attribute Attribute::Sliced(std::span<const int64_t> start, std::span<const int6
   TES_CHECK(static_cast<int>(start.size()) == rank && static_cast<int>(size.size()) == rank, "slice of ", shape_);
   const Shape shape(std::vector<int64_t>(size.begin(), size.end()));
   for (int d = 0; d < rank; ++d) TES_CHECK(start[d] >= 0 && size[d] >= 0 && start[d] + size[d] <= shape_[d], shape);
-  const std::vector<int64_t> strides = shape_.Strides();
-  std::vector<std::pair<int, Bitmap>> widths;
-  for (int bits : Widths()) {
-    const Bitmap all = BitmapOf(bits);
-    Bitmap part(shape.num_elements());
-    Shape rows = shape;
-    const int64_t width = rank == 0 ? 1 : shape[rank - 1];
-    if (rank > 0 && width > 0) rows[rank - 1] = 1;
-    int64_t out = 0;
-    ForEachIndex(rows, [&](const std::vector<int64_t>& index) {
-      int64_t in = 0;
-      for (int d = 0; d < rank; ++d) in += (start[d] + index[d]) * strides[d];
-      part.Copy(out, all, in, width);
-      out += width;
-    });
-    widths.emplace_back(bits, std::move(part));
+  if (shape.num_elements() == 0) return Dense(shape, 0);
+  std::vector<TesaLayer> layers;
+  for (const TesaLayer& layer : layers_) {
+    std::optional<TesaLayer> part = internal::SlicedLayer(layer, shape_, start, size);
+    if (part) {
+      if (internal::CountRegion(*part) > 0) layers.push_back(*std::move(part));
+    } else {
+      AppendRegion(shape, SlicedBits(shape_, internal::DecodeRegion(layer), start, shape), layer.bits, layers);
+    }
   }
-  return Attribute(shape, EncodeWidths(shape, std::move(widths)));
+  return Attribute(shape, std::move(layers));
 }
 
 Tensor Attribute::ApplyTo(const Tensor& tensor) const {

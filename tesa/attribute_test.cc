@@ -216,6 +216,79 @@ TEST(Attribute, ReshapeTransposeSlice) {
   }
 }
 
+// Grids move as grids, also those that were found under another view.
+TEST(Attribute, StructureSurvivesMoves) {
+  Random random(17);
+  for (int round = 0; round < 200; ++round) {
+    const int rank = static_cast<int>(random.Int(1, 4));
+    const Shape shape = RandomShape(random, rank, 1, 9);
+    // A grid of random cells, seen under a shape whose axes are merged or of extent 1.
+    std::vector<int64_t> merged, block;
+    for (int64_t extent : shape) {
+      if (!merged.empty() && random.Chance(0.4)) {
+        merged.back() *= extent;
+      } else {
+        merged.push_back(extent);
+      }
+      if (random.Chance(0.2)) merged.push_back(1);
+    }
+    int64_t cells = 1;
+    for (int64_t extent : merged) {
+      block.push_back(random.Int(1, extent));
+      cells *= (extent + block.back() - 1) / block.back();
+    }
+    Bitmap set(cells);
+    for (int64_t c = 0; c < cells; ++c) set.Set(c, random.Chance(0.5));
+    const Attribute a = Attribute::FromGrid(Shape(merged), block, set, 8).Reshaped(shape);
+    const std::vector<uint8_t> bits = a.Bits();
+    std::vector<int> perm(rank);
+    for (int d = 0; d < rank; ++d) perm[d] = rank - 1 - d;
+    std::vector<int64_t> start(rank), size(rank);
+    for (int d = 0; d < rank; ++d) {
+      start[d] = random.Int(0, shape[d] - 1);
+      size[d] = random.Int(1, shape[d] - start[d]);
+    }
+    const std::vector<int64_t> strides = shape.Strides();
+    Shape turned = shape;
+    for (int d = 0; d < rank; ++d) turned[d] = shape[perm[d]];
+    std::vector<uint8_t> turned_bits, slice_bits;
+    ForEachIndex(turned, [&](const std::vector<int64_t>& index) {
+      int64_t i = 0;
+      for (int d = 0; d < rank; ++d) i += index[d] * strides[perm[d]];
+      turned_bits.push_back(bits[i]);
+    });
+    ForEachIndex(Shape(size), [&](const std::vector<int64_t>& index) {
+      int64_t i = 0;
+      for (int d = 0; d < rank; ++d) i += (start[d] + index[d]) * strides[d];
+      slice_bits.push_back(bits[i]);
+    });
+    const Attribute transposed = a.Transposed(perm), sliced = a.Sliced(start, size);
+    ExpectSays(transposed, turned_bits);
+    ExpectSays(sliced, slice_bits);
+    EXPECT_OK(Attribute::FromLayers(turned, {transposed.layers().begin(), transposed.layers().end()}));
+    EXPECT_OK(Attribute::FromLayers(Shape(size), {sliced.layers().begin(), sliced.layers().end()}));
+  }
+}
+
+// A quarter of a billion elements in blocks turned and cut: work on 512x512 cells.
+TEST(Attribute, HugeBlocksMoveAsCells) {
+  Random random(18);
+  Bitmap cells(512 * 512);
+  for (int64_t c = 0; c < cells.size(); ++c) cells.Set(c, random.Chance(0.1));
+  const Attribute a = Attribute::FromGrid({16384, 16384}, {32, 32}, cells, 8);
+  const Attribute turned = a.Transposed(std::vector<int>{1, 0});
+  EXPECT_EQ(turned.byte_size(), a.byte_size());
+  EXPECT_EQ(turned.num_kept(), a.num_kept());
+  const Attribute part = a.Sliced(std::vector<int64_t>{64, 16}, std::vector<int64_t>{16000, 16000});
+  EXPECT_LE(part.byte_size(), 3 * a.byte_size());
+  EXPECT_EQ(part.bits(12345 * int64_t{16000} + 678), a.bits((12345 + 64) * int64_t{16384} + 678 + 16));
+  // Weights of a convolution are compressed as a matrix, and turned as what they are.
+  std::vector<uint8_t> kept(64 * 32 * 9);
+  for (size_t i = 0; i < kept.size(); ++i) kept[i] = i / (32 * 9) % 3 != 0;
+  const Attribute rows = Attribute::FromKept({64, 32, 3, 3}, kept, 32);
+  EXPECT_LE(rows.Transposed(std::vector<int>{0, 2, 3, 1}).byte_size(), rows.byte_size());
+}
+
 TEST(Attribute, ApplyZeroesThePruned) {
   Random random(8);
   for (DType dtype : {DType::kF32, DType::kF16, DType::kI8, DType::kI4, DType::kF64}) {

@@ -9,8 +9,12 @@
 namespace tessera {
 namespace {
 
-// A layer that takes no more than this share of a plain bitmap is small enough to stop looking, as in encode.cc.
+// A layer that takes no more than this share of a plain bitmap is small enough to stop looking, as in encode.cc; of
+// tensors that are costly to expand, more will do.
 constexpr int64_t kSmallShare = 1024;
+constexpr int64_t kCostly = int64_t{1} << 22;
+
+int64_t SmallSize(int64_t elements) { return elements < kCostly ? elements / kSmallShare + 64 : elements / 16; }
 
 // 1 in the set cells of a grid.
 Cells<uint8_t> GridCells(const Shape& view, const TesaGrid& grid) {
@@ -79,7 +83,7 @@ std::optional<TesaLayer> AsGrid(const Cells<uint8_t>& kept, int bits) {
     axes.push_back(Partition::Blocks(axis.extent(), block.back()));
     cells *= axes.back().num_classes();
   }
-  if (cells > kept.shape.num_elements() / kSmallShare + 64) return std::nullopt;
+  if (cells > SmallSize(kept.shape.num_elements())) return std::nullopt;
   TesaLayer layer = {.bits = bits, .view = kept.shape, .grids = {}, .residual = {}};
   layer.grids.push_back({std::move(block), Bitmap::FromBytes(kept.Refined(axes).values)});
   return layer;
@@ -94,7 +98,7 @@ std::optional<TesaLayer> SmallLayer(const Cells<uint8_t>& kept, int bits) {
     for (const TesaGrid& g : layer->grids) cells += g.cells.size();
     return cells;
   };
-  const int64_t small = kept.shape.num_elements() / kSmallShare + 64;
+  const int64_t small = SmallSize(kept.shape.num_elements());
   if (sets && size(sets) > small) sets.reset();
   if (sets && grid) return size(sets) < size(grid) ? sets : grid;
   return sets ? sets : grid;

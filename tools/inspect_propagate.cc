@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "tesa/describe.h"
 #include "tesa/text.h"
 #include "tools/common/mask_picture.h"
 
@@ -18,14 +19,10 @@ std::string_view KindName(ValueKind kind) {
   return kind == ValueKind::kInput ? "input" : kind == ValueKind::kConstant ? "constant" : "computed";
 }
 
-// "axis 0: 24 of 64 (3, 7–9, …)".
+// "axis 0: 24 of 64 {3, 7-9, … (24 in all)}".
 std::string SliceText(const Value& value, const SliceReport& slice) {
-  std::string ranges = IndexRanges(slice.indices);
-  if (ranges.size() > 60) {
-    const size_t cut = ranges.rfind(',', 60);
-    ranges = ranges.substr(0, cut == std::string::npos ? 60 : cut) + ", …";
-  }
-  return Join("axis ", slice.axis, ": ", slice.indices.size(), " of ", value.type.shape[slice.axis], " (", ranges, ")");
+  return Join("axis ", slice.axis, ": ", slice.indices.size(), " of ", value.type.shape[slice.axis], " ",
+              DescribeIndices(slice.indices));
 }
 
 std::string Slices(const Value& value, const ValueReport& report) {

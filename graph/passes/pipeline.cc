@@ -40,14 +40,18 @@ constexpr Pass kHost[] = {
     kFoldBatchNorm,    // while convolutions and what scales them are still neighbours
     kFoldConstants,    // constants that canonical forms brought together
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
-    kChooseLayout,     // the host's kernels walk channels in vectors
-    kCanonicalize,     // transposes that now stand side by side cancel
-    kFuseEpilogues,    // last: what is left of element-wise work joins the nodes that kernels are made for
+    // What follows suits one machine; what is above suits whatever reads the graph, propagation first of all.
+    kChooseLayout,   // the host's kernels walk channels in vectors
+    kCanonicalize,   // transposes that now stand side by side cancel
+    kFuseEpilogues,  // last: what is left of element-wise work joins the nodes that kernels are made for
 };
+constexpr size_t kLowering = 3;  // of these, the last ones
 
 }  // namespace
 
 std::span<const Pass> HostPipeline() { return kHost; }
+std::span<const Pass> SimplifyPipeline() { return std::span(kHost).first(std::size(kHost) - kLowering); }
+std::span<const Pass> LoweringPipeline() { return std::span(kHost).last(kLowering); }
 std::span<const Pass> AllPasses() { return kAll; }
 
 Status OptimizeForHost(Graph& graph) { return RunPasses(graph, HostPipeline()); }

@@ -1,7 +1,10 @@
-// pipeline: the order in which passes rewrite a graph for a target. OptimizeForHost is what the engine calls between
-// reading a model and compiling it.
+// pipeline: the order in which passes rewrite a graph for a target. Between reading a model and compiling it the engine
+// simplifies, propagates and shrinks (propagate/pipeline.h), and lowers.
 //
-//   RETURN_IF_ERROR(OptimizeForHost(graph));
+//   RETURN_IF_ERROR(RunPasses(graph, SimplifyPipeline()));
+//   …
+//   RETURN_IF_ERROR(RunPasses(graph, LoweringPipeline()));
+//   RETURN_IF_ERROR(OptimizeForHost(graph));                                    // both, nothing between
 //   RETURN_IF_ERROR(RunPasses(graph, HostPipeline(), {.print_after = "all", .out = &std::cout}));
 //
 // The graph computes the same function afterwards (graph/passes/README.md says how exactly); its inputs, outputs and
@@ -20,6 +23,9 @@ namespace tessera {
 
 // The passes for the host CPU, in order; one may stand there several times.
 std::span<const Pass> HostPipeline();
+// Its first part, which makes a graph plain whatever it is for, and its second, which suits it to the host's kernels.
+std::span<const Pass> SimplifyPipeline();
+std::span<const Pass> LoweringPipeline();
 // Every pass once, for tools and tests that name one.
 std::span<const Pass> AllPasses();
 
