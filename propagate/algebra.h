@@ -23,7 +23,7 @@ namespace tessera {
 // Inputs and outputs are those of `compute`. The result is canonical. Where a relation cannot be said by clauses
 // exactly it is the next wider one that can, and `widened`, where given, gets a line that says so: an index that is
 // computed, an equation of several variables between two stages. (That two conditions on different tensors only
-// together annihilate is never said: a rule has no such form. algebra_test.cc lists the ops where that matters.)
+// together annihilate is never said: a rule has no such form. algebra_walk_test.cc lists the ops where that matters.)
 Rule RuleOf(std::string name, const Compute& compute, std::vector<std::string>* widened = nullptr);
 
 // Part of RuleOf, for tests: for each input of `body`, which inputs annihilate it at 0 and at 1.

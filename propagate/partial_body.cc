@@ -1,6 +1,7 @@
 #include "propagate/partial_body.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tessera {
 namespace {
@@ -92,10 +93,28 @@ std::optional<PartialValue> ByRange(const ScalarInst& inst, DType type, const Pa
   }
 }
 
+bool PassesNan(ScalarOp op) {
+  switch (op) {
+    case ScalarOp::kAdd:
+    case ScalarOp::kSub:
+    case ScalarOp::kMul:
+    case ScalarOp::kDiv:
+    case ScalarOp::kRem:
+    case ScalarOp::kMin:
+    case ScalarOp::kMax: return true;
+    default: return false;
+  }
+}
+
 // Two operands, at least one of them unknown; nullopt when the result may be anything.
 std::optional<PartialValue> Absorbed(const ScalarInst& inst, DType type, const PartialValue& a, const PartialValue& b) {
   const bool a_zero = IsZero(a, type), b_zero = IsZero(b, type), is_float = IsFloat(type);
   const PartialValue zero = Known(Number(type, 0));
+  if (is_float && PassesNan(inst.op)) {
+    for (const PartialValue* operand : {&a, &b}) {
+      if (operand->known && std::isnan(operand->known->f)) return *operand;
+    }
+  }
   switch (inst.op) {
     case ScalarOp::kMul:
     case ScalarOp::kAnd:
