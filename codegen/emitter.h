@@ -16,9 +16,12 @@
 
 namespace tessera {
 
+enum class EmitterTargets : uint8_t { kEvery, kHost };
+
 struct Emitter {
   std::string_view name;
   std::string_view doc;
+  EmitterTargets targets;
   // Expected time on one core in microseconds, or nullopt with the reason in *why ("expected f32, found i8").
   std::optional<double> (*estimate)(const Graph& graph, const Node& node, const Target& target, std::string* why);
   // Adds the steps of `node`. Called only where estimate gave a time.

@@ -15,6 +15,7 @@
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
+#include "llvm/Transforms/IPO/AlwaysInliner.h"
 #include "llvm/Transforms/InstCombine/InstCombine.h"
 #include "llvm/Transforms/Scalar/EarlyCSE.h"
 #include "llvm/Transforms/Scalar/LICM.h"
@@ -33,6 +34,10 @@ void InitializeLlvm() {
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
     LLVMInitializeX86AsmParser();
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetMC();
+    LLVMInitializeNVPTXAsmPrinter();
   });
 }
 
@@ -51,7 +56,7 @@ StatusOr<std::unique_ptr<llvm::TargetMachine>> MakeMachine(const Target& target)
 }
 
 // Loop-invariant loads out of loops, common addresses once, dead branches away.
-void CleanUp(llvm::Module& module, llvm::TargetMachine& machine) {
+void CleanUp(llvm::Module& module, llvm::TargetMachine& machine, bool inlines) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager sccs;
@@ -73,6 +78,7 @@ void CleanUp(llvm::Module& module, llvm::TargetMachine& machine) {
   passes.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
   passes.addPass(llvm::EarlyCSEPass(/*UseMemorySSA=*/true));
   llvm::ModulePassManager pipeline;
+  if (inlines) pipeline.addPass(llvm::AlwaysInlinerPass());
   pipeline.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(passes)));
   pipeline.run(module, modules);
 }
@@ -98,6 +104,14 @@ Status CheckImportFree(llvm::StringRef bytes) {
   return OkStatus();
 }
 
+// What LLVM has no instruction for becomes a call that only the driver's assembler would reject.
+Status CheckPtx(llvm::StringRef text) {
+  const size_t at = text.find(".extern .func");
+  if (at == llvm::StringRef::npos) return OkStatus();
+  return Error(ErrorCode::kInternal, "a kernel declares '", text.substr(at, text.find(';', at) - at).str(),
+               "', which no chip provides; an emitter used an operation that this target lacks");
+}
+
 }  // namespace
 
 StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* const> specs,
@@ -120,7 +134,7 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
     module.print(stream, nullptr);
     return ToBytes(buffer);
   }
-  CleanUp(module, *machine);
+  CleanUp(module, *machine, target.IsGpu());
   if (form == CodeForm::kOptimizedIr) {
     module.print(stream, nullptr);
     return ToBytes(buffer);
@@ -129,12 +143,15 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
   llvm::TargetLibraryInfoImpl library(machine->getTargetTriple());
   library.disableAllFunctions();
   passes.add(new llvm::TargetLibraryInfoWrapperPass(library));
-  const auto type = form == CodeForm::kObject ? llvm::CodeGenFileType::ObjectFile : llvm::CodeGenFileType::AssemblyFile;
+  // What a device's loader takes: an object for the host, PTX for an NVIDIA driver.
+  const bool as_object = form == CodeForm::kObject && !target.IsGpu();
+  const auto type = as_object ? llvm::CodeGenFileType::ObjectFile : llvm::CodeGenFileType::AssemblyFile;
   if (machine->addPassesToEmitFile(passes, stream, nullptr, type)) {
     return Error(ErrorCode::kInternal, "LLVM cannot write code for ", target.triple);
   }
   passes.run(module);
-  if (form == CodeForm::kObject) RETURN_IF_ERROR(CheckImportFree(buffer));
+  if (as_object) RETURN_IF_ERROR(CheckImportFree(buffer));
+  if (target.kind == TargetKind::kNvptx) RETURN_IF_ERROR(CheckPtx(buffer));
   return ToBytes(buffer);
 }
 

@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-#define TES_EMITTER(name, text)                                                                                       \
+#define TES_EMITTER(name, text, targets)                                                                              \
   extern const std::string_view k##name##Doc;                                                                         \
   std::optional<double> Estimate##name(const Graph& graph, const Node& node, const Target& target, std::string* why); \
   Status Plan##name(const Node& node, PlanBuilder& builder);
@@ -16,7 +16,8 @@ namespace tessera {
 
 std::span<const Emitter> AllEmitters() {
   static const std::vector<Emitter>& emitters = *new std::vector<Emitter>{
-#define TES_EMITTER(name, text) Emitter{text, k##name##Doc, Estimate##name, Plan##name},
+#define TES_EMITTER(name, text, targets) \
+  Emitter{text, k##name##Doc, EmitterTargets::targets, Estimate##name, Plan##name},
 #include "codegen/emit/emitters.def"
 #undef TES_EMITTER
   };
@@ -30,7 +31,12 @@ const Emitter& SelectEmitter(const Graph& graph, const Node& node, const Target&
   std::ostringstream lines;
   for (const Emitter& emitter : AllEmitters()) {
     std::string why;
-    std::optional<double> us = emitter.estimate(graph, node, target, &why);
+    std::optional<double> us;
+    if (emitter.targets == EmitterTargets::kHost && target.IsGpu()) {
+      why = "for processors only";
+    } else {
+      us = emitter.estimate(graph, node, target, &why);
+    }
     lines << "; " << emitter.name << ": ";
     if (!us) {
       lines << why;

@@ -1,5 +1,6 @@
 #include "codegen/target.h"
 
+#include "codegen/targets/nvptx.h"
 #include "codegen/targets/x86.h"
 
 namespace tessera {
@@ -11,8 +12,9 @@ std::string Target::Key() const {
 
 StatusOr<Target> MakeTarget(std::string_view spec) {
   if (spec == "host" || spec.substr(0, 5) == "host:") return MakeX86Target(spec);
+  if (spec == "cuda" || spec.substr(0, 5) == "cuda:") return MakeNvptxTarget(spec);
   return Error(ErrorCode::kTargetUnknown, "target '", spec,
-               "': expected host or host:CPU (x86-64, x86-64-v3, znver4, …)");
+               "': expected host, host:CPU (x86-64, x86-64-v3, znver4, …), cuda or cuda:CHIP (sm_75, sm_80, sm_90, …)");
 }
 
 }  // namespace tessera

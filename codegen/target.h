@@ -2,6 +2,7 @@
 //
 //   ASSIGN_OR_RETURN(Target target, MakeTarget("host"));            // this machine
 //   ASSIGN_OR_RETURN(Target old, MakeTarget("host:x86-64-v3"));     // AVX2 without AVX-512
+//   ASSIGN_OR_RETURN(Target h100, MakeTarget("cuda:sm_90"));        // an NVIDIA chip, present or not
 //
 // Emitters never ask LLVM what the machine has; they read these fields, so a forced target behaves the same everywhere.
 // Values only. Adding a target: a file in targets/ and a line in the list of target.cc. Tested by target_test.cc.
@@ -16,14 +17,15 @@
 
 namespace tessera {
 
-enum class TargetKind : uint8_t { kX86 };
+enum class TargetKind : uint8_t { kX86, kNvptx };
 
 struct Target {
   TargetKind kind = TargetKind::kX86;
-  std::string name;      // as the user spelled it: "host", "host:x86-64-v3"
-  std::string triple;    // LLVM's
-  std::string cpu;       // LLVM's -mcpu
-  std::string features;  // LLVM's -mattr: "+avx2,+fma,…"
+  std::string name;             // as the user spelled it: "host", "host:x86-64-v3", "cuda:sm_90"
+  std::string device = "host";  // the driver that runs its programs (runtime/device.h)
+  std::string triple;           // LLVM's
+  std::string cpu;              // LLVM's -mcpu
+  std::string features;         // LLVM's -mattr: "+avx2,+fma,…"
   // One vector register.
   int vector_bits = 128;
   int vector_registers = 16;
@@ -37,13 +39,16 @@ struct Target {
   int64_t l1d_bytes = 32 << 10;
   int64_t l2_bytes = 512 << 10;
 
+  // A thread of a GPU works on one element where a core of a processor works on a vector.
+  bool IsGpu() const { return kind != TargetKind::kX86; }
   // Lanes of `bits`-wide elements in one vector register.
-  int Lanes(int bits) const { return vector_bits / bits; }
+  int Lanes(int bits) const { return vector_bits < bits ? 1 : vector_bits / bits; }
   // Everything above that code depends on, for cache keys.
   std::string Key() const;
 };
 
-// "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …). kTargetUnknown lists what there is.
+// "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …); "cuda:CHIP" (sm_75, sm_80, sm_90, …),
+// "cuda" for the chip of this machine. kTargetUnknown lists what there is.
 StatusOr<Target> MakeTarget(std::string_view spec);
 
 }  // namespace tessera

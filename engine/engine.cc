@@ -193,7 +193,7 @@ StatusOr<Session> Model::Compile(const Options& options) const {
       CompileResult compiled,
       tessera::Compile(graph, target, {.cache_dir = options.cache_dir, .only_emitter = options.only_emitter}));
   auto session = std::make_unique<Session::State>();
-  ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : "host"));
+  ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : target.device));
   session->program = compiled.program;
   ASSIGN_OR_RETURN(session->executable, session->device->Load(session->program, {.threads = options.threads}));
   session->inputs = state_->inputs;

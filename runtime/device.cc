@@ -7,12 +7,13 @@ namespace {
 
 struct DriverRow {
   std::string_view name;
-  std::unique_ptr<Device> (*make)();
+  StatusOr<std::unique_ptr<Device>> (*make)();
 };
 
 constexpr DriverRow kDrivers[] = {
     {"host", MakeHostDevice},
     {"null", MakeNullDevice},
+    {"cuda", MakeCudaDevice},
 };
 
 }  // namespace

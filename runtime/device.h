@@ -56,7 +56,7 @@ class Device {
                                                      const LoadOptions& options) = 0;
 };
 
-// "host" or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to
+// "host", "cuda", or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to
 // install.
 StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name);
 

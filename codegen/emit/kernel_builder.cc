@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "llvm/IR/Intrinsics.h"
+#include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Verifier.h"
 
@@ -11,6 +12,16 @@ namespace tessera {
 namespace {
 
 bool IsNibble(DType type) { return TypeInfo(type).bits == 4; }
+
+void SetMachine(llvm::Function& function, const Target& target) {
+  function.addFnAttr("target-cpu", target.cpu);
+  if (!target.features.empty()) function.addFnAttr("target-features", target.features);
+  if (!target.IsGpu()) {
+    function.addFnAttr("prefer-vector-width", std::to_string(target.vector_bits));
+    function.addFnAttr("min-legal-vector-width", std::to_string(target.vector_bits));
+  }
+  function.setDoesNotThrow();
+}
 
 }  // namespace
 
@@ -23,25 +34,14 @@ KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const s
   inner_types.insert(inner_types.end(), {i64, i64, ptr});
   inner_ = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), inner_types, false),
                                   llvm::GlobalValue::InternalLinkage, name + ".body", module);
-  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), {ptr, i64, i64, ptr}, false),
-                                       llvm::GlobalValue::ExternalLinkage, name, module);
-  for (llvm::Function* function : {inner_, outer}) {
-    function->addFnAttr("target-cpu", target.cpu);
-    if (!target.features.empty()) function->addFnAttr("target-features", target.features);
-    function->addFnAttr("prefer-vector-width", std::to_string(target.vector_bits));
-    function->addFnAttr("min-legal-vector-width", std::to_string(target.vector_bits));
-    function->setDoesNotThrow();
+  SetMachine(*inner_, target);
+  if (target.IsGpu()) {
+    inner_->addFnAttr(llvm::Attribute::AlwaysInline);
+    WriteGpuEntry(name, num_args);
+  } else {
+    inner_->addFnAttr(llvm::Attribute::NoInline);
+    WriteHostEntry(name, num_args);
   }
-  inner_->addFnAttr(llvm::Attribute::NoInline);
-
-  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
-  std::vector<IrValue> call_args;
-  for (int k = 0; k < num_args; ++k) {
-    call_args.push_back(ir_.CreateLoad(ptr, ir_.CreateConstInBoundsGEP1_64(ptr, outer->getArg(0), k)));
-  }
-  for (int k = 1; k < 4; ++k) call_args.push_back(outer->getArg(k));
-  ir_.CreateCall(inner_, call_args);
-  ir_.CreateRetVoid();
 
   for (int k = 0; k < num_args; ++k) {
     llvm::Argument* arg = inner_->getArg(k);
@@ -60,6 +60,57 @@ KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const s
   llvm::FastMathFlags flags;
   flags.setAllowContract(true);
   ir_.setFastMathFlags(flags);
+}
+
+void KernelBuilder::WriteHostEntry(const std::string& name, int num_args) {
+  llvm::Type* ptr = ir_.getPtrTy();
+  llvm::Type* i64 = ir_.getInt64Ty();
+  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), {ptr, i64, i64, ptr}, false),
+                                       llvm::GlobalValue::ExternalLinkage, name, module_);
+  SetMachine(*outer, target_);
+  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
+  IrValues call_args;
+  for (int k = 0; k < num_args; ++k) {
+    call_args.push_back(ir_.CreateLoad(ptr, ir_.CreateConstInBoundsGEP1_64(ptr, outer->getArg(0), k)));
+  }
+  for (int k = 1; k < 4; ++k) call_args.push_back(outer->getArg(k));
+  ir_.CreateCall(inner_, call_args);
+  ir_.CreateRetVoid();
+}
+
+void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
+  llvm::Type* ptr = ir_.getPtrTy();
+  llvm::Type* i64 = ir_.getInt64Ty();
+  std::vector<llvm::Type*> types(num_args, ptr);
+  types.insert(types.end(), {i64, i64});
+  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
+                                       llvm::GlobalValue::ExternalLinkage, name, module_);
+  SetMachine(*outer, target_);
+  outer->setCallingConv(llvm::CallingConv::PTX_Kernel);
+  llvm::Metadata* mark[] = {llvm::ConstantAsMetadata::get(outer), llvm::MDString::get(context(), "kernel"),
+                            llvm::ConstantAsMetadata::get(ir_.getInt32(1))};
+  module_.getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDNode::get(context(), mark));
+
+  llvm::BasicBlock* work = llvm::BasicBlock::Create(context(), "work", outer);
+  llvm::BasicBlock* done = llvm::BasicBlock::Create(context(), "done", outer);
+  llvm::BasicBlock* entry = llvm::BasicBlock::Create(context(), "entry", outer, work);
+  ir_.SetInsertPoint(entry);
+  const auto position = [&](llvm::Intrinsic::ID id) { return ir_.CreateZExt(ir_.CreateIntrinsic(id, {}, {}), i64); };
+  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x),
+                                               position(llvm::Intrinsic::nvvm_read_ptx_sreg_ntid_x)),
+                                 position(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x), "thread");
+  IrValue tasks = outer->getArg(num_args), per_thread = outer->getArg(num_args + 1);
+  IrValue begin = ir_.CreateMul(thread, per_thread, "begin");
+  IrValue end = ir_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, ir_.CreateAdd(begin, per_thread), tasks);
+  ir_.CreateCondBr(ir_.CreateICmpSLT(begin, tasks), work, done);
+  ir_.SetInsertPoint(work);
+  IrValues call_args;
+  for (int k = 0; k < num_args; ++k) call_args.push_back(outer->getArg(k));
+  call_args.insert(call_args.end(), {begin, end, llvm::ConstantPointerNull::get(ir_.getPtrTy())});
+  ir_.CreateCall(inner_, call_args);
+  ir_.CreateBr(done);
+  ir_.SetInsertPoint(done);
+  ir_.CreateRetVoid();
 }
 
 void KernelBuilder::Finish() {

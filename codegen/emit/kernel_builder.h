@@ -10,7 +10,12 @@
 //   void kernel(void* const* args, int64_t begin, int64_t end, void* scratch)
 //
 // which does tasks [begin, end) of its step; `scratch` is the calling thread's. Inside, the buffers arrive as noalias
-// pointers of an inner function, so that LLVM may keep loads in registers across stores.
+// pointers of an inner function, so that LLVM may keep loads in registers across stores. On a GPU the outer function is
+// an entry point instead,
+//
+//   kernel(void* arg0, …, i64 tasks, i64 tasks_per_thread)
+//
+// whose thread t does the tasks [t * tasks_per_thread, …) of that many; there is no scratch.
 // One KernelBuilder writes one function; single-threaded. Tested by body_emitter_test.cc
 // (loads, stores and conversions of every type) and through the emitters.
 #ifndef TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
@@ -98,6 +103,8 @@ class KernelBuilder {
   IrValue MaskBelow(IrValue count, int lanes);
 
  private:
+  void WriteHostEntry(const std::string& name, int num_args);
+  void WriteGpuEntry(const std::string& name, int num_args);
   llvm::Type* StorageElementType(DType type);
   IrValue HalfToFloat(IrValue bits);
   IrValue FloatToHalf(IrValue value);

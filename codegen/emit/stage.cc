@@ -69,6 +69,10 @@ double ScoreAxis(const Stage& stage, int axis, int lanes) {
 
 StageSchedule ScheduleStage(const Stage& stage, const Target& target) {
   StageSchedule schedule;
+  if (target.IsGpu()) {  // a thread for each result, neighbours in memory on neighbouring threads
+    schedule.task_axes = stage.parallel_rank;
+    return schedule;
+  }
   // A value is at most 64 bits wide; wider vectors than the machine's would only spill.
   const int lanes = std::max(4, target.Lanes(32) * 32 / std::max(32, WidestBits(stage) / 2));
   double best = -1e8;

@@ -23,7 +23,7 @@ StatusOr<std::vector<Tensor>> RunCompiled(const Graph& graph, std::span<const Te
                                           const CompileOptions& options, CompileResult* result) {
   ASSIGN_OR_RETURN(const Target target, MakeTarget(level));
   ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, options));
-  ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice("host"));
+  ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice(target.device));
   ASSIGN_OR_RETURN(std::unique_ptr<Executable> executable, device->Load(compiled.program, {.threads = 2}));
   std::vector<const void*> from;
   for (const Tensor& input : inputs) from.push_back(input.bytes().data());

@@ -8,8 +8,10 @@
 
 namespace tessera {
 
-std::unique_ptr<Device> MakeHostDevice();
-std::unique_ptr<Device> MakeNullDevice();
+StatusOr<std::unique_ptr<Device>> MakeHostDevice();
+StatusOr<std::unique_ptr<Device>> MakeNullDevice();
+// kDeviceMissing without an NVIDIA driver and card.
+StatusOr<std::unique_ptr<Device>> MakeCudaDevice();
 
 }  // namespace tessera
 

@@ -182,6 +182,6 @@ class HostDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeHostDevice() { return std::make_unique<HostDevice>(); }
+StatusOr<std::unique_ptr<Device>> MakeHostDevice() { return std::unique_ptr<Device>(std::make_unique<HostDevice>()); }
 
 }  // namespace tessera

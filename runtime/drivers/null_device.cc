@@ -43,6 +43,6 @@ class NullDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeNullDevice() { return std::make_unique<NullDevice>(); }
+StatusOr<std::unique_ptr<Device>> MakeNullDevice() { return std::unique_ptr<Device>(std::make_unique<NullDevice>()); }
 
 }  // namespace tessera

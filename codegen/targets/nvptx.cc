@@ -1,0 +1,61 @@
+#include "codegen/targets/nvptx.h"
+
+#include <string>
+
+#include "runtime/drivers/cuda_chip.h"
+
+namespace tessera {
+namespace {
+
+// One row a chip: compute capability, and the lowest PTX version that has all that its kernels use (LLVM's feature).
+struct Chip {
+  std::string_view name;
+  int capability;
+  std::string_view ptx;
+};
+
+constexpr Chip kChips[] = {
+    {"sm_75", 75, "+ptx63"}, {"sm_80", 80, "+ptx70"}, {"sm_86", 86, "+ptx71"},
+    {"sm_89", 89, "+ptx78"}, {"sm_90", 90, "+ptx78"}, {"sm_90a", 90, "+ptx80"},
+};
+
+}  // namespace
+
+StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
+  const Chip* chip = nullptr;
+  std::string known;
+  if (spec == "cuda") {
+    ASSIGN_OR_RETURN(const int capability, CudaCapability());
+    // The newest row that is not newer than the machine: PTX is assembled for the chip by its driver.
+    for (const Chip& row : kChips) {
+      if (row.capability <= capability && row.name.back() != 'a') chip = &row;
+    }
+    if (chip == nullptr) {
+      return Error(ErrorCode::kTargetUnsupported, "the GPU has compute capability ", capability / 10, ".",
+                   capability % 10, "; expected 7.5 or newer");
+    }
+  } else {
+    for (const Chip& row : kChips) {
+      if (row.name == spec.substr(5)) chip = &row;
+      known += (known.empty() ? "" : ", ") + std::string(row.name);
+    }
+    if (chip == nullptr) {
+      return Error(ErrorCode::kTargetUnknown, "target '", spec, "': expected cuda or cuda: with one of ", known);
+    }
+  }
+  Target target;
+  target.kind = TargetKind::kNvptx;
+  target.name = std::string(spec);
+  target.device = "cuda";
+  target.triple = "nvptx64-nvidia-cuda";
+  target.cpu = std::string(chip->name);
+  target.features = std::string(chip->ptx);
+  target.vector_bits = 32;
+  target.vector_registers = 255;
+  target.has_fma = true;
+  target.has_f16c = true;
+  target.has_masked_memory = false;
+  return target;
+}
+
+}  // namespace tessera
