@@ -30,6 +30,10 @@ struct Emitter {
 
 std::span<const Emitter> AllEmitters();
 
+// What estimate says, or that the emitter is not for this kind of target.
+std::optional<double> EstimateWith(const Emitter& emitter, const Graph& graph, const Node& node, const Target& target,
+                                   std::string* why);
+
 // The emitter with the lowest estimate for a node; `report` (optional) receives one line with every candidate. `only`
 // (may be empty) names the emitter to use where it applies, for tests and comparisons.
 const Emitter& SelectEmitter(const Graph& graph, const Node& node, const Target& target, std::string_view only,

@@ -24,6 +24,15 @@ std::span<const Emitter> AllEmitters() {
   return emitters;
 }
 
+std::optional<double> EstimateWith(const Emitter& emitter, const Graph& graph, const Node& node, const Target& target,
+                                   std::string* why) {
+  if (emitter.targets == EmitterTargets::kHost && target.IsGpu()) {
+    *why = "for processors only";
+    return std::nullopt;
+  }
+  return emitter.estimate(graph, node, target, why);
+}
+
 const Emitter& SelectEmitter(const Graph& graph, const Node& node, const Target& target, std::string_view only,
                              std::string* report) {
   const Emitter* best = nullptr;
@@ -31,12 +40,7 @@ const Emitter& SelectEmitter(const Graph& graph, const Node& node, const Target&
   std::ostringstream lines;
   for (const Emitter& emitter : AllEmitters()) {
     std::string why;
-    std::optional<double> us;
-    if (emitter.targets == EmitterTargets::kHost && target.IsGpu()) {
-      why = "for processors only";
-    } else {
-      us = emitter.estimate(graph, node, target, &why);
-    }
+    const std::optional<double> us = EstimateWith(emitter, graph, node, target, &why);
     lines << "; " << emitter.name << ": ";
     if (!us) {
       lines << why;

@@ -1,5 +1,5 @@
-// The same cases for every driver that a machine without a card has: host and null. Programs with kernels run in
-// codegen/compile_test.cc and tests/conformance, where there is a compiler.
+// The same cases for every driver of this machine: host, null, and cuda where there is a card. Programs with kernels
+// run in codegen/compile_test.cc and tests/conformance, where there is a compiler.
 #include "runtime/device.h"
 
 #include <gtest/gtest.h>
@@ -74,12 +74,27 @@ TEST_P(DeviceTest, SteadyStateAllocatesNothing) {
   EXPECT_EQ(AllocationCount(), before);
 }
 
-INSTANTIATE_TEST_SUITE_P(Drivers, DeviceTest, testing::Values("host", "null"));
+// With a card, its driver's name too.
+std::vector<const char*> Drivers() {
+  std::vector<const char*> drivers = {"host", "null"};
+  if (OpenDevice("cuda").ok()) drivers.push_back("cuda");
+  return drivers;
+}
+
+INSTANTIATE_TEST_SUITE_P(Drivers, DeviceTest, testing::ValuesIn(Drivers()));
+
+TEST(CudaDeviceTest, WithoutDriverTheErrorSaysWhatIsMissing) {
+  const StatusOr<std::unique_ptr<Device>> device = OpenDevice("cuda");
+  if (device.ok()) GTEST_SKIP() << (*device)->Describe();
+  EXPECT_EQ(device.status().code(), ErrorCode::kDeviceMissing);
+  EXPECT_NE(device.status().message().find("NVIDIA"), std::string::npos) << device.status();
+  EXPECT_NE(device.status().message().find("--target=host"), std::string::npos) << device.status();
+}
 
 TEST(OpenDeviceTest, UnknownDevicesSayWhatThereIs) {
   const Status status = OpenDevice("abacus").status();
   EXPECT_EQ(status.code(), ErrorCode::kDeviceMissing);
-  EXPECT_NE(status.message().find("host, null"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("host, null, cuda"), std::string::npos) << status;
 }
 
 TEST(HostDeviceTest, AMissingKernelIsNamed) {

@@ -48,15 +48,7 @@ LIBRARIES = [
         "llvm-19-dev",
         "/usr/include/llvm-19/llvm/IR/Module.h",
         includes = _LLVM_INCLUDES,
-        linkopts = ["-L/usr/lib/llvm-19/lib", "-lLLVM-19"],
-        users = "llvm_users",
-    ),
-    _library(
-        "llvm_static",
-        "llvm-19-dev",
-        "/usr/lib/llvm-19/lib/libLLVMCore.a",
-        includes = _LLVM_INCLUDES,
-        linkopts = ["@llvm_static@"],
+        linkopts = ["@llvm@"],
         users = "llvm_users",
     ),
     _library(
@@ -168,16 +160,24 @@ def _fail_if_missing(repository_ctx):
             ", ".join(sorted(missing.values())),
         ) + "    apt-get install {}\n".format(" ".join(sorted(missing.keys()))))
 
-def _llvm_static_linkopts(repository_ctx):
+def _llvm_linkopts(repository_ctx):
+    """The shared library; for a binary that travels (.bazelrc, --config=travel) the archives."""
+    if repository_ctx.os.environ.get("TESSERA_LLVM") != "static":
+        return ["-L/usr/lib/llvm-19/lib", "-lLLVM-19"]
     words = _output_words(
         repository_ctx,
         ["/usr/bin/llvm-config-19", "--link-static", "--libs"] + _LLVM_STATIC_COMPONENTS,
     )
 
-    # Debian registers Polly as an extension of every static build; nothing here uses it, and llvm_static's user
-    # gives the empty getPollyPluginInfo() that is left to resolve.
+    # Debian registers Polly as an extension of every static build; nothing here uses it or calls what would register it.
     libraries = [word for word in words if not word.startswith("-lPolly")]
-    return ["-L/usr/lib/llvm-19/lib"] + libraries + ["-l:libzstd.a", "-l:libz.a", "-lrt", "-ldl", "-lm"]
+    return ["-L/usr/lib/llvm-19/lib", "-Wl,--gc-sections", "-Wl,--defsym=_Z18getPollyPluginInfov=0"] + libraries + [
+        "-l:libzstd.a",
+        "-l:libz.a",
+        "-lrt",
+        "-ldl",
+        "-lm",
+    ]
 
 def _absl_linkopts(repository_ctx):
     words = _output_words(
@@ -197,7 +197,7 @@ def _system_repository(repository_ctx):
     _fail_if_missing(repository_ctx)
     answers = {
         "@absl@": _absl_linkopts(repository_ctx),
-        "@llvm_static@": _llvm_static_linkopts(repository_ctx),
+        "@llvm@": _llvm_linkopts(repository_ctx),
     }
     build = [
         "# Written by third_party/system.bzl.",
@@ -222,14 +222,13 @@ def _system_repository(repository_ctx):
     # lld's headers are the only ones outside /usr/include: they are few, so they become files of this repository.
     repository_ctx.symlink("/usr/lib/llvm-19/include/lld", "lld_include/lld")
     build.append('LLD_HEADERS = glob(["lld_include/**"])')
-    for name, llvm in [("lld", ":llvm"), ("lld_static", ":llvm_static")]:
-        build.append(_call(
-            "cc_library",
-            name = name,
-            includes = ["lld_include"],
-            deps = [":lld_archives", llvm],
-            visibility = ["@tessera//:llvm_users"],
-        )[:-1] + ", hdrs = LLD_HEADERS)")
+    build.append(_call(
+        "cc_library",
+        name = "lld",
+        includes = ["lld_include"],
+        deps = [":lld_archives", ":llvm"],
+        visibility = ["@tessera//:llvm_users"],
+    )[:-1] + ", hdrs = LLD_HEADERS)")
 
     repository_ctx.symlink("/usr/bin/flatc", "bin/flatc")
     build.append('exports_files(["bin/flatc"])')
@@ -238,6 +237,7 @@ def _system_repository(repository_ctx):
 
 system_repository = repository_rule(
     implementation = _system_repository,
+    environ = ["TESSERA_LLVM"],
     local = True,
     doc = "The system's libraries as targets; see the head of this file.",
 )

@@ -3,6 +3,7 @@
 // A loaded program owns its memory on the card: the arena, the constants, and a buffer for each input and output. All
 // steps are recorded once into a CUDA graph; a run copies inputs in, launches the graph and copies outputs out, on a
 // stream of its own. Steps run in order, one grid each: tasks / 128 blocks of 128 threads, a task a thread.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -85,26 +86,29 @@ class CudaExecutable : public Executable {
                    outputs.size());
     }
     const Current current(cuda_, card_->context());
+    // Messages are made only where a call failed: a run allocates nothing.
     for (size_t k = 0; k < inputs.size(); ++k) {
-      const int64_t bytes = BytesOf(program_->inputs[k]);
+      const size_t bytes = static_cast<size_t>(BytesOf(program_->inputs[k]));
       if (bytes == 0) continue;
-      RETURN_IF_ERROR(
-          cuda_.Check(cuda_.cuMemcpyHtoDAsync_v2(inputs_[k], inputs[k], static_cast<size_t>(bytes), stream_),
-                      "cuMemcpyHtoDAsync", "input '" + program_->inputs[k].name + "'"));
+      if (const CUresult r = cuda_.cuMemcpyHtoDAsync_v2(inputs_[k], inputs[k], bytes, stream_); r != 0) {
+        return cuda_.Check(r, "cuMemcpyHtoDAsync", "input '" + program_->inputs[k].name + "'");
+      }
     }
     if (profiling_ || trace_ != nullptr) {
       RETURN_IF_ERROR(RunMeasured());
     } else if (exec_ != nullptr) {
-      RETURN_IF_ERROR(cuda_.Check(cuda_.cuGraphLaunch(exec_, stream_), "cuGraphLaunch", Name()));
+      if (const CUresult r = cuda_.cuGraphLaunch(exec_, stream_); r != 0)
+        return cuda_.Check(r, "cuGraphLaunch", Name());
     }
     for (size_t k = 0; k < outputs.size(); ++k) {
-      const int64_t bytes = BytesOf(program_->outputs[k]);
+      const size_t bytes = static_cast<size_t>(BytesOf(program_->outputs[k]));
       if (bytes == 0) continue;
-      RETURN_IF_ERROR(
-          cuda_.Check(cuda_.cuMemcpyDtoHAsync_v2(outputs[k], outputs_[k], static_cast<size_t>(bytes), stream_),
-                      "cuMemcpyDtoHAsync", "output '" + program_->outputs[k].name + "'"));
+      if (const CUresult r = cuda_.cuMemcpyDtoHAsync_v2(outputs[k], outputs_[k], bytes, stream_); r != 0) {
+        return cuda_.Check(r, "cuMemcpyDtoHAsync", "output '" + program_->outputs[k].name + "'");
+      }
     }
-    return cuda_.Check(cuda_.cuStreamSynchronize(stream_), "cuStreamSynchronize", Name());
+    const CUresult r = cuda_.cuStreamSynchronize(stream_);
+    return r == 0 ? OkStatus() : cuda_.Check(r, "cuStreamSynchronize", Name());
   }
 
   const Program& program() const override { return *program_; }

@@ -1,5 +1,6 @@
 // Every op of the table, on random cases, through the whole compiled path, against the op's reference in double: each
-// emitter that applies, each processor level that this machine can run, with and without epilogues.
+// emitter that applies, each processor level that this machine can run and its NVIDIA card if it has one, with and
+// without epilogues.
 //
 // The seed is printed; TESSERA_TEST_SEED repeats a run and TESSERA_TEST_CASES sets the cases per op.
 #include <gtest/gtest.h>
@@ -122,8 +123,8 @@ class OpConformance : public testing::TestWithParam<const char*> {
     options.only_emitter = emitter;
     StatusOr<CompileResult> compiled = Compile(random_case.graph, target, options);
     ASSERT_TRUE(compiled.ok()) << what << compiled.status();
-    StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
-    ASSERT_TRUE(device.ok());
+    StatusOr<std::unique_ptr<Device>> device = OpenDevice(target.device);
+    ASSERT_TRUE(device.ok()) << device.status();
     StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(compiled->program, {.threads = 2});
     ASSERT_TRUE(executable.ok()) << what << executable.status();
     std::vector<const void*> inputs;
@@ -150,6 +151,7 @@ class OpConformance : public testing::TestWithParam<const char*> {
 
 TEST_P(OpConformance, EveryOpWithEveryEmitter) {
   StatusOr<Target> target = MakeTarget(GetParam());
+  if (target.status().code() == ErrorCode::kDeviceMissing) GTEST_SKIP() << target.status();
   ASSERT_TRUE(target.ok()) << target.status();
   if (target->vector_bits > MakeTarget("host")->vector_bits) GTEST_SKIP() << "this processor cannot run " << GetParam();
   const uint64_t seed = static_cast<uint64_t>(FromEnvironment("TESSERA_TEST_SEED", 1));
@@ -166,7 +168,7 @@ TEST_P(OpConformance, EveryOpWithEveryEmitter) {
       const RandomCase lowered = k % 2 == 1 ? WithConstants(random_case) : random_case;
       for (const Emitter& emitter : AllEmitters()) {
         std::string why;
-        if (!emitter.estimate(lowered.graph, lowered.graph.nodes[0], *target, &why)) continue;
+        if (!EstimateWith(emitter, lowered.graph, lowered.graph.nodes[0], *target, &why)) continue;
         used.insert(std::string(emitter.name));
         const std::string what = internal::Join(GetParam(), " op ", def.name, " case ", k, " emitter ", emitter.name,
                                                 " seed ", seed, epilogue ? " with epilogue " : " ");
@@ -178,7 +180,7 @@ TEST_P(OpConformance, EveryOpWithEveryEmitter) {
   RecordProperty("emitters", static_cast<int>(used.size()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, OpConformance, testing::Values("host", "host:x86-64-v3", "host:x86-64"));
+INSTANTIATE_TEST_SUITE_P(Levels, OpConformance, testing::Values("host", "host:x86-64-v3", "host:x86-64", "cuda"));
 
 }  // namespace
 }  // namespace tessera

@@ -1,0 +1,49 @@
+// Tests code for NVIDIA chips without one: every op becomes PTX of the chip's version whose entry points take what the
+// driver passes, and which declares nothing that only a library could give. Runs: tests/conformance.
+#include <random>
+#include <string>
+
+#include "codegen/compile.h"
+#include "graph/op.h"
+#include "graph/testing/random_node.h"
+#include "gtest/gtest.h"
+
+namespace tessera {
+namespace {
+
+std::string TextOf(const Program& program) {
+  std::string text;
+  for (const auto& image : program.images) text.append(reinterpret_cast<const char*>(image->data()), image->size());
+  return text;
+}
+
+class NvptxTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(NvptxTest, EveryOpBecomesPtx) {
+  const StatusOr<Target> target = MakeTarget(std::string("cuda:") + GetParam());
+  ASSERT_TRUE(target.ok()) << target.status();
+  std::mt19937_64 rng(7);
+  for (const OpDef& def : AllOps()) {
+    RandomCase random_case = RandomNode(def.op, rng);
+    const StatusOr<CompileResult> compiled = Compile(random_case.graph, *target, {.threads = 1});
+    ASSERT_TRUE(compiled.ok()) << def.name << ": " << compiled.status();
+    const std::string text = TextOf(*compiled->program);
+    if (compiled->program->steps.empty()) continue;  // nothing to do, or a view
+    EXPECT_NE(std::string::npos, text.find(std::string(".target ") + GetParam())) << def.name;
+    EXPECT_EQ(std::string::npos, text.find(".extern")) << def.name;
+    for (const std::string& kernel : compiled->program->kernels) {
+      EXPECT_NE(std::string::npos, text.find(".visible .entry " + kernel + "(")) << def.name << "\n" << text;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Chips, NvptxTest, testing::Values("sm_75", "sm_80", "sm_90", "sm_90a"));
+
+TEST(NvptxTargetTest, UnknownChipsAreNamed) {
+  const StatusOr<Target> target = MakeTarget("cuda:sm_12");
+  EXPECT_EQ(ErrorCode::kTargetUnknown, target.status().code());
+  EXPECT_NE(std::string::npos, target.status().message().find("sm_90a")) << target.status();
+}
+
+}  // namespace
+}  // namespace tessera
