@@ -56,8 +56,8 @@ class Device {
                                                      const LoadOptions& options) = 0;
 };
 
-// "host", "cuda", or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to
-// install.
+// "host", "cuda", or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what
+// to install.
 StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name);
 
 }  // namespace tessera

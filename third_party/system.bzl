@@ -169,7 +169,7 @@ def _llvm_linkopts(repository_ctx):
         ["/usr/bin/llvm-config-19", "--link-static", "--libs"] + _LLVM_STATIC_COMPONENTS,
     )
 
-    # Debian registers Polly as an extension of every static build; nothing here uses it or calls what would register it.
+    # Debian registers Polly as an extension of every static build; nothing here uses it or would register it.
     libraries = [word for word in words if not word.startswith("-lPolly")]
     return ["-L/usr/lib/llvm-19/lib", "-Wl,--gc-sections", "-Wl,--defsym=_Z18getPollyPluginInfov=0"] + libraries + [
         "-l:libzstd.a",

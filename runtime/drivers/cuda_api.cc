@@ -15,29 +15,8 @@ constexpr std::string_view kRemedy =
 
 StatusOr<const CudaApi*> Open() {
   const char* path = std::getenv("TESSERA_LIBCUDA");
-  if (path == nullptr || *path == '\0') path = "libcuda.so.1";
-  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return Error(ErrorCode::kDeviceMissing, "no NVIDIA driver: ", dlerror(), kRemedy);
-  CudaApi* api = new CudaApi;  // for the life of the process, as the driver itself
-  const char* missing = nullptr;
-#define TES_CUDA(symbol, parameters)                                              \
-  api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol)); \
-  if (api->symbol == nullptr) missing = #symbol;
-#include "runtime/drivers/cuda_functions.def"
-#undef TES_CUDA
-  if (missing != nullptr) {
-    return Error(ErrorCode::kDeviceMissing, path, " has no ", missing,
-                 ": the driver is too old; install one of CUDA 12");
-  }
-  if (const Status started = api->Check(api->cuInit(0), "cuInit", "starting the driver"); !started.ok()) {
-    return Error(ErrorCode::kDeviceMissing, started.message(), kRemedy);
-  }
-  int count = 0;
-  RETURN_IF_ERROR(api->Check(api->cuDeviceGetCount(&count), "cuDeviceGetCount", "counting cards"));
-  if (count == 0) return Error(ErrorCode::kDeviceMissing, "the NVIDIA driver sees no card", kRemedy);
-  return api;
+  return OpenCudaAt(path == nullptr || *path == '\0' ? "libcuda.so.1" : path);
 }
-
 std::string_view RemedyFor(CUresult result) {
   switch (result) {
     case 2: return "free memory on the card, or use a smaller batch";
@@ -62,6 +41,29 @@ Status CudaApi::Check(CUresult result, std::string_view call, std::string_view w
   return Error(result == 2 ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceFailed, call, " for ", what, ": ",
                name == nullptr ? "error" : name, " (", result, text == nullptr ? "" : ", ", text == nullptr ? "" : text,
                "); ", RemedyFor(result));
+}
+
+StatusOr<const CudaApi*> OpenCudaAt(const char* path) {
+  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return Error(ErrorCode::kDeviceMissing, "no NVIDIA driver: ", dlerror(), kRemedy);
+  CudaApi* api = new CudaApi;  // for the life of the process, as the driver itself
+  const char* missing = nullptr;
+#define TES_CUDA(symbol, parameters)                                              \
+  api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol)); \
+  if (api->symbol == nullptr) missing = #symbol;
+#include "runtime/drivers/cuda_functions.def"
+#undef TES_CUDA
+  if (missing != nullptr) {
+    return Error(ErrorCode::kDeviceMissing, path, " has no ", missing,
+                 ": the driver is too old; install one of CUDA 12");
+  }
+  if (const Status started = api->Check(api->cuInit(0), "cuInit", "starting the driver"); !started.ok()) {
+    return Error(ErrorCode::kDeviceMissing, started.message(), kRemedy);
+  }
+  int count = 0;
+  RETURN_IF_ERROR(api->Check(api->cuDeviceGetCount(&count), "cuDeviceGetCount", "counting cards"));
+  if (count == 0) return Error(ErrorCode::kDeviceMissing, "the NVIDIA driver sees no card", kRemedy);
+  return api;
 }
 
 StatusOr<const CudaApi*> OpenCuda() {

@@ -4,8 +4,7 @@
 //   ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
 //   RETURN_IF_ERROR(cuda->Check(cuda->cuMemAlloc_v2(&pointer, bytes), "cuMemAlloc", "the arena"));
 //
-// $TESSERA_LIBCUDA names another library in place of libcuda.so.1 (tests use one). Thread-safe. Tested by
-// cuda_device_test.cc.
+// $TESSERA_LIBCUDA names another library in place of libcuda.so.1. Thread-safe. Tested by cuda_api_test.cc.
 #ifndef TESSERA_RUNTIME_DRIVERS_CUDA_API_H_
 #define TESSERA_RUNTIME_DRIVERS_CUDA_API_H_
 
@@ -39,6 +38,8 @@ struct CudaApi {
 
 // kDeviceMissing: no driver, one that lacks a function, or one that does not start.
 StatusOr<const CudaApi*> OpenCuda();
+// A given library, opened anew.
+StatusOr<const CudaApi*> OpenCudaAt(const char* path);
 
 }  // namespace tessera
 
