@@ -1,4 +1,5 @@
 // NVIDIA GPUs through LLVM's NVPTX back end. Kernels leave as PTX, text that the driver assembles for its chip.
+// Tested by codegen/nvptx_test.cc.
 #ifndef TESSERA_CODEGEN_TARGETS_NVPTX_H_
 #define TESSERA_CODEGEN_TARGETS_NVPTX_H_
 
