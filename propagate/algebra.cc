@@ -517,7 +517,7 @@ class Deriver {
       }
       const PartialValue value = EvaluatePartially(stage.body, known, stored);
       if (!value.known) continue;
-      if (Absorbs(stage, *value.known)) {
+      if (stage.reduced_points() > 1 && Absorbs(stage, *value.known)) {
         if (std::optional<Condition> some = Quantified(stage, candidate, true)) {
           some->result = *value.known;
           absorbing.push_back(*some);

@@ -18,6 +18,7 @@ namespace {
 // Ops whose rule is wider than the walk, and why.
 const std::set<Op>& Wider() {
   static const std::set<Op> ops = {
+      Op::kArgMin,      // a known 0 at the first index of unsigned integers
       Op::kBatchNorm,   // scale, where x and mean are both 0
       Op::kDequantize,  // scale, where x and zero_point are both 0
       Op::kPrelu,       // slope, where x is a positive constant

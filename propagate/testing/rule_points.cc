@@ -64,9 +64,9 @@ int64_t LookupExtent(const Clause& clause, int number) {
   return extent;
 }
 
-// Calls visit(out, in) for each point of the clause that no annihilator stops. A lookup of which nothing is known takes
-// each index. Without facts: nothing is known.
-void ForEachPoint(const Rule& rule, const Clause& clause, const ElementFacts* facts,
+// Calls visit(out, in) for each point of the clause that no annihilator stops. A lookup of which nothing is known
+// takes each index.
+void ForEachPoint(const Rule& rule, const Clause& clause, const ElementFacts& facts,
                   const std::function<void(int64_t out, int64_t in)>& visit) {
   Point point;
   point.lookups.resize(clause.lookups.size());
@@ -75,8 +75,8 @@ void ForEachPoint(const Rule& rule, const Clause& clause, const ElementFacts* fa
       const Lookup& lookup = clause.lookups[n];
       const int64_t at = ElementAt(lookup.at, point);
       if (at < 0) return;
-      if (facts != nullptr && facts->inputs[lookup.input][at]) {
-        point.lookups[n] = facts->inputs[lookup.input][at]->i;
+      if (facts.inputs[lookup.input][at]) {
+        point.lookups[n] = facts.inputs[lookup.input][at]->i;
         with_lookups(n + 1);
         return;
       }
@@ -88,10 +88,8 @@ void ForEachPoint(const Rule& rule, const Clause& clause, const ElementFacts* fa
     }
     const int64_t out = ElementAt(clause.out, point), in = ElementAt(clause.in, point);
     if (out < 0 || in < 0) return;
-    if (facts != nullptr) {
-      for (const Annihilator& annihilator : clause.unless) {
-        if (IsSatisfied(rule, annihilator, *facts, point)) return;
-      }
+    for (const Annihilator& annihilator : clause.unless) {
+      if (IsSatisfied(rule, annihilator, facts, point)) return;
     }
     visit(out, in);
   };
@@ -117,7 +115,7 @@ ElementSets SetsOf(std::span<const TensorType> types, uint8_t value) {
 // A constant that no op treats as special.
 ScalarValue PlainConstant(const TensorType& type, std::mt19937_64& rng, int64_t index_extent) {
   const auto draw = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng); };
-  if (IsFloat(type.dtype)) return {.f = 0.03125 * static_cast<double>(draw(33, 95))};
+  if (IsFloat(type.dtype)) return {.f = std::uniform_real_distribution<double>(1.01, 2.99)(rng)};
   if (IsBool(type.dtype)) return {.i = 1};
   if (index_extent > 0) return {.i = draw(-index_extent, index_extent - 1)};
   return {.i = draw(2, 6)};
@@ -171,7 +169,7 @@ ElementFacts RandomFacts(std::span<const TensorType> inputs, std::mt19937_64& rn
 ElementSets ForwardByPoints(const Rule& rule, const ElementFacts& facts) {
   ElementSets known = SetsOf(rule.outputs, 1);
   for (const Clause& clause : rule.clauses) {
-    ForEachPoint(rule, clause, &facts, [&](int64_t out, int64_t in) {
+    ForEachPoint(rule, clause, facts, [&](int64_t out, int64_t in) {
       if (!facts.IsKnown(clause.input, in)) known[clause.output][out] = 0;
     });
   }
@@ -181,7 +179,7 @@ ElementSets ForwardByPoints(const Rule& rule, const ElementFacts& facts) {
 ElementSets BackwardByPoints(const Rule& rule, const ElementFacts& facts, const ElementSets& live_outputs) {
   ElementSets live = SetsOf(rule.inputs, 0);
   for (const Clause& clause : rule.clauses) {
-    ForEachPoint(rule, clause, &facts, [&](int64_t out, int64_t in) {
+    ForEachPoint(rule, clause, facts, [&](int64_t out, int64_t in) {
       if (live_outputs[clause.output][out]) live[clause.input][in] = 1;
     });
   }
@@ -190,8 +188,10 @@ ElementSets BackwardByPoints(const Rule& rule, const ElementFacts& facts, const 
 
 std::set<std::array<int64_t, 4>> RelationOf(const Rule& rule) {
   std::set<std::array<int64_t, 4>> relation;
+  ElementFacts nothing;
+  for (const TensorType& type : rule.inputs) nothing.inputs.emplace_back(type.shape.num_elements());
   for (const Clause& clause : rule.clauses) {
-    ForEachPoint(rule, clause, nullptr, [&](int64_t out, int64_t in) {
+    ForEachPoint(rule, clause, nothing, [&](int64_t out, int64_t in) {
       relation.insert({clause.output, out, clause.input, in});
     });
   }
