@@ -177,7 +177,9 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
   Graph graph = GraphOf(model);
   // Nobody is told what is pruned; the zeros that stand there are multiplied like everything else.
   if (!options.sparsity) {
-    for (Value& value : graph.values) value.tesa.reset();
+    for (Value& value : graph.values) {
+      if (value.kind == ValueKind::kConstant) value.tesa.reset();  // a mask on another is part of what is computed
+    }
   }
   RETURN_IF_ERROR(OptimizeForHost(graph));
   return graph;

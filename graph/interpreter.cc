@@ -1,5 +1,6 @@
 #include "graph/interpreter.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "graph/op.h"
@@ -62,11 +63,24 @@ std::vector<size_t> LastUses(const Graph& graph, bool keep_all) {
   return last;
 }
 
+// Declared-pruned elements of inputs and computed values count as zeros, whatever is there.
+void ApplyMask(const Value& value, RefTensor& tensor) {
+  if (!value.tesa || value.tesa->keeps_all()) return;
+  const Bitmap kept = value.tesa->KeptBitmap();
+  for (int64_t k = 0; k < kept.size(); ++k) {
+    if (!kept[k]) tensor.Set(k, ScalarValue());
+  }
+}
+
 StatusOr<std::vector<std::optional<RefTensor>>> Run(const Graph& graph, std::span<const Tensor> inputs,
                                                     Interpretation how, bool keep_all) {
   RETURN_IF_ERROR(CheckInputs(graph, inputs));
   std::vector<std::optional<RefTensor>> values(graph.values.size());
-  for (size_t k = 0; k < inputs.size(); ++k) values[Index(graph.inputs[k])] = RefTensor::From(inputs[k]);
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    std::optional<RefTensor>& value = values[Index(graph.inputs[k])];
+    value = RefTensor::From(inputs[k]);
+    ApplyMask(graph[graph.inputs[k]], *value);
+  }
   const std::vector<size_t> last_use = LastUses(graph, keep_all);
   // Constants are widened when first read: all at once a network's weights could be more than memory holds.
   const auto value_of = [&](ValueId id) -> const RefTensor* {
@@ -86,7 +100,10 @@ StatusOr<std::vector<std::optional<RefTensor>>> Run(const Graph& graph, std::spa
       }
     }
     std::vector<RefTensor> results = InterpretNode(graph, node, operands, how);
-    for (size_t k = 0; k < results.size(); ++k) values[Index(node.outputs[k])] = std::move(results[k]);
+    for (size_t k = 0; k < results.size(); ++k) {
+      ApplyMask(graph[node.outputs[k]], results[k]);
+      values[Index(node.outputs[k])] = std::move(results[k]);
+    }
     for (ValueId id : ids) {
       if (id != ValueId::kNone && last_use[Index(id)] == n + 1) values[Index(id)].reset();
     }
@@ -130,7 +147,11 @@ StatusOr<std::vector<RefTensor>> Interpret(const Graph& graph, std::span<const T
       return Error(ErrorCode::kGraphInvalid, "graph '", graph.name, "': expected a node that computes output '",
                    graph[id].name, "'");
     }
-    outputs.push_back(*values[Index(id)]);
+    const auto input = std::find(graph.inputs.begin(), graph.inputs.end(), id);
+    // What is handed through is handed back as it came.
+    outputs.push_back(input == graph.inputs.end()
+                          ? *values[Index(id)]
+                          : RefTensor::From(inputs[static_cast<size_t>(input - graph.inputs.begin())]));
   }
   return outputs;
 }

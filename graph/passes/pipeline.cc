@@ -1,5 +1,6 @@
 #include "graph/passes/pipeline.h"
 
+#include "graph/passes/apply_masks.h"
 #include "graph/passes/canonicalize.h"
 #include "graph/passes/choose_layout.h"
 #include "graph/passes/eliminate_common.h"
@@ -16,6 +17,8 @@ Status RemoveDead(Graph& graph) {
   return OkStatus();
 }
 
+constexpr Pass kApplyMasks = {"apply_masks", "what is declared pruned of an input or a computed value becomes 0",
+                              ApplyMasks};
 constexpr Pass kRemoveDead = {"remove_dead", "drops nodes whose results nobody needs", RemoveDead};
 constexpr Pass kEliminateCommon = {"eliminate_common", "computes once what is computed twice", EliminateCommon};
 constexpr Pass kFoldConstants = {"fold_constants", "computes what depends on constants only", FoldConstants};
@@ -27,11 +30,12 @@ constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get cha
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
-constexpr Pass kAll[] = {kRemoveDead, kEliminateCommon, kFoldConstants, kCanonicalize,
-                         kRecognize,  kFoldBatchNorm,   kChooseLayout,  kFuseEpilogues};
+constexpr Pass kAll[] = {kApplyMasks, kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize,
+                         kRecognize,  kFoldBatchNorm, kChooseLayout,    kFuseEpilogues};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
+    kApplyMasks,       // before any rewrite could lose what was said of a value that it replaces
     kRemoveDead,       // what no output needs would only be in the way
     kFoldConstants,    // shapes, masks and re-laid-out weights become plain constants
     kEliminateCommon,  // equal constants and nodes become one, so that patterns with a shared part are seen
