@@ -21,13 +21,15 @@ bool ForPeople(const EvaluateOptions& options) { return options.form == "table" 
 }  // namespace
 
 void PrintTitled(const EvaluateOptions& options, const std::string& title, const Table& table) {
-  if (!ForPeople(options)) {
+  const std::string text = table.Print(ParseTableForm(options.form));
+  if (options.form == "json") {
+    options.collected->push_back("{\"table\": \"" + title + "\", \"rows\": " + text + "}");
+  } else if (ForPeople(options)) {
+    PrintOut((options.form == "md" ? "### " + title + "\n\n" : title + "\n") + text + "\n");
+  } else {
     PrintNote(title);
-    PrintOut(table.Print(ParseTableForm(options.form)));
-    return;
+    PrintOut(text);
   }
-  PrintOut((options.form == "md" ? "### " + title + "\n\n" : title + "\n") + table.Print(ParseTableForm(options.form)) +
-           "\n");
 }
 
 void PrintRemark(const EvaluateOptions& options, const std::string& text) {
@@ -56,6 +58,7 @@ Status EvaluateVerb(const std::vector<std::string>& args) {
   flags.Double("tolerance", "X", "the accuracy that may be lost on the former", &options.tolerance, 0, 1);
   flags.Double("noise", "DB", "the signal-to-noise ratio that each tensor's initial width keeps", &options.noise, 0,
                90);
+  flags.Bool("swap", "chooses on the last test images and reports on the first, instead of the reverse", &options.swap);
   flags.String("data", "FOLDER", "of Fashion-MNIST's four files", &options.data);
   flags.Int("threads", "N", "of inferences; 0: all processors", &options.threads, 0, 1024);
   flags.Section("Output");
@@ -75,10 +78,17 @@ Status EvaluateVerb(const std::vector<std::string>& args) {
   }
   options.data = UserPath(options.data);
   if (!options.plot.empty()) options.plot = UserPath(options.plot);
+  std::vector<std::string> collected;
+  options.collected = &collected;
   for (const Figure& figure : kFigures) {
     const bool wanted = std::find(figures.begin(), figures.end(), figure.name) != figures.end() ||
                         std::find(figures.begin(), figures.end(), "all") != figures.end();
     if (wanted) RETURN_IF_ERROR(figure.evaluate(options));
+  }
+  if (options.form == "json") {
+    std::string all;
+    for (const std::string& table : collected) all += (all.empty() ? "[" : ",\n") + table;
+    PrintOut(all + "]\n");
   }
   return OkStatus();
 }

@@ -48,21 +48,22 @@ StatusOr<DataSet> ReadBatches(const std::string& folder, FashionSplit split, int
   return set;
 }
 
-// Images whose largest logit is that of their label.
-Metric CountRight(const DataSet& set) {
-  return [&set](size_t batch, const Batch& outputs) {
-    const std::span<const float> logits = outputs[0].data<float>();
-    const int64_t classes = outputs[0].shape()[1];
-    double right = 0;
+// Of each image, whether the largest logit is that of its label.
+StatusOr<std::vector<bool>> RightOnes(const Graph& graph, const DataSet& set, const GraphRunner& runner) {
+  ASSIGN_OR_RETURN(const std::vector<Batch> results, runner(graph, set.batches));
+  std::vector<bool> right;
+  for (size_t batch = 0; batch < results.size(); ++batch) {
+    const std::span<const float> logits = results[batch][0].data<float>();
+    const int64_t classes = results[batch][0].shape()[1];
     for (size_t row = 0; row < set.labels[batch].size(); ++row) {
       const auto first = logits.begin() + static_cast<int64_t>(row) * classes;
-      right += std::max_element(first, first + classes) - first == set.labels[batch][row];
+      right.push_back(std::max_element(first, first + classes) - first == set.labels[batch][row]);
     }
-    return right;
-  };
+  }
+  return right;
 }
 
-// The probability that the network gives to an image's label, summed: what CountRight is on average, without its chance.
+// The probability that the network gives to an image's label, summed: the accuracy, without its chance.
 // Choosing by whole images would pick what happens to be right on these; hundreds of borderline images decide here.
 Metric ExpectedRight(const DataSet& set) {
   return [&set](size_t batch, const Batch& outputs) {
@@ -70,7 +71,8 @@ Metric ExpectedRight(const DataSet& set) {
     const int64_t classes = outputs[0].shape()[1];
     double sum = 0;
     for (size_t row = 0; row < set.labels[batch].size(); ++row) {
-      const std::span<const float> of = logits.subspan(row * static_cast<size_t>(classes), static_cast<size_t>(classes));
+      const std::span<const float> of =
+          logits.subspan(row * static_cast<size_t>(classes), static_cast<size_t>(classes));
       const double largest = *std::max_element(of.begin(), of.end());
       double total = 0;
       for (float logit : of) total += std::exp(logit - largest);
@@ -103,9 +105,7 @@ GraphRunner CompiledRunner(int threads) {
 }
 
 std::string Percent(double right, int64_t images) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.2f %%", 100 * right / static_cast<double>(images));
-  return text;
+  return FormatSignificant(100 * right / static_cast<double>(images)) + " %";
 }
 
 struct Counts {
@@ -138,8 +138,11 @@ Status EvaluateBits(const EvaluateOptions& options) {
   Graph& graph = opened.graph;
   RETURN_IF_ERROR(OptimizeForHost(graph));
   ASSIGN_OR_RETURN(const DataSet calibration, ReadBatches(options.data, FashionSplit::kTrain, 0, kCalibration));
-  ASSIGN_OR_RETURN(const DataSet chosen_on, ReadBatches(options.data, FashionSplit::kTest, 0, images));
-  ASSIGN_OR_RETURN(const DataSet held_out, ReadBatches(options.data, FashionSplit::kTest, 10000 - images, images));
+  const int64_t far = 10000 - images;
+  ASSIGN_OR_RETURN(const DataSet chosen_on,
+                   ReadBatches(options.data, FashionSplit::kTest, options.swap ? far : 0, images));
+  ASSIGN_OR_RETURN(const DataSet held_out,
+                   ReadBatches(options.data, FashionSplit::kTest, options.swap ? 0 : far, images));
 
   const GraphRunner runner = CompiledRunner(static_cast<int>(options.threads));
   ASSIGN_OR_RETURN(auto samples, Calibrate(graph, calibration.batches, runner));
@@ -147,20 +150,27 @@ Status EvaluateBits(const EvaluateOptions& options) {
   const std::vector<QuantSite>& sites = quantized.sites();
   for (size_t k = 0; k < sites.size(); ++k) quantized.SetWidth(k, SmallestWidth(quantized, k, options.noise));
 
-  const Metric metric = ExpectedRight(chosen_on), reported = CountRight(held_out), counted = CountRight(chosen_on);
-  ASSIGN_OR_RETURN(const double float_chosen, Score(graph, chosen_on.batches, counted, runner));
-  ASSIGN_OR_RETURN(const double chosen_before, Score(quantized.graph(), chosen_on.batches, counted, runner));
-  ASSIGN_OR_RETURN(const double float_reported, Score(graph, held_out.batches, reported, runner));
-  ASSIGN_OR_RETURN(const double reported_before, Score(quantized.graph(), held_out.batches, reported, runner));
+  const Metric metric = ExpectedRight(chosen_on);
+  struct Rated {
+    std::string what;
+    const DataSet* set;
+    std::vector<bool> whole, before, after;  // f32, initial widths, widths after propagation
+  };
+  Rated rated[] = {{"on which widths were chosen", &chosen_on, {}, {}, {}}, {"held out", &held_out, {}, {}, {}}};
+  for (Rated& r : rated) {
+    ASSIGN_OR_RETURN(r.whole, RightOnes(graph, *r.set, runner));
+    ASSIGN_OR_RETURN(r.before, RightOnes(quantized.graph(), *r.set, runner));
+  }
   LowerBitsOptions lower;
   lower.tolerance = options.tolerance * static_cast<double>(images);
   lower.on_trial = [&](size_t site, int width, double score, bool keep) {
-    PrintNote(sites[site].name + ": " + std::to_string(width) + " bits, " + Percent(score, images) +
+    PrintNote(sites[site].name + ": " + std::to_string(width) + " bits, score " + Percent(score, images) +
               (keep ? "" : ", taken back"));
   };
   ASSIGN_OR_RETURN(const LowerBitsResult result, LowerBits(quantized, chosen_on.batches, metric, lower, runner));
-  ASSIGN_OR_RETURN(const double chosen_after, Score(quantized.graph(), chosen_on.batches, counted, runner));
-  ASSIGN_OR_RETURN(const double reported_after, Score(quantized.graph(), held_out.batches, reported, runner));
+  for (Rated& r : rated) {
+    ASSIGN_OR_RETURN(r.after, RightOnes(quantized.graph(), *r.set, runner));
+  }
 
   Table layers({{.key = "layer", .title = "layer"},
                 {.key = "tensor", .title = "tensor"},
@@ -196,16 +206,24 @@ Status EvaluateBits(const EvaluateOptions& options) {
 
   Table accuracy({{.key = "images", .title = "test images"},
                   {.key = "count", .title = "count"},
-                  {.key = "accuracy_f32", .title = "f32"},
-                  {.key = "accuracy_before", .title = "before"},
-                  {.key = "accuracy_after", .title = "after"},
-                  {.key = "change", .title = "change, points", .digits = 2}});
-  const auto add = [&](const std::string& what, double whole, double first, double last) {
-    accuracy.AddRow({what, images, Percent(whole, images), Percent(first, images), Percent(last, images),
-                     100 * (last - first) / static_cast<double>(images)});
+                  {.key = "accuracy_f32", .title = "f32, %", .digits = 2},
+                  {.key = "accuracy_before", .title = "before, %", .digits = 2},
+                  {.key = "accuracy_after", .title = "after, %", .digits = 2},
+                  {.key = "change", .title = "change, points", .digits = 2},
+                  {.key = "right_before_only", .title = "right before only"},
+                  {.key = "right_after_only", .title = "right after only"}});
+  const auto percent = [&](const std::vector<bool>& right) {
+    return 100 * static_cast<double>(std::count(right.begin(), right.end(), true)) / static_cast<double>(images);
   };
-  add("on which widths were chosen", float_chosen, chosen_before, chosen_after);
-  add("held out", float_reported, reported_before, reported_after);
+  for (const Rated& r : rated) {
+    int64_t lost = 0, gained = 0;
+    for (size_t k = 0; k < r.before.size(); ++k) {
+      lost += r.before[k] && !r.after[k];
+      gained += r.after[k] && !r.before[k];
+    }
+    accuracy.AddRow({r.what, images, percent(r.whole), percent(r.before), percent(r.after),
+                     percent(r.after) - percent(r.before), lost, gained});
+  }
   PrintTitled(options, "Accuracy", accuracy);
 
   Table work({{.key = "trials", .title = "trials"},

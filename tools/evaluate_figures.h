@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "tools/common/table.h"
@@ -13,17 +14,19 @@
 namespace tessera {
 
 struct EvaluateOptions {
-  int64_t seeds = 100;         // of random masks
-  std::string form = "table";  // of TableFormNames()
-  std::string data;            // folder of Fashion-MNIST
-  std::string plot;            // folder for SVG files; empty: none
-  int64_t threads = 0;         // of compiled inferences
-  int64_t images = 5000;       // for choosing widths, and as many for the report
-  double tolerance = 0.001;    // of accuracy
-  double noise = 30;           // decibels that the initial widths keep
+  int64_t seeds = 100;                            // of random masks
+  std::string form = "table";                     // of TableFormNames()
+  std::string data;                               // folder of Fashion-MNIST
+  std::string plot;                               // folder for SVG files; empty: none
+  int64_t threads = 0;                            // of compiled inferences
+  int64_t images = 5000;                          // for choosing widths, and as many for the report
+  double tolerance = 0.0005;                      // of accuracy
+  bool swap = false;                              // chooses on the second half of the test images
+  double noise = 36;                              // decibels that the initial widths keep
+  std::vector<std::string>* collected = nullptr;  // with form json: the tables, which become one list at the end
 };
 
-// A table under its title; titles go to stderr when a program reads stdout.
+// A table under its title. csv and jsonl have the title on stderr, json as {"table": title, "rows": […]}.
 void PrintTitled(const EvaluateOptions& options, const std::string& title, const Table& table);
 // A sentence below it, for people.
 void PrintRemark(const EvaluateOptions& options, const std::string& text);
