@@ -1,6 +1,8 @@
 // evaluate: the published evaluation, computed again beside the published values.
 #include <algorithm>
+#include <filesystem>
 
+#include "base/file.h"
 #include "tools/common/fashion.h"
 #include "tools/common/flags.h"
 #include "tools/common/tool.h"
@@ -38,6 +40,13 @@ void PrintRemark(const EvaluateOptions& options, const std::string& text) {
   } else {
     PrintNote(text);
   }
+}
+
+Status WritePlot(const EvaluateOptions& options, const std::string& name, const Plot& plot) {
+  if (options.plot.empty()) return OkStatus();
+  std::error_code error;
+  std::filesystem::create_directories(options.plot, error);
+  return WriteFileAtomically(options.plot + "/" + name + ".svg", plot.ToSvg());
 }
 
 Status EvaluateVerb(const std::vector<std::string>& args) {

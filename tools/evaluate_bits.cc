@@ -240,7 +240,21 @@ Status EvaluateBits(const EvaluateOptions& options) {
        100 * (1 - static_cast<double>(result.executions) / static_cast<double>(result.executions_without_cache)),
        seconds});
   PrintTitled(options, "Work", work);
-  return OkStatus();
+
+  Plot plot{.title = "Bit widths before and after propagation", .x_label = "tensor", .y_label = "bits", .series = {}};
+  const auto draw = [&](const std::string& name, std::span<const int> widths) {
+    PlotSeries line{.name = name, .x = {}, .y = {}, .spread = {}};
+    for (size_t k = 0; k < widths.size(); ++k) {
+      line.x.push_back(static_cast<double>(k + 1));
+      line.y.push_back(widths[k]);
+    }
+    plot.series.push_back(std::move(line));
+  };
+  draw("here, before", result.before);
+  draw("here, after", result.after);
+  draw("published, before", std::span(kPublishedBefore, kPlotted));
+  draw("published, after", std::span(kPublishedAfter, kPlotted));
+  return WritePlot(options, "bits", plot);
 }
 
 }  // namespace tessera

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "tools/common/plot.h"
 #include "tools/common/table.h"
 
 namespace tessera {
@@ -30,6 +31,9 @@ struct EvaluateOptions {
 void PrintTitled(const EvaluateOptions& options, const std::string& title, const Table& table);
 // A sentence below it, for people.
 void PrintRemark(const EvaluateOptions& options, const std::string& text);
+
+// options.plot/name.svg; nothing without options.plot.
+Status WritePlot(const EvaluateOptions& options, const std::string& name, const Plot& plot);
 
 Status EvaluatePropagation(const EvaluateOptions& options);
 Status EvaluateBits(const EvaluateOptions& options);

@@ -88,6 +88,39 @@ std::vector<Level> AllLevels() {
   return levels;
 }
 
+// Shares over what was dropped: a line of means with three standard deviations for each row, circles as published.
+Status Draw(const EvaluateOptions& options, bool is_mlp, OraclePattern pattern, const std::vector<Level>& levels,
+            const std::vector<StatusOr<LevelResult>>& results) {
+  const std::string network = is_mlp ? "mlp" : "mobilenet_v1";
+  Plot plot{.title = network + ", " + NameOf(pattern),
+            .x_label = "dropped, %",
+            .y_label = "pruned after propagation",
+            .series = {}};
+  for (size_t k = 0; k < levels.size(); ++k) {
+    if (levels[k].is_mlp != is_mlp || levels[k].pattern != pattern) continue;
+    for (size_t r = 0; r < levels[k].published.size(); ++r) {
+      const char* rows[] = {"depthwise", "pointwise", "classifier"};
+      const std::string row = is_mlp ? "L" + std::to_string(r + 1) : rows[r];
+      while (plot.series.size() < 2 * (r + 1)) {
+        plot.series.push_back({.name = row, .x = {}, .y = {}, .spread = {}});
+        plot.series.push_back({.name = row + ", published", .x = {}, .y = {}, .spread = {}, .marks_only = true});
+      }
+      PlotSeries& ours = plot.series[2 * r];
+      PlotSeries& theirs = plot.series[2 * r + 1];
+      ours.x.push_back(100 * levels[k].sparsity);
+      ours.y.push_back(results[k]->all[r].mean());
+      ours.spread.push_back(3 * results[k]->all[r].deviation());
+      theirs.x.push_back(100 * levels[k].sparsity);
+      theirs.y.push_back(levels[k].published[r]);
+    }
+  }
+  if (plot.series.empty()) return OkStatus();
+  const char* short_name = pattern == OraclePattern::kFine    ? "fine"
+                           : pattern == OraclePattern::kBlock ? "block"
+                                                              : "coarse";
+  return WritePlot(options, network + "_" + short_name, plot);
+}
+
 Cell Rounded(double x) { return std::round(x * 1e4) / 1e4; }
 
 }  // namespace
@@ -154,6 +187,11 @@ Status EvaluatePropagation(const EvaluateOptions& options) {
                 is_mlp ? "Pruned weights after propagation: MLP 1024-1024-1024-512-10"
                        : "Pruned weights after propagation: MobileNet-V1, means over its layers",
                 table);
+  }
+  for (const bool is_mlp : {true, false}) {
+    for (OraclePattern pattern : {OraclePattern::kFine, OraclePattern::kBlock, OraclePattern::kCoarse}) {
+      RETURN_IF_ERROR(Draw(options, is_mlp, pattern, levels, results));
+    }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   PrintRemark(options, internal::Join("Seeds 1 to ", options.seeds, " of each row; exact rules; ", std::lround(seconds),
