@@ -48,37 +48,25 @@ StatusOr<DataSet> ReadBatches(const std::string& folder, FashionSplit split, int
   return set;
 }
 
-// Of each image, whether the largest logit is that of its label.
-StatusOr<std::vector<bool>> RightOnes(const Graph& graph, const DataSet& set, const GraphRunner& runner) {
-  ASSIGN_OR_RETURN(const std::vector<Batch> results, runner(graph, set.batches));
-  std::vector<bool> right;
-  for (size_t batch = 0; batch < results.size(); ++batch) {
-    const std::span<const float> logits = results[batch][0].data<float>();
-    const int64_t classes = results[batch][0].shape()[1];
-    for (size_t row = 0; row < set.labels[batch].size(); ++row) {
-      const auto first = logits.begin() + static_cast<int64_t>(row) * classes;
-      right.push_back(std::max_element(first, first + classes) - first == set.labels[batch][row]);
-    }
+// Of each image, the class of the largest logit.
+std::vector<int> Classes(const Batch& outputs) {
+  const std::span<const float> logits = outputs[0].data<float>();
+  const int64_t classes = outputs[0].shape()[1];
+  std::vector<int> result;
+  for (auto row = logits.begin(); row != logits.end(); row += classes) {
+    result.push_back(static_cast<int>(std::max_element(row, row + classes) - row));
   }
-  return right;
+  return result;
 }
 
-// The probability that the network gives to an image's label, summed: the accuracy, without its chance.
-// Choosing by whole images would pick what happens to be right on these; hundreds of borderline images decide here.
-Metric ExpectedRight(const DataSet& set) {
-  return [&set](size_t batch, const Batch& outputs) {
-    const std::span<const float> logits = outputs[0].data<float>();
-    const int64_t classes = outputs[0].shape()[1];
-    double sum = 0;
-    for (size_t row = 0; row < set.labels[batch].size(); ++row) {
-      const std::span<const float> of =
-          logits.subspan(row * static_cast<size_t>(classes), static_cast<size_t>(classes));
-      const double largest = *std::max_element(of.begin(), of.end());
-      double total = 0;
-      for (float logit : of) total += std::exp(logit - largest);
-      sum += std::exp(of[set.labels[batch][row]] - largest) / total;
-    }
-    return sum;
+// Images whose class is that of `expected`. Accuracy cannot change by more than what is missing, and unlike accuracy,
+// which gains as often as it loses by chance, this cannot be met by luck on the images that happen to be looked at.
+Metric Agreement(const std::vector<std::vector<int>>& expected) {
+  return [&expected](size_t batch, const Batch& outputs) {
+    const std::vector<int> classes = Classes(outputs);
+    double same = 0;
+    for (size_t row = 0; row < classes.size(); ++row) same += classes[row] == expected[batch][row];
+    return same;
   };
 }
 
@@ -102,6 +90,17 @@ GraphRunner CompiledRunner(int threads) {
     }
     return results;
   };
+}
+
+// Of each image, whether its class is its label.
+StatusOr<std::vector<bool>> RightOnes(const Graph& graph, const DataSet& set, const GraphRunner& runner) {
+  ASSIGN_OR_RETURN(const std::vector<Batch> results, runner(graph, set.batches));
+  std::vector<bool> right;
+  for (size_t batch = 0; batch < results.size(); ++batch) {
+    const std::vector<int> classes = Classes(results[batch]);
+    for (size_t row = 0; row < classes.size(); ++row) right.push_back(classes[row] == set.labels[batch][row]);
+  }
+  return right;
 }
 
 std::string Percent(double right, int64_t images) {
@@ -150,7 +149,10 @@ Status EvaluateBits(const EvaluateOptions& options) {
   const std::vector<QuantSite>& sites = quantized.sites();
   for (size_t k = 0; k < sites.size(); ++k) quantized.SetWidth(k, SmallestWidth(quantized, k, options.noise));
 
-  const Metric metric = ExpectedRight(chosen_on);
+  ASSIGN_OR_RETURN(const std::vector<Batch> initial, runner(quantized.graph(), chosen_on.batches));
+  std::vector<std::vector<int>> expected;
+  for (const Batch& outputs : initial) expected.push_back(Classes(outputs));
+  const Metric metric = Agreement(expected);
   struct Rated {
     std::string what;
     const DataSet* set;
@@ -164,7 +166,7 @@ Status EvaluateBits(const EvaluateOptions& options) {
   LowerBitsOptions lower;
   lower.tolerance = options.tolerance * static_cast<double>(images);
   lower.on_trial = [&](size_t site, int width, double score, bool keep) {
-    PrintNote(sites[site].name + ": " + std::to_string(width) + " bits, score " + Percent(score, images) +
+    PrintNote(sites[site].name + ": " + std::to_string(width) + " bits, agreement " + Percent(score, images) +
               (keep ? "" : ", taken back"));
   };
   ASSIGN_OR_RETURN(const LowerBitsResult result, LowerBits(quantized, chosen_on.batches, metric, lower, runner));
