@@ -189,12 +189,12 @@ class Explanation {
     const Known& fact = known(s.value);
     const std::vector<int64_t> index = IndexOf(fact.shape(), s.element);
     if (fact.at(index) == Certainty::kZero) return "zero";
-    if (fact.data) return "constant";
     return "constant " + NumberText(fact.ValueAt(index));
   }
 
   // "%w2[5,*]": the element, with every axis along which the same holds of all indices as *.
   std::string SliceText(const Statement& s) const {
+    constexpr uint8_t kConstant = static_cast<uint8_t>(Certainty::kConstant);
     const Shape& shape = graph_[s.value].type.shape;
     const std::vector<int64_t> index = IndexOf(shape, s.element);
     const Known& fact = known(s.value);
@@ -205,7 +205,8 @@ class Explanation {
       const size_t a = static_cast<size_t>(cell), b = static_cast<size_t>(own);
       if (s.aspect == Aspect::kDead) return needed(s.value).live.values[a] == 0;
       if (fact.kind.values[a] != fact.kind.values[b]) return false;
-      return fact.data || fact.values.empty() || fact.values[a] == fact.values[b];
+      // Elements of data differ, as a rule; nobody asks whether a whole row is the same.
+      return fact.kind.values[b] != kConstant || (!fact.data && fact.values[a] == fact.values[b]);
     };
     std::vector<int64_t> cells = {own};  // of the slice so far
     std::string text = "%" + graph_[s.value].name;

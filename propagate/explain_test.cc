@@ -24,7 +24,8 @@ struct Mlp {
     w2 = b.Constant("w2", second);
     b.SetTesa(w1, Attribute::FromZeros(first));
     b.SetTesa(w2, Attribute::FromZeros(second));
-    h = b.Named("h").Add(b.Named("fc1").Matmul(x, w1), b1);
+    const ValueId product = b.Named("fc1").Matmul(x, w1);
+    h = b.Named("h").Add(product, b1);
     r = b.Named("r").Relu(h);
     b.Output(b.Named("fc2").Matmul(r, w2));
     graph = *std::move(b).Build();
@@ -58,7 +59,7 @@ TEST(Explain, AConstantIsNoZero) {
   Mlp mlp({1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1}, {1, -0.5, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1});
   EXPECT_EQ(mlp.Why(mlp.r, 1),
             "%r[*,1] is zero: relu 'r' of %h[*,1], which is constant -0.5\n"
-            "%h[*,1] is constant -0.5: add 'h' of %fc1[*,1], which is zero, and %b1[1], which is constant\n"
+            "%h[*,1] is constant -0.5: add 'h' of %fc1[*,1], which is zero, and %b1[1], which is constant -0.5\n"
             "%fc1[*,1] is zero: matmul 'fc1' of %w1[*,1], which is zero\n"
             "%w1[*,1] is zero: declared pruned");
 }

@@ -48,6 +48,10 @@ class Propagation {
     for (const Value& value : graph_.values) {
       const bool constant = value.kind == ValueKind::kConstant;
       const Attribute* declared = value.tesa ? &*value.tesa : nullptr;
+      if (!constant && declared != nullptr && !declared->keeps_all()) {
+        return Error(ErrorCode::kTesaInvalid, "value '", value.name,
+                     "': expected its declared mask to be a node before propagation; run the pass apply_masks first");
+      }
       facts_.known.push_back(constant ? Known::OfConstant(value.constant, declared) : Known::Unknown(value.type));
       facts_.needed.push_back(Needed::All(value.type.shape));
     }

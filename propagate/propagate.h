@@ -13,8 +13,8 @@
 // never depends on Needed: a dead element is unread, not zero. So the cheapest order goes forward through the nodes
 // once, then backward through the values once. Graph outputs are live throughout. Known ranges come from ranges.h.
 //
-// The attributes that are declared for constants are facts from the start. Those of other values are not obeyed here:
-// declared.h turns them into nodes first, so that the interpreter obeys them too.
+// The masks that are declared for constants are facts from the start. Those of other values have to be nodes by now
+// (graph/passes/apply_masks.h): Propagate refuses a graph in which one still stands.
 //
 // Collapse: a graph output that became wholly constant though it depends on an input, or a contraction all of whose
 // weights are pruned, is an error that gives the chain of causes, or with OnCollapse::kKeep a warning in
