@@ -218,7 +218,8 @@ std::vector<ValueId> Collapsed(const Graph& graph, const Facts& facts) {
     for (size_t k = 0; k < 2; ++k) {
       const ValueId weight = node.inputs[k];
       if (!graph.IsConstant(weight) || !varying[static_cast<size_t>(Index(node.inputs[1 - k]))]) continue;
-      if (graph[weight].type.shape.num_elements() > 0 && NothingLeft(facts, weight)) add(weight);
+      const int64_t elements = graph[weight].type.shape.num_elements();
+      if (elements > 0 && NumPruned(facts, weight) == elements) add(weight);
     }
   }
   return collapsed;
@@ -236,14 +237,15 @@ int64_t ElementToExplain(const Facts& facts, ValueId value) {
 
 }  // namespace
 
-bool NothingLeft(const Facts& facts, ValueId constant) {
+int64_t NumPruned(const Facts& facts, ValueId constant) {
   const Known& known = facts.known[static_cast<size_t>(Index(constant))];
   const Needed& needed = facts.needed[static_cast<size_t>(Index(constant))];
   constexpr uint8_t kZero = static_cast<uint8_t>(Certainty::kZero);
-  if (needed.none_live() || known.kind.IsUniform(kZero)) return true;
+  if (needed.none_live()) return known.shape().num_elements();
+  if (needed.all_live()) return known.CountOf(Certainty::kZero);
   return Combine(known.kind, needed.live,
                  [](uint8_t kind, uint8_t live) { return static_cast<uint8_t>(kind == kZero || live == 0); })
-      .IsUniform(1);
+      .Count(1);
 }
 
 int64_t Facts::byte_size() const {

@@ -64,8 +64,9 @@ StatusOr<Facts> Propagate(const Graph& graph, RuleBook& book, const PropagateOpt
 // pruned where zero or dead.
 Attribute PrunedAttribute(const Graph& graph, const Facts& facts, ValueId value);
 
-// Every element of this constant of the graph is zero or dead.
-bool NothingLeft(const Facts& facts, ValueId constant);
+// How many elements of this constant of the graph are zero or dead; as num_elements - num_kept of PrunedAttribute,
+// without making one.
+int64_t NumPruned(const Facts& facts, ValueId constant);
 
 // Why is this element pruned? One line per cause, from the element back to a declared mask or a constant; ends where
 // nothing is left to explain. Empty when the element is live and unknown.

@@ -98,7 +98,7 @@ OracleNetwork OracleMlp() {
   const int64_t widths[] = {1024, 1024, 1024, 512, 10};
   for (int l = 0; l < 4; ++l) {
     const std::string name = "fc" + std::to_string(l + 1);
-    net.layers.push_back({name, widths[l + 1], widths[l], 1, false, true});
+    net.layers.push_back({name, widths[l + 1], widths[l], 1, false, true, 1, 1, 1});
     const ValueId w = b.Constant(name + ".w", Tensor::Full(DType::kF32, {widths[l + 1], widths[l]}, 1));
     const ValueId bias = b.Constant(name + ".b", Tensor(DType::kF32, {widths[l + 1]}));
     x = b.Add(b.Named(name).Matmul(x, w, false, true), bias);
@@ -115,7 +115,8 @@ OracleNetwork OracleMobileNet() {
   GraphBuilder b("mobilenet_v1");
   ValueId x = b.Input("image", DType::kF32, {1, 3, 64, 64});
   const auto conv = [&](const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool dw) {
-    net.layers.push_back({name, out, dw ? 1 : in, kernel * kernel, dw, true});
+    const int64_t size_in = b.ShapeOf(x)[2], size_out = (size_in + stride - 1) / stride;
+    net.layers.push_back({name, out, dw ? 1 : in, kernel * kernel, dw, true, size_in, size_out, stride});
     const ValueId w = b.Constant(name + ".w", Tensor::Full(DType::kF32, {out, dw ? 1 : in, kernel, kernel}, 1));
     const int64_t pad = kernel / 2;
     x = b.Named(name).Conv(x, w, {.strides = {stride, stride}, .pads = {pad, pad, pad, pad}}, dw ? in : 1);
@@ -134,8 +135,8 @@ OracleNetwork OracleMobileNet() {
     in = blocks[k].first;
   }
   x = b.Reduce(Op::kReduceMean, x, {2, 3}, false);
-  net.layers.push_back({"logits", 1000, in, 1, false, false});
-  net.weights.push_back(b.Constant("logits.w", Tensor::Full(DType::kF32, {1000, in}, 1)));
+  net.layers.push_back({"logits", 100, in, 1, false, false, 1, 1, 1});
+  net.weights.push_back(b.Constant("logits.w", Tensor::Full(DType::kF32, {100, in}, 1)));
   b.Output(b.Named("logits").Matmul(x, net.weights.back(), false, true));
   net.graph = *std::move(b).Build();
   return net;
@@ -147,23 +148,24 @@ OracleMasks DrawMasks(Random& random, const OracleNetwork& network, OraclePatter
   return masks;
 }
 
+// Finding the smallest form of a scattered attribute takes longer than propagating it.
+constexpr int64_t kDeclared = 50000;
+
 void SetMasks(OracleNetwork& network, const OracleMasks& masks) {
   for (size_t l = 0; l < masks.size(); ++l) {
     Value& value = network.graph[network.weights[l]];
     Tensor data(DType::kF32, value.type.shape);
     const std::span<float> floats = data.mutable_data<float>();
     for (size_t k = 0; k < masks[l].size(); ++k) floats[k] = masks[l][k];
-    value.tesa = Attribute::FromKept(value.type.shape, masks[l], 32);
+    value.tesa.reset();
+    if (network.layers[l].num_weights() <= kDeclared) value.tesa = Attribute::FromKept(value.type.shape, masks[l], 32);
     value.constant = std::move(data);
   }
 }
 
 std::vector<int64_t> PrunedCounts(const OracleNetwork& network, const Facts& facts) {
   std::vector<int64_t> counts;
-  for (size_t l = 0; l < network.layers.size(); ++l) {
-    const Attribute tesa = PrunedAttribute(network.graph, facts, network.weights[l]);
-    counts.push_back(tesa.num_elements() - tesa.num_kept());
-  }
+  for (ValueId weight : network.weights) counts.push_back(NumPruned(facts, weight));
   return counts;
 }
 

@@ -28,12 +28,14 @@ namespace tessera {
 
 enum class OraclePattern : uint8_t { kFine, kBlock, kCoarse };
 
-// One layer of weights [out, in, taps] between channels; a depthwise one has in = 1 and reads channel o for output o.
+// One layer of weights [out, in, taps] between channels of size x size pixels (1 x 1 in the MLP); a depthwise one has
+// in = 1 and reads channel o for output o. Windows of 3x3 are padded by 1.
 struct OracleLayer {
   std::string name;
   int64_t out, in, taps;
   bool depthwise;
   bool masked_by_channels;  // does `coarse` drop output channels here?
+  int64_t size_in, size_out, stride;
   int64_t num_weights() const { return out * in * taps; }
 };
 
@@ -47,11 +49,12 @@ struct OracleNetwork {
 
 // 1024-1024-1024-512-10 with ReLU.
 OracleNetwork OracleMlp();
-// 28 layers with ReLU6. Images of 64x64: the last layers see 2x2, and each tap of a window still meets a pixel.
+// 28 layers with ReLU6. Images of 64x64: the last layers see 2x2, and each tap of a window still meets a pixel. The
+// classifier has 100 classes.
 OracleNetwork OracleMobileNet();
 
 OracleMasks DrawMasks(Random& random, const OracleNetwork& network, OraclePattern pattern, double sparsity);
-// Weights are 1 where kept, and declare it.
+// Weights are 1 where kept and 0 elsewhere. Small ones declare it; the large ones' zeros say so by themselves.
 void SetMasks(OracleNetwork& network, const OracleMasks& masks);
 
 // Of each layer's weights after propagation.
