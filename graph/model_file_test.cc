@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -17,6 +18,7 @@
 #include "graph/testing/random_graph.h"
 #include "graph/verifier.h"
 #include "gtest/gtest.h"
+#include "tesa/testing/random.h"
 #include "tesa/testing/status_matchers.h"
 
 namespace tessera {
@@ -98,6 +100,44 @@ TEST(ModelFile, EveryElementTypeReadsBack) {
   for (bool kept_only : {false, true}) {
     ASSERT_OK_AND_ASSIGN(const Graph again, Read(Written(graph, {.kept_only = kept_only})));
     EXPECT_TRUE(again == graph) << PrintGraph(graph) << PrintGraph(again);
+  }
+}
+
+// Every form of region, several widths and layers; on constants, inputs and computed values.
+TEST(ModelFile, AttributesOfEveryKindReadBack) {
+  Random random(5);
+  for (int round = 0; round < 60; ++round) {
+    Graph graph;
+    const Shape shape = RandomShape(random, static_cast<int>(random.Int(1, 4)), 1, 20);
+    for (const char* name : {"x", "w", "y"}) {
+      const ValueKind kind = *name == 'x'   ? ValueKind::kInput
+                             : *name == 'w' ? ValueKind::kConstant
+                                            : ValueKind::kComputed;
+      Value value = {.name = name, .type = {DType::kF32, shape}, .kind = kind};
+      value.tesa = RandomAttributeOfAnyKind(random, shape);
+      if (kind == ValueKind::kConstant) value.constant = value.tesa->ApplyTo(RandomTensor(random, value.type));
+      graph.AddValue(std::move(value));
+    }
+    graph.inputs = {ValueId{0}};
+    graph.outputs = {ValueId{2}};
+    Node node = {.op = Op::kAdd, .name = "add"};
+    node.inputs = {ValueId{0}, ValueId{1}};
+    node.outputs = {ValueId{2}};
+    graph.nodes.push_back(std::move(node));
+    ASSERT_OK(Verify(graph));
+    for (bool kept_only : {false, true}) {
+      ASSERT_OK_AND_ASSIGN(const Graph again, Read(Written(graph, {.kept_only = kept_only})));
+      ASSERT_EQ(again.values.size(), 3u);
+      for (size_t k = 0; k < 3; ++k) {
+        // Layer by layer, not only element by element.
+        ASSERT_TRUE(again.values[k].tesa.has_value());
+        EXPECT_TRUE(std::equal(again.values[k].tesa->layers().begin(), again.values[k].tesa->layers().end(),
+                               graph.values[k].tesa->layers().begin(), graph.values[k].tesa->layers().end()));
+      }
+      EXPECT_TRUE(again == graph);
+    }
+    ASSERT_OK_AND_ASSIGN(const Graph parsed, ParseAndVerify(PrintGraph(graph)));
+    EXPECT_TRUE(parsed == graph);
   }
 }
 

@@ -45,6 +45,7 @@ struct ConvertFlags {
     flags.Example("convert mobilenet.onnx -o mobilenet.tess --shape=input:1x3x224x224",
                   "with an input whose shape is open");
     flags.Example("convert zoo:fashion_mlp_scattered90 --store=f16 --kept_only", "as small as it gets");
+    flags.Example("convert mlp.onnx --tesa=masks.json -o pruned.tess", "with masks and precisions from a side file");
     flags.Example("convert model.onnx --bind=sizes=@sizes.npy --test=1,2",
                   "an input becomes a constant; two tests travel along");
   }

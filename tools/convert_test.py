@@ -1,5 +1,6 @@
 """Tests `convert`: what it prints of every tensor, what it writes, and that bad input leaves no file."""
 
+import json
 import unittest
 
 from tools import tool_case
@@ -30,6 +31,38 @@ class ConvertTest(tool_case.ToolCase):
             self.assertIn("agrees", out)
         full, small = ((self.folder / (name + ".tess")).stat().st_size for name in ("full", "small"))
         self.assertLess(small * 3, full)
+
+    def side_file(self, *entries):
+        (self.folder / "side.json").write_text(json.dumps({"tensors": list(entries)}))
+        return "--tesa=side.json"
+
+    def test_a_side_file_prunes_weights_and_activations(self):
+        model = str(tool_case.ZOO / "fashion_mlp.onnx")
+        side = self.side_file({"name": "fc1.weight", "rows": ["0-99"], "bits": 8},
+                              {"name": "fc2.weight", "nm": {"n": 2, "m": 4, "axis": 1}})
+        rows = self.rows(self.passes("convert", model, "-o", "m.tess", "--report=jsonl", side, "--test=1"))
+        by_name = {row["tensor"]: row for row in rows}
+        self.assertIn("side file", by_name["fc1.weight"]["declared"])
+        self.assertIn("8 bits", by_name["fc1.weight"]["kept"])
+        self.assertIn("2:4[1] kept 50%", by_name["fc2.weight"]["kept"])
+        self.assertEqual("-", by_name["fc3.weight"]["kept"])
+        self.assertIn("agrees", self.passes("run", "m.tess", "--tests"))
+        # A model that is converted already takes a side file, too: here for an input.
+        (self.folder / "relu.side.json").write_text(
+            json.dumps({"tensors": [{"name": "x", "axis": 1, "indices": [0]}]}))
+        self.passes("convert", "relu.txt", "-o", "masked.tess", "--tesa=relu.side.json", "--test=1,2")
+        self.assertIn("agrees", self.passes("run", "masked.tess", "--tests"))
+
+    def test_a_side_file_that_does_not_fit_leaves_no_file(self):
+        model = str(tool_case.ZOO / "fashion_mlp.onnx")
+        for entry, message in (({"name": "fc1.wieght", "rows": [1]}, "did you mean 'fc1.weight'"),
+                               ({"name": "fc1.weight", "rows": [1 << 30]}, "entry 1: expected indices below"),
+                               ({"name": "fc1.weight", "bits": 33}, "contradictory precisions"),
+                               ({"name": "fc1.weight", "mask": "gone.npy"}, "gone.npy")):
+            self.fails(1, message, "convert", model, "-o", "out.tess", self.side_file(entry))
+        self.fails(1, "TES-1304", "convert", model, "-o", "out.tess", self.side_file({}))
+        self.fails(1, "TES-1001", "convert", model, "-o", "out.tess", "--tesa=none.json")
+        self.assertEqual([], list(self.folder.glob("**/*out.tess*")))
 
     def test_bad_usage(self):
         self.fails(2, "no model given", "convert")

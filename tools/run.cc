@@ -8,7 +8,7 @@
 #include "tools/common/input_spec.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/model_source.h"
-#include "tools/common/npy.h"
+#include "models/import/npy.h"
 #include "tools/common/reference.h"
 #include "tools/common/table.h"
 #include "tools/common/tool.h"

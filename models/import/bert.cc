@@ -1,6 +1,7 @@
 #include "models/import/bert.h"
 
 #include <cmath>
+#include <set>
 
 #include "models/import/op_emitter.h"
 
@@ -46,7 +47,7 @@ class Encoder {
     }
     ASSIGN_OR_RETURN(GraphWriter::Finished finished, writer_.Finish({{"last_hidden_state", x}}));
     finished.graph.metadata["source_format"] = "safetensors, BERT";
-    return ImportedGraph{std::move(finished.graph), std::move(finished.origins), {}};
+    return ImportedGraph{std::move(finished.graph), std::move(finished.origins), {}, std::move(constants_)};
   }
 
  private:
@@ -61,6 +62,7 @@ class Encoder {
     Tensor data = *found;
     ConstantOrigin origin;
     RETURN_IF_ERROR(ApplyConstantOptions(options_, name, data, origin));
+    constants_.insert(name);
     return emit_.Cast(writer_.AddConstant(name, std::move(data), std::move(origin)), DType::kF32);
   }
 
@@ -149,6 +151,7 @@ class Encoder {
 
   const Safetensors& file_;
   const ImportOptions& options_;
+  std::set<std::string> constants_;
   GraphWriter writer_;
   OpEmitter emit_;
   int64_t hidden_ = 0, heads_ = 0, batch_ = 0, sequence_ = 0;

@@ -35,6 +35,9 @@ struct ConstantOrigin {
   std::optional<Tensor> mask;
 };
 
+// ConstantOrigin::declared of what the user's side file says.
+inline constexpr const char* kSideFile = "side file";
+
 // No tensor of a model that Tessera can run is larger; a larger one is a broken shape.
 inline constexpr int64_t kMaxTensorBytes = int64_t{1} << 34;
 

@@ -56,6 +56,18 @@ StatusOr<ImportedGraph> ImportGraph(std::string_view bytes, const std::string& n
                bytes.empty() ? "an empty file" : "bytes of neither");
 }
 
+// What the side file says of a constant must not get lost without a word.
+void WarnOfUnusedMasks(const TesaFile& file, const std::set<std::string>& constants, ImportResult& result) {
+  for (const auto& [name, statements] : file.tensors) {
+    if (constants.count(name) == 0) continue;
+    const auto row = std::find_if(result.tensors.begin(), result.tensors.end(),
+                                  [&](const TensorReport& r) { return r.name == name; });
+    if (row != result.tensors.end() && row->kept != "-") continue;
+    result.warnings.push_back("what " + file.path + " says of '" + name + "' is not used: " +
+                              (row != result.tensors.end() ? row->reason : "it went into another constant"));
+  }
+}
+
 }  // namespace
 
 StatusOr<ImportResult> ImportModelFromBytes(std::string_view bytes, const std::string& name,
@@ -68,6 +80,11 @@ StatusOr<ImportResult> ImportModelFromBytes(std::string_view bytes, const std::s
     result.graph = std::move(imported->graph);
     result.warnings = std::move(imported->warnings);
     result.tensors = AnnotateSparsity(result.graph, imported->origins, options.annotate);
+    if (options.side_file != nullptr) {
+      const std::vector<std::string> done(imported->constants.begin(), imported->constants.end());
+      RETURN_IF_ERROR(ApplyTesaFile(*options.side_file, result.graph, done).WithContext(name));
+      WarnOfUnusedMasks(*options.side_file, imported->constants, result);
+    }
     auto& metadata = result.graph.metadata;
     metadata["source"] = std::filesystem::path(name).filename().string();
     metadata["source_hash"] = HashBytes(bytes).ToHex();

@@ -13,11 +13,13 @@
 #define TESSERA_MODELS_IMPORT_IMPORT_H_
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "graph/graph.h"
+#include "models/import/tesa_file.h"
 #include "tesa/tensor.h"
 #include "tesa/types.h"
 
@@ -38,9 +40,12 @@ struct ImportOptions {
   std::map<std::string, Tensor> bind = {};
   // Replacements for constants, by name (a safetensors file of the same network). Type and shape must agree.
   std::map<std::string, Tensor> weights = {};
-  // The user's side file, by name of a constant: which of its elements are kept (0/1, of its shape), or at how many
-  // bits (integers, 0 = pruned; a scalar stands for all elements). Wins over all else.
+  // By name of a constant: which of its elements are kept (0/1, of its shape), or at how many bits (integers, 0 =
+  // pruned; a scalar stands for all elements). Wins over all else but the side file.
   std::map<std::string, Tensor> masks = {};
+  // The user's side file: of constants, by their names and shapes in the source model, and of inputs and computed
+  // values. Wins over all else, whatever `annotate` says.
+  std::shared_ptr<const TesaFile> side_file = nullptr;
   AnnotateMode annotate = AnnotateMode::kAuto;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "models/import/tesa_file.h"
+
 namespace tessera {
 namespace {
 
@@ -16,6 +18,13 @@ StatusOr<Tensor> SideMask(const Tensor& given, const Tensor& data) {
     return Error(ErrorCode::kTesaInvalid, "expected a mask of shape ", data.shape(), ", found ", given.type());
   }
   return MaskFromTensor(widths);
+}
+
+// The type's own width stays that when the constant is converted to another type.
+Tensor MaskOf(const Attribute& declared, DType dtype) {
+  std::vector<uint8_t> bits = declared.Bits();
+  for (uint8_t& width : bits) width = width == TypeInfo(dtype).bits ? kOwnWidth : width;
+  return Tensor::FromVector(declared.shape(), bits);
 }
 
 }  // namespace
@@ -35,7 +44,12 @@ Status ApplyConstantOptions(const ImportOptions& options, const std::string& nam
     StatusOr<Tensor> mask = SideMask(it->second, data);
     if (!mask.ok()) return mask.status().WithContext("constant '" + name + "'");
     origin.mask = *std::move(mask);
-    origin.declared = "side file";
+    origin.declared = kSideFile;
+  }
+  if (options.side_file != nullptr && options.side_file->tensors.count(name) != 0) {
+    ASSIGN_OR_RETURN(const Attribute declared, DeclaredBy(*options.side_file, name, data.type(), &data));
+    origin.mask = MaskOf(declared, data.dtype());
+    origin.declared = kSideFile;
   }
   return OkStatus();
 }

@@ -17,6 +17,7 @@ struct ImportedGraph {
   Graph graph;
   std::vector<ConstantOrigin> origins;  // indexed by value
   std::vector<std::string> warnings;
+  std::set<std::string> constants = {};  // of the source model, by name: what ApplyConstantOptions was asked about
 };
 
 // Completes the constant `name` of the source model: gives `origin` its name and type, and applies the user's

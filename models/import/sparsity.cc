@@ -109,7 +109,7 @@ std::vector<TensorReport> AnnotateSparsity(Graph& graph, const std::vector<Const
     }
     const double zero_share = 1 - fit.density;
     const bool structured = fit.pattern.kind != PatternKind::kDense && fit.pattern.kind != PatternKind::kScattered;
-    if (mode == AnnotateMode::kNone) {
+    if (mode == AnnotateMode::kNone && origin.declared != kSideFile) {
       report.reason = "--annotate=none";
     } else if (declared && !uses[k].shifted) {
       value.constant = declared->ApplyTo(value.constant);

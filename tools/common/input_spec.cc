@@ -6,7 +6,7 @@
 
 #include "tesa/random.h"
 #include "tools/common/flags.h"
-#include "tools/common/npy.h"
+#include "models/import/npy.h"
 
 namespace tessera {
 namespace {

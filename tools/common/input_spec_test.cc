@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tools/common/npy.h"
+#include "models/import/npy.h"
 
 namespace tessera {
 namespace {

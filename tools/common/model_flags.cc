@@ -1,5 +1,9 @@
 #include "tools/common/model_flags.h"
 
+#include <memory>
+#include <utility>
+
+#include "models/import/tesa_file.h"
 #include "tools/common/input_spec.h"
 
 namespace tessera {
@@ -9,12 +13,20 @@ void ModelFlags::Declare(FlagSet& flags) {
   flags.Repeated("shape", "NAME:1x3x224x224", "shape of an input that the file leaves open", &shapes);
   flags.Repeated("bind", "NAME=@FILE.npy|TYPE=VALUES", "an input that becomes a constant, because it determines shapes",
                  &binds);
+  flags.String("tesa", "FILE", "side file of masks and precisions by tensor: .json, .safetensors or NAME.npy", &tesa);
   flags.Choice("annotate", {"auto", "declared", "none"},
                "whose sparsity is kept: what the file declares and zeros that are found, what it declares, none",
                &annotate);
   flags.IntList("batch", "LIST", "first extent of every input that is open or 1; 0: as the model says", &batch, 0,
                 65536);
   flags.Int("seed", "N", "of the catalog's weights and of random inputs", &seed, 0, int64_t{1} << 40);
+  flags.Note(
+      "Side files",
+      "--tesa=FILE with {\"tensors\": [{\"name\": \"fc1.weight\", \"rows\": [3, \"7-12\"], \"bits\": 8}, …]} "
+      "in it: what each entry prunes counts as 0. An entry has rows, columns, channels, axis and indices, blocks "
+      "({\"shape\": [32, 32], \"pruned\": [[0, 1]]}), nm ({\"n\": 2, \"m\": 4, \"axis\": 1}), bits, or the "
+      "file of a mask (\"mask\": \"w.npy\"); models/import/tesa_file.h has them all. Also a .safetensors file "
+      "of masks by tensor, kept where they are not 0.");
   flags.Note("Models",
              "a path (.onnx, .tflite, .tess, or a graph as text; imported on the fly) or zoo:NAME, with "
              "zoo:NAME:PARAMETER=N,… for networks that have parameters. zoo: lists them all.");
@@ -27,6 +39,10 @@ StatusOr<ModelOptions> ModelFlags::Options() const {
   options.import.annotate = annotate == "auto"       ? AnnotateMode::kAuto
                             : annotate == "declared" ? AnnotateMode::kDeclared
                                                      : AnnotateMode::kNone;
+  if (!tesa.empty()) {
+    ASSIGN_OR_RETURN(TesaFile file, ReadTesaFile(UserPath(tesa)));
+    options.import.side_file = std::make_shared<const TesaFile>(std::move(file));
+  }
   for (const std::string& text : shapes) {
     // Names from TensorFlow hold colons: the shape is what follows the last one.
     const size_t colon = text.rfind(':');

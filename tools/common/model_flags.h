@@ -20,11 +20,11 @@ namespace tessera {
 // How a model is opened.
 struct ModelFlags {
   std::vector<std::string> shapes, binds;
-  std::string annotate = "auto";
+  std::string annotate = "auto", tesa;
   std::vector<int64_t> batch = {0};
   int64_t seed = 1;
 
-  // --shape, --bind, --annotate, --batch, --seed, and the grammar of models.
+  // --shape, --bind, --tesa, --annotate, --batch, --seed, and the grammar of models.
   void Declare(FlagSet& flags);
   // Reads the files that the flags name. The first of `batch`.
   StatusOr<ModelOptions> Options() const;

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "graph/verifier.h"
 #include "models/catalog/catalog.h"
+#include "models/import/tesa_file.h"
 #include "tools/common/flags.h"
 #include "tools/common/table.h"
 
@@ -109,6 +110,12 @@ Status CheckBatch(const Graph& graph, int64_t batch, const std::string& source) 
   return OkStatus();
 }
 
+// What --tesa says, on a graph that is no import's.
+Status ApplySideFile(const ModelOptions& options, Graph& graph) {
+  if (options.import.side_file == nullptr) return OkStatus();
+  return ApplyTesaFile(*options.import.side_file, graph);
+}
+
 StatusOr<OpenedModel> OpenCatalog(const std::string& name, const std::string& parameters, const ModelOptions& options) {
   CatalogOptions catalog;
   catalog.batch = options.batch == 0 ? 1 : options.batch;
@@ -127,6 +134,7 @@ StatusOr<OpenedModel> OpenCatalog(const std::string& name, const std::string& pa
   Hasher hasher;
   hasher.AddString(model.name).AddValue(catalog.batch).AddValue(catalog.seed);
   model.hash = hasher.Finish().ToHex();
+  RETURN_IF_ERROR(ApplySideFile(options, model.graph));
   return model;
 }
 
@@ -155,8 +163,9 @@ StatusOr<OpenedModel> OpenFile(const std::string& path, const ModelOptions& opti
     }
     ASSIGN_OR_RETURN(ModelFile read, ReadModelFile(path));
     model.graph = std::move(read.graph);
-    model.tests = std::move(read.tests);
+    if (options.import.side_file == nullptr) model.tests = std::move(read.tests);  // else they are another model's
     RETURN_IF_ERROR(CheckBatch(model.graph, options.batch, path));
+    RETURN_IF_ERROR(ApplySideFile(options, model.graph));
     return model;
   }
   if (LooksLikeGraphText(file.text())) {
@@ -164,6 +173,7 @@ StatusOr<OpenedModel> OpenFile(const std::string& path, const ModelOptions& opti
     if (!graph.ok()) return graph.status().WithContext(path);
     model.graph = *std::move(graph);
     RETURN_IF_ERROR(CheckBatch(model.graph, options.batch, path));
+    RETURN_IF_ERROR(ApplySideFile(options, model.graph));
     return model;
   }
   ASSIGN_OR_RETURN(ImportResult imported, ImportModel(path, options.import));

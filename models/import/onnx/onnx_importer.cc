@@ -280,7 +280,8 @@ class Importer {
     for (const onnx::StringStringEntryProto& entry : model_.metadata_props()) {
       metadata["onnx." + entry.key()] = entry.value();
     }
-    return ImportedGraph{std::move(finished.graph), std::move(finished.origins), std::move(warnings_)};
+    return ImportedGraph{std::move(finished.graph), std::move(finished.origins), std::move(warnings_),
+                         std::move(constant_names_)};
   }
 
   // What the file says of an output must agree with what is computed, unless the user changed the shapes.

@@ -289,7 +289,8 @@ class Importer {
     if (model_.description() != nullptr && model_.description()->size() > 0) {
       finished.graph.metadata["producer"] = model_.description()->str();
     }
-    return ImportedGraph{std::move(finished.graph), std::move(finished.origins), std::move(warnings)};
+    return ImportedGraph{std::move(finished.graph), std::move(finished.origins), std::move(warnings),
+                         std::move(constant_names_)};
   }
 
   const tfl::Model& model_;

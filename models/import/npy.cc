@@ -1,4 +1,4 @@
-#include "tools/common/npy.h"
+#include "models/import/npy.h"
 
 #include <algorithm>
 #include <cstring>

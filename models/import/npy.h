@@ -7,8 +7,8 @@
 // turned round. Types that NumPy lacks are written as one that holds them: bf16 and f8 as f32, i4 as i8, u4 as u8. A
 // file is hostile input: TES-1005 what is wrong with it and where; TES-1107 for text, structures and pickled objects.
 // Thread-safe. Tested by npy_test.cc.
-#ifndef TESSERA_TOOLS_COMMON_NPY_H_
-#define TESSERA_TOOLS_COMMON_NPY_H_
+#ifndef TESSERA_MODELS_IMPORT_NPY_H_
+#define TESSERA_MODELS_IMPORT_NPY_H_
 
 #include <string>
 #include <string_view>
@@ -28,4 +28,4 @@ std::string NpyBytes(const Tensor& tensor);
 
 }  // namespace tessera
 
-#endif  // TESSERA_TOOLS_COMMON_NPY_H_
+#endif  // TESSERA_MODELS_IMPORT_NPY_H_
