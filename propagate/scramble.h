@@ -20,7 +20,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -44,10 +46,6 @@ struct ScrambleStats {
   double error_bound = 0;  // what follows for the worst tensor
 };
 
-// The least number of trials for which `tests` tests err with probability at most max_error in all, when a dependence
-// shows in one with probability `shows`.
-int Trials(int64_t tests, double shows, double max_error);
-
 // Learns a relation at small shapes (distinct primes for distinct extents, where the op has such an instance), fits it,
 // binds it to the shapes of `box` and checks it there. kRuleNotLearned: no relation fits; the message says which
 // dependence it was that did not.
@@ -58,10 +56,13 @@ class RuleCache {
  public:
   RuleCache();
   ~RuleCache();
+  RuleCache(RuleCache&&) noexcept;
+  RuleCache& operator=(RuleCache&&) noexcept;
   // Learned before under this name and fits these shapes: bound to them, without a run. nullopt otherwise.
   std::optional<Rule> Find(const BlackBox& box) const;
   StatusOr<Rule> FindOrLearn(const BlackBox& box, const ScrambleOptions& options, ScrambleStats* stats = nullptr);
   std::string ToString() const;
+  // Replaces what is kept. kTextInvalid or kRuleInvalid leave it as it was.
   Status Parse(std::string_view text);
 
  private:
