@@ -23,6 +23,7 @@ struct Emitter {
   std::string_view doc;
   EmitterTargets targets;
   // Expected time on one core in microseconds, or nullopt with the reason in *why ("expected f32, found i8").
+  // With a time, *why may say what it rests on ("scattered, 10 % kept"), for the decision report.
   std::optional<double> (*estimate)(const Graph& graph, const Node& node, const Target& target, std::string* why);
   // Adds the steps of `node`. Called only where estimate gave a time.
   Status (*plan)(const Node& node, PlanBuilder& builder);

@@ -47,6 +47,7 @@ const Emitter& SelectEmitter(const Graph& graph, const Node& node, const Target&
       continue;
     }
     lines << std::fixed << std::setprecision(1) << *us << " us";
+    if (!why.empty()) lines << " (" << why << ")";
     const bool forced = emitter.name == only;
     if (best == nullptr || forced || (*us < best_us && best->name != only)) {
       best = &emitter;

@@ -28,10 +28,6 @@ constexpr int64_t kFewChannels = 16;
 // Row pointers, the weights' pointer and loop counters have to fit 16 general registers.
 constexpr int kMaxPixels = 8;
 
-bool IsMatmul(const ConvGeometry& g) {
-  return g.groups == 1 && g.taps() == 1 && g.y.inside() && g.x.inside() && g.y.stride == 1 && g.x.stride == 1;
-}
-
 MatmulProblem AsMatmul(const ConvGeometry& g) {
   return {.type = g.type,
           .rows = g.pixels(),
@@ -185,7 +181,7 @@ std::optional<double> EstimateConv(const Graph& graph, const Node& node, const T
   const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why);
   if (!g) return std::nullopt;
   const int cost = TileEpilogue(graph, node).cost();
-  if (IsMatmul(*g)) return MatmulMicroseconds(AsMatmul(*g), target, cost);
+  if (g->IsMatmul()) return MatmulMicroseconds(AsMatmul(*g), target, cost);
   const MachineModel machine(target);
   const ContractionSchedule schedule = ScheduleContraction(target, ShapeOf(*g), cost);
   double us = ContractionMicroseconds(target, schedule, cost) + machine.step_ns / 1000;
@@ -200,7 +196,7 @@ Status PlanConv(const Node& node, PlanBuilder& builder) {
   std::string why;
   const std::optional<ConvGeometry> g = ReadConvGeometry(builder.graph(), node, &why);
   TES_CHECK(g.has_value(), why);
-  if (IsMatmul(*g)) {
+  if (g->IsMatmul()) {
     PlanMatmulSteps(node, AsMatmul(*g), builder);
     return OkStatus();
   }

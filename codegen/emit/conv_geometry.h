@@ -34,6 +34,10 @@ struct ConvGeometry {
 
   int64_t pixels() const { return batch * y.out * x.out; }  // of the result
   int64_t taps() const { return y.taps * x.taps; }
+  // A 1x1 convolution at every pixel: a product with the matrix of pixels × channels where it lies.
+  bool IsMatmul() const {
+    return groups == 1 && taps() == 1 && y.inside() && x.inside() && y.stride == 1 && x.stride == 1;
+  }
   int64_t all_in_channels() const { return groups * in_channels; }
   int64_t all_out_channels() const { return groups * out_channels; }
   double flops() const {

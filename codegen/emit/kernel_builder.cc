@@ -282,6 +282,35 @@ void KernelBuilder::Outline(const std::string& name, const IrValues& values,
   ir_.restoreIP(caller);
 }
 
+IrValue KernelBuilder::MachineCode(const std::string& name, const std::string& bytes) {
+  auto* function = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), false),
+                                          llvm::GlobalValue::InternalLinkage, inner_->getName() + "." + name, module_);
+  // Prologue data stand at a function's entry; a naked function without code of its own is nothing but them.
+  function->setPrologueData(llvm::ConstantDataArray::getString(context(), bytes, /*AddNull=*/false));
+  function->addFnAttr(llvm::Attribute::Naked);
+  function->addFnAttr(llvm::Attribute::NoInline);
+  function->addFnAttr(llvm::Attribute::OptimizeNone);
+  function->setDoesNotThrow();
+  function->setAlignment(llvm::Align(64));
+  new llvm::UnreachableInst(context(), llvm::BasicBlock::Create(context(), "entry", function));
+  return function;
+}
+
+void KernelBuilder::Call(IrValue function, const IrValues& args) {
+  std::vector<llvm::Type*> types;
+  for (IrValue arg : args) types.push_back(arg->getType());
+  ir_.CreateCall(llvm::FunctionType::get(ir_.getVoidTy(), types, false), function, args);
+}
+
+IrValue KernelBuilder::ConstantArray(const std::string& name, DType type, const std::vector<int64_t>& values) {
+  auto* element = llvm::cast<llvm::IntegerType>(ElementType(type));
+  std::vector<llvm::Constant*> elements;
+  for (int64_t value : values) elements.push_back(llvm::ConstantInt::get(element, static_cast<uint64_t>(value), true));
+  auto* array = llvm::ConstantArray::get(llvm::ArrayType::get(element, elements.size()), elements);
+  return new llvm::GlobalVariable(module_, array->getType(), /*isConstant=*/true, llvm::GlobalValue::PrivateLinkage,
+                                  array, inner_->getName() + "." + name);
+}
+
 IrValue KernelBuilder::ElementPointer(IrValue pointer, IrValue index, DType type) {
   return ir_.CreateInBoundsGEP(StorageElementType(type), pointer, index);
 }

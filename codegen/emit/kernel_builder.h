@@ -83,6 +83,16 @@ class KernelBuilder {
   void Outline(const std::string& name, const IrValues& values,
                const std::function<void(const IrValues& values)>& body);
 
+  // `bytes` as a function of this module, 64-byte aligned: its address. They are machine code that needs no relocation,
+  // returns by itself and keeps what the System V ABI asks functions to keep; whoever calls it, at any offset, passes
+  // what it expects. `bytes` are not copied into the module as instructions, so that LLVM takes as long for them as for
+  // a constant of that size.
+  IrValue MachineCode(const std::string& name, const std::string& bytes);
+  // Calls machine code that takes `args` and gives nothing.
+  void Call(IrValue function, const IrValues& args);
+  // An array of constants in the kernel's object; its address, to be loaded from as `type` (i32 or i64).
+  IrValue ConstantArray(const std::string& name, DType type, const std::vector<int64_t>& values);
+
   // ---- Memory. Elements of storage type `type` at pointer + index (in elements); values are in its compute type.
   IrValue ElementPointer(IrValue pointer, IrValue index, DType type);  // types of whole bytes
   // `lanes` consecutive elements. `mask` (a vector of i1, or nullptr for all) reads only where set; elsewhere

@@ -89,6 +89,30 @@ void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int l
   });
 }
 
+// The same where columns are consecutive; task = one vector of columns of one panel:
+//   for k in depth:  panel[k] = from[k][columns]
+void EmitCopyPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
+  auto& ir = b.ir();
+  const int64_t vectors = DivideUp(s.columns, lanes), panel_vectors = width / lanes,
+                panels = DivideUp(s.columns, width);
+  const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
+  const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
+  b.For("task", b.begin(), b.end(), 1, [&](IrValue task) {
+    IrValue matrix = ir.CreateUDiv(task, b.I64(vectors)), vector = ir.CreateURem(task, b.I64(vectors));
+    IrValue panel = ir.CreateUDiv(vector, b.I64(panel_vectors)), in_panel = ir.CreateURem(vector, b.I64(panel_vectors));
+    IrValue to = plus(times(plus(times(matrix, panels), panel), s.depth * width), times(in_panel, lanes));
+    IrValue column = times(vector, lanes);
+    IrValue from = plus(times(matrix, s.matrix_step), column);
+    IrValue mask =
+        s.columns % lanes == 0 ? nullptr : b.MaskBelow(ir.CreateSub(b.I64(s.columns), column), lanes);
+    b.For("copy", b.I64(0), b.I64(s.depth), 1, [&](IrValue k) {
+      b.Store(b.arg(1), plus(to, times(k, width)), s.type,
+              b.Load(b.arg(0), plus(from, times(k, s.depth_step)), s.type, lanes, mask,
+                     mask == nullptr ? nullptr : b.Zero(s.type, 1)));
+    });
+  });
+}
+
 }  // namespace
 
 int64_t PackedElements(const PanelSource& source, int64_t width) {
@@ -108,15 +132,18 @@ Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width
 }
 
 PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target) {
-  TES_CHECK(source.depth_step == 1, source.depth_step);
+  TES_CHECK(source.depth_step == 1 || source.column_step == 1, source.depth_step);
   const int lanes = target.Lanes(TypeInfo(source.type).bits);
   PlanStep step;
   step.kernel.family = "pack_panels";
   step.kernel.num_args = 2;
   step.kernel.key =
       internal::Join("pack_panels ", Name(source.type), " ", source.matrices, "x", source.depth, "x", source.columns,
-                     " steps ", source.matrix_step, " ", source.column_step, " width ", width);
-  step.kernel.emit = [source, width, lanes](KernelBuilder& b) { EmitPackPanels(b, source, width, lanes); };
+                     " steps ", source.matrix_step, " ", source.depth_step, " ", source.column_step, " width ", width);
+  step.kernel.emit = [source, width, lanes](KernelBuilder& b) {
+    if (source.depth_step == 1) return EmitPackPanels(b, source, width, lanes);
+    EmitCopyPanels(b, source, width, lanes);
+  };
   step.args = {from, to};
   step.tasks = source.matrices * DivideUp(source.columns, lanes);
   step.bytes = 2.0 * static_cast<double>(ByteSize(source.type, source.matrices * source.depth * source.columns));
@@ -127,7 +154,7 @@ double PackPanelsMicroseconds(const PanelSource& source, const Target& target) {
   const MachineModel machine(target);
   const int lanes = target.Lanes(TypeInfo(source.type).bits);
   double rounds = 0;
-  for (int l = lanes; l > 1; l /= 2) ++rounds;
+  for (int l = source.depth_step == 1 ? lanes : 1; l > 1; l /= 2) ++rounds;
   const double vectors = static_cast<double>(source.matrices * source.depth * DivideUp(source.columns, lanes));
   return vectors * (2 * machine.load_ns + rounds * machine.op_ns) / 1000 + machine.step_ns / 1000;
 }

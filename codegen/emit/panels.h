@@ -28,7 +28,8 @@ int64_t PackedElements(const PanelSource& source, int64_t width);  // of all mat
 // f32 or f64.
 Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width);
 
-// A step that packs while the program runs; args: from, to (PackedElements of `source.type`). depth_step must be 1.
+// A step that packs while the program runs; args: from, to (PackedElements of `source.type`). depth_step or column_step
+// must be 1. Positions of the last panel that have no column hold anything.
 PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target);
 double PackPanelsMicroseconds(const PanelSource& source, const Target& target);
 

@@ -1,0 +1,170 @@
+#include "codegen/emit/scattered_stream.h"
+
+#include <algorithm>
+#include <bit>
+#include <span>
+
+#include "base/hash.h"
+#include "base/status.h"
+#include "codegen/emit/x86_assembler.h"
+
+namespace tessera {
+namespace {
+
+constexpr X86Register kPanel = X86Register::kRdi, kWeights = X86Register::kRsi, kSums = X86Register::kRdx;
+// Where the stream is: bases that follow what they address, so that displacements are short.
+constexpr X86Register kAtPanel = X86Register::kRax;
+
+// Writes the functions. `vectors` registers make a panel's 16 lanes.
+class StreamEncoder {
+ public:
+  explicit StreamEncoder(bool avx512)
+      : avx512_(avx512),
+        vectors_(avx512 ? 1 : 2),
+        x_(avx512 ? 31 : 12),
+        code_(avx512 ? X86Assembler::Width::k512 : X86Assembler::Width::k256) {}
+
+  StreamCode Encode(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
+    StreamCode result;
+    StreamVisitor visitor;
+    visitor.on_block = [&](int64_t block) {
+      code_.Align(64);
+      result.entry.push_back(code_.size());
+      result.first_element.push_back(elements_);
+      first_row_ = block * blocks.block_rows;
+      weights_base_ = -kWeightsReach;
+      weights_at_ = 0;
+      code_.Add(kWeights, kWeightsReach);
+      weights_base_ = kWeightsReach;
+    };
+    visitor.on_group = [&](int64_t first_row, int rows) {
+      group_row_ = first_row;
+      for (int k = 0; k < rows * vectors_; ++k) code_.Zero(k);
+      code_.Copy(kAtPanel, kPanel);
+      panel_base_ = 0;
+    };
+    visitor.on_column = [&](int64_t k) {
+      const int64_t at = k * kPanelLanes * 4;
+      while (at - panel_base_ >= kPanelReach) {
+        // One step to where this column is the first within reach.
+        const int64_t step = (at - panel_base_) / kPanelReach * kPanelReach + kPanelReach;
+        code_.Add(kAtPanel, static_cast<int32_t>(step));
+        panel_base_ += step;
+      }
+      for (int v = 0; v < vectors_; ++v) {
+        code_.Load(x_ + v, kAtPanel, static_cast<int32_t>(at - panel_base_) + v * 32);
+      }
+    };
+    visitor.on_element = [&](int64_t row, int64_t) {
+      if (weights_at_ - weights_base_ >= kWeightsReach) {
+        code_.Add(kWeights, 2 * kWeightsReach);
+        weights_base_ += 2 * kWeightsReach;
+      }
+      const int sum = static_cast<int>(row - group_row_) * vectors_;
+      const auto displacement = static_cast<int32_t>(weights_at_ - weights_base_);
+      if (avx512_) {
+        code_.MultiplyAdd(sum, x_, kWeights, displacement);
+      } else {
+        code_.Broadcast(x_ + 2, kWeights, displacement);
+        for (int v = 0; v < vectors_; ++v) code_.MultiplyAdd(sum + v, x_ + v, x_ + 2);
+      }
+      weights_at_ += 4;
+      ++elements_;
+    };
+    visitor.after_group = [&](int64_t first_row, int rows) {
+      for (int k = 0; k < rows * vectors_; ++k) {
+        const int64_t at = ((first_row - first_row_) * vectors_ + k) * (kPanelLanes / vectors_) * 4;
+        code_.Store(k, kSums, static_cast<int32_t>(at));
+      }
+    };
+    visitor.after_block = [&](int64_t) { code_.Return(); };
+    WalkStream(pattern, blocks, visitor);
+    result.bytes = code_.TakeBytes();
+    return result;
+  }
+
+ private:
+  // Bytes that a one-byte displacement reaches on either side; AVX2's counts bytes.
+  static constexpr int32_t kWideWeights = 512, kNarrowWeights = 128;
+  const bool avx512_;
+  const int vectors_;
+  const int x_;  // the panel's registers, then the broadcast
+  const int32_t kWeightsReach = avx512_ ? kWideWeights : kNarrowWeights;
+  const int32_t kPanelReach = avx512_ ? 8192 : 128;
+  X86Assembler code_;
+  int64_t elements_ = 0, first_row_ = 0, group_row_ = 0;
+  int64_t weights_at_ = 0, weights_base_ = 0, panel_base_ = 0;  // bytes
+};
+
+}  // namespace
+
+ScatteredPattern ScatteredPattern::Make(const Bitmap& kept, int64_t rows, int64_t depth, int64_t row_step,
+                                        int64_t depth_step) {
+  ScatteredPattern pattern;
+  pattern.rows = rows;
+  pattern.depth = depth;
+  pattern.begin.push_back(0);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t k = 0; k < depth; ++k) {
+      if (kept[row * row_step + k * depth_step]) pattern.columns.push_back(static_cast<int32_t>(k));
+    }
+    pattern.begin.push_back(pattern.num_kept());
+  }
+  return pattern;
+}
+
+double ScatteredPattern::density() const {
+  return rows * depth == 0 ? 1 : static_cast<double>(num_kept()) / static_cast<double>(rows * depth);
+}
+
+std::string ScatteredPattern::Digest() const {
+  Hasher hasher;
+  hasher.AddValue(rows).AddValue(depth);
+  hasher.AddBytes(std::as_bytes(std::span(begin))).AddBytes(std::as_bytes(std::span(columns)));
+  return hasher.Finish().ToHex();
+}
+
+void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamVisitor& visitor) {
+  TES_CHECK(blocks.group_rows <= 32 && blocks.rows == pattern.rows, blocks.group_rows);
+  std::vector<uint32_t> rows_at(pattern.depth);  // of each column: which rows of the group keep it
+  for (int64_t block = 0; block < blocks.blocks(); ++block) {
+    visitor.on_block(block);
+    const int64_t rows = blocks.rows_of(block), groups = blocks.groups_of(block);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t first = block * blocks.block_rows + rows * g / groups;
+      const auto count = static_cast<int>(block * blocks.block_rows + rows * (g + 1) / groups - first);
+      std::fill(rows_at.begin(), rows_at.end(), 0);
+      for (int r = 0; r < count; ++r) {
+        for (int64_t k = pattern.begin[first + r]; k < pattern.begin[first + r + 1]; ++k) {
+          rows_at[pattern.columns[k]] |= uint32_t{1} << r;
+        }
+      }
+      visitor.on_group(first, count);
+      for (int64_t k = 0; k < pattern.depth; ++k) {
+        if (rows_at[k] == 0) continue;
+        visitor.on_column(k);
+        for (uint32_t left = rows_at[k]; left != 0; left &= left - 1) {
+          visitor.on_element(first + std::countr_zero(left), k);
+        }
+      }
+      visitor.after_group(first, count);
+    }
+    visitor.after_block(block);
+  }
+}
+
+StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
+  StreamCounts counts;
+  StreamVisitor visitor;
+  visitor.on_group = [&](int64_t, int) { ++counts.groups; };
+  visitor.on_column = [&](int64_t) { ++counts.column_loads; };
+  visitor.on_element = [&](int64_t, int64_t) { ++counts.elements; };
+  WalkStream(pattern, blocks, visitor);
+  return counts;
+}
+
+StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, bool avx512) {
+  return StreamEncoder(avx512).Encode(pattern, blocks);
+}
+
+}  // namespace tessera

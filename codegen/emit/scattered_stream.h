@@ -1,0 +1,90 @@
+// ScatteredStream: a matrix whose kept elements follow no pattern, as straight code that multiplies panels by it.
+//
+//   sums[row][lane] = sum over kept (row, k) of W[row, k] * x[k][lane]          one panel: 16 lanes, x is [depth][16]
+//
+//   group of rows, as many as fit the registers:             for each k that any of the group's rows keeps:
+//     zmm0 … zmm30 = 0                                         zmm31 = x[k]                       loaded once
+//     …                                                        zmm_row += zmm31 * [weights++]     for each row that
+//     sums[row] = zmm_row                                                                         keeps (row, k)
+//
+// The pattern is the code; the values are data, read front to back by the multiply-adds themselves, so that new values
+// of the same pattern need no compilation. On AVX2, which has no broadcast within a multiply-add, a group is 6 rows of
+// 2 registers each, and a broadcast serves both.
+//
+// Roofline, in cycles of one core that starts F multiply-adds and takes L loads of whole vectors a cycle (a broadcast
+// counts half where vectors are twice as wide as the load ports: Zen 4): with r kept elements per column of a group,
+//   AVX-512:  an element takes max(1/F, (1 + 2/r) / 2L') with L' = 1 (Zen 4) or 2 (Zen 5, Intel) …
+// so on Zen 4 (F = 1) the units are the limit from r = 2 on, 7 % of a group of 31 rows; on Zen 5 (F = 2, two loads of
+// either kind) the loads are, 2 / (1 + 1/r) elements a cycle. Code is read at 7 + 7/r bytes an element.
+//
+// Values only; thread-compatible. Tested by sparse_matmul_test.cc.
+#ifndef TESSERA_CODEGEN_EMIT_SCATTERED_STREAM_H_
+#define TESSERA_CODEGEN_EMIT_SCATTERED_STREAM_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tesa/bitmap.h"
+
+namespace tessera {
+
+// Lanes of a panel on every processor: one register of AVX-512, two of AVX2.
+inline constexpr int kPanelLanes = 16;
+
+// Which elements of W [rows, depth] are kept.
+struct ScatteredPattern {
+  int64_t rows = 0, depth = 0;
+  std::vector<int64_t> begin;    // of each row in `columns`, and the end: rows + 1 numbers
+  std::vector<int32_t> columns;  // ascending within a row
+
+  // Element (row, k) is bit row * row_step + k * depth_step of `kept`.
+  static ScatteredPattern Make(const Bitmap& kept, int64_t rows, int64_t depth, int64_t row_step, int64_t depth_step);
+  int64_t num_kept() const { return static_cast<int64_t>(columns.size()); }
+  double density() const;
+  std::string Digest() const;  // of everything above
+};
+
+// Rows that one task computes, and how they fall into groups.
+struct ScatteredBlocks {
+  int64_t rows = 0;           // of the matrix
+  int64_t block_rows = 16;    // a multiple of kPanelLanes, except where there is only one block
+  int group_rows = 31;        // at most
+
+  int64_t blocks() const { return (rows + block_rows - 1) / block_rows; }
+  int64_t rows_of(int64_t block) const { return std::min(block_rows, rows - block * block_rows); }
+  // The groups of a block differ by one row at most: first row of group g of a block with `groups` groups.
+  int64_t groups_of(int64_t block) const { return (rows_of(block) + group_rows - 1) / group_rows; }
+};
+
+// Calls on_group(first row, rows), on_column(k), on_element(row, k) in the order of the stream, block by block.
+struct StreamVisitor {
+  std::function<void(int64_t block)> on_block = [](int64_t) {};
+  std::function<void(int64_t first_row, int rows)> on_group = [](int64_t, int) {};
+  std::function<void(int64_t k)> on_column = [](int64_t) {};
+  std::function<void(int64_t row, int64_t k)> on_element = [](int64_t, int64_t) {};
+  std::function<void(int64_t first_row, int rows)> after_group = [](int64_t, int) {};
+  std::function<void(int64_t block)> after_block = [](int64_t) {};
+};
+void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamVisitor& visitor);
+
+// What a stream costs, counted.
+struct StreamCounts {
+  int64_t elements = 0, column_loads = 0, groups = 0;
+};
+StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks);
+
+// Functions void(const float* panel, const float* weights, float* sums), System V, that use no stack: one a block,
+// `sums` is [rows of the block][kPanelLanes].
+struct StreamCode {
+  std::string bytes;
+  std::vector<int64_t> entry;          // of each block in `bytes`, 64-byte aligned
+  std::vector<int64_t> first_element;  // of each block in the stream of weights
+};
+StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, bool avx512);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_SCATTERED_STREAM_H_

@@ -1,0 +1,286 @@
+#include "codegen/emit/sparse_matmul.h"
+
+#include <algorithm>
+
+#include "codegen/cost_model.h"
+#include "codegen/emit/conv_geometry.h"
+#include "codegen/emit/lane_transpose.h"
+
+namespace tessera {
+namespace {
+
+// Sums of a block take 64 bytes a row; a quarter of a first-level cache of 32 KiB.
+constexpr int64_t kMaxBlockRows = 128;
+
+// Straight code for the epilogue up to this many instructions per vector; longer bodies are written once, in a loop.
+constexpr int kMaxStraightEpilogue = 8;
+
+int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+// task = a block of a panel: the core, then the way to memory.
+class SparseEmitter {
+ public:
+  SparseEmitter(KernelBuilder& b, const SparseSchedule& schedule, int64_t depth, int64_t columns, bool by_columns,
+                const TileEpilogue& epilogue, int first_arg)
+      : b_(b),
+        s_(schedule),
+        depth_(depth),
+        columns_(columns),
+        by_columns_(by_columns),
+        epilogue_(epilogue),
+        first_arg_(first_arg),
+        lanes_(std::min(kPanelLanes, b.target().Lanes(32))) {}
+
+  void Emit(const SparseCore& core) {
+    b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
+      const int64_t blocks = s_.blocks.blocks(), panels = DivideUp(columns_, kPanelLanes);
+      const int64_t inner = s_.panels_outer ? blocks : panels;
+      IrValue outer_at = ir().CreateUDiv(task, b_.I64(inner)), inner_at = ir().CreateURem(task, b_.I64(inner));
+      IrValue block = s_.panels_outer ? inner_at : outer_at, panel = s_.panels_outer ? outer_at : inner_at;
+      IrValue x = b_.ElementPointer(b_.arg(0), Times(panel, depth_ * kPanelLanes), DType::kF32);
+      core(b_, block, x, b_.scratch());
+      IrValue row = Times(block, s_.blocks.block_rows), column = Times(panel, kPanelLanes);
+      // A function of its own, so that the epilogue's constants do not wait in registers around the core.
+      b_.Outline("finish", {row, column}, [&](const IrValues& at) { Finish(at[0], at[1]); });
+    });
+  }
+
+ private:
+  llvm::IRBuilder<>& ir() { return b_.ir(); }
+  IrValue Times(IrValue x, int64_t by) { return ir().CreateMul(x, b_.I64(by), "", true, true); }
+  IrValue Plus(IrValue x, IrValue y) { return ir().CreateAdd(x, y, "", true, true); }
+  // min(limit - from, most)
+  IrValue Left(int64_t limit, IrValue from, int64_t most) {
+    if (limit % most == 0) return b_.I64(most);
+    IrValue left = ir().CreateSub(b_.I64(limit), from);
+    return ir().CreateSelect(ir().CreateICmpSLT(left, b_.I64(most)), left, b_.I64(most));
+  }
+  IrValue LoadSums(IrValue row, int64_t lane) {
+    return b_.Load(b_.scratch(), Plus(Times(row, kPanelLanes), b_.I64(lane)), DType::kF32, lanes_);
+  }
+
+  void Finish(IrValue first_row, IrValue first_column) {
+    IrValue rows = Left(s_.blocks.rows, first_row, s_.blocks.block_rows);
+    if (by_columns_) return FinishByColumns(first_row, first_column, rows);
+    // Y lies as the sums do.
+    b_.For("row", b_.I64(0), rows, 1, [&](IrValue r) {
+      EpilogueEmitter finish(b_, epilogue_, first_arg_);
+      IrValue row = Plus(first_row, r);
+      for (int lane = 0; lane < kPanelLanes; lane += lanes_) {
+        IrValue column = Plus(first_column, b_.I64(lane));
+        IrValue mask = nullptr;
+        if (columns_ % kPanelLanes != 0) mask = b_.MaskBelow(ir().CreateSub(b_.I64(columns_), column), lanes_);
+        finish.Store(LoadSums(r, lane), row, column, mask);
+      }
+    });
+  }
+
+  // Squares of lanes × lanes: rows of the matrix become the lanes of Y's rows.
+  void FinishByColumns(IrValue first_row, IrValue first_column, IrValue rows) {
+    IrValue tokens = Left(columns_, first_column, kPanelLanes);
+    b_.For("square", b_.I64(0), rows, lanes_, [&](IrValue r) {
+      IrValue feature = Plus(first_row, r);
+      const bool straight = epilogue_.cost() <= kMaxStraightEpilogue;
+      const auto any = [&] {
+        FinishSquares(r, feature, first_column, tokens);
+        return IrValues();
+      };
+      if (!straight) {
+        any();
+        return;
+      }
+      const auto whole = [&] {
+        EpilogueEmitter finish(b_, epilogue_, first_arg_);
+        for (int lane = 0; lane < kPanelLanes; lane += lanes_) {
+          const IrValues turned = Turn(r, lane);
+          for (int t = 0; t < lanes_; ++t) {
+            finish.Store(turned[t], Plus(first_column, b_.I64(lane + t)), feature);
+          }
+        }
+        return IrValues();
+      };
+      IrValue is_whole = nullptr;
+      const auto require = [&](IrValue condition) {
+        is_whole = is_whole == nullptr ? condition : ir().CreateAnd(is_whole, condition);
+      };
+      if (columns_ % kPanelLanes != 0) require(ir().CreateICmpEQ(tokens, b_.I64(kPanelLanes)));
+      if (s_.blocks.rows % lanes_ != 0) require(ir().CreateICmpSLE(Plus(r, b_.I64(lanes_)), rows));
+      if (is_whole == nullptr) {
+        whole();
+      } else {
+        b_.IfElse("whole", is_whole, whole, any);
+      }
+    });
+  }
+
+  IrValues Turn(IrValue r, int lane) {
+    IrValues sums;
+    for (int k = 0; k < lanes_; ++k) sums.push_back(LoadSums(Plus(r, b_.I64(k)), lane));
+    return EmitLaneTranspose(b_, sums);
+  }
+
+  // Through memory behind the sums, row by row: with a mask, fewer rows, or a long body.
+  void FinishSquares(IrValue r, IrValue feature, IrValue first_column, IrValue tokens) {
+    const int64_t square = s_.blocks.block_rows * kPanelLanes;
+    for (int lane = 0; lane < kPanelLanes; lane += lanes_) {
+      const IrValues turned = Turn(r, lane);
+      for (int t = 0; t < lanes_; ++t) {
+        b_.Store(b_.scratch(), b_.I64(square + (lane + t) * int64_t{lanes_}), DType::kF32, turned[t]);
+      }
+    }
+    IrValue mask = nullptr;
+    if (s_.blocks.rows % lanes_ != 0) {
+      mask = b_.MaskBelow(ir().CreateSub(b_.I64(s_.blocks.rows), feature), lanes_);
+    }
+    b_.For("token", b_.I64(0), tokens, 1, [&](IrValue t) {
+      EpilogueEmitter finish(b_, epilogue_, first_arg_);
+      IrValue value = b_.Load(b_.scratch(), Plus(Times(t, lanes_), b_.I64(square)), DType::kF32, lanes_);
+      finish.Store(value, Plus(first_column, t), feature, mask);
+    });
+  }
+
+  KernelBuilder& b_;
+  const SparseSchedule& s_;
+  const int64_t depth_, columns_;
+  const bool by_columns_;
+  const TileEpilogue& epilogue_;
+  const int first_arg_;
+  const int lanes_;
+};
+
+}  // namespace
+
+std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& node, std::string* why) {
+  const auto no = [&](auto... pieces) {
+    *why = internal::Join(pieces...);
+    return std::nullopt;
+  };
+  SparseProblem problem;
+  int64_t rows = 0, depth = 0;
+  if (node.op == Op::kConv) {
+    const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why);
+    if (!g) return std::nullopt;
+    if (!g->IsMatmul()) return no("no 1x1 convolution with stride 1 in one group");
+    problem.x = node.inputs[0];
+    problem.weights = node.inputs[1];
+    rows = g->out_channels;
+    depth = g->in_channels;
+    problem.row_step = depth;
+    problem.source = {.depth = depth, .columns = g->pixels(), .depth_step = 1, .column_step = depth};
+  } else if (node.op == Op::kMatmul) {
+    const int w = graph.IsConstant(node.inputs[1]) ? 1 : 0;
+    if (!graph.IsConstant(node.inputs[w])) return no("no operand is constant");
+    problem.weights = node.inputs[w];
+    problem.x = node.inputs[1 - w];
+    const Shape& weights = graph[problem.weights].type.shape;
+    const Shape& x = graph[problem.x].type.shape;
+    if (weights.rank() != 2) return no("expected weights of 2 dimensions, found ", weights.rank());
+    if (x.rank() < 2) return no("a vector");
+    const bool transposed[] = {node.attrs.Int("transpose_a", 0) != 0, node.attrs.Int("transpose_b", 0) != 0};
+    // Do W's rows, and X's columns, lie one after the other?
+    const bool rows_outer = w == 1 ? transposed[1] : !transposed[0];
+    const bool columns_outer = w == 1 ? !transposed[0] : transposed[1];
+    rows = weights[rows_outer ? 0 : 1];
+    depth = weights[rows_outer ? 1 : 0];
+    problem.row_step = rows_outer ? depth : 1;
+    problem.depth_step = rows_outer ? 1 : rows;
+    problem.by_columns = w == 1;
+    if (x.num_elements() == 0 || rows == 0 || depth == 0) return no("nothing to compute");
+    const int64_t columns = x.num_elements() / depth;
+    // One matrix; where its columns lie one after the other and so do the result's, any number of them are one.
+    const bool one_matrix = columns == x[x.rank() - (columns_outer ? 2 : 1)];
+    if (!one_matrix && !(w == 1 && columns_outer)) {
+      return no("a batch of matrices whose columns do not follow each other");
+    }
+    problem.source = {.depth = depth,
+                      .columns = columns,
+                      .depth_step = columns_outer ? 1 : columns,
+                      .column_step = columns_outer ? depth : 1};
+  } else {
+    return no("no matmul or conv");
+  }
+  const Value& weights = graph[problem.weights];
+  if (weights.type.dtype != DType::kF32 || graph[problem.x].type.dtype != DType::kF32) {
+    return no("expected f32, found ", Name(graph[problem.x].type.dtype), " and ", Name(weights.type.dtype));
+  }
+  if (!weights.tesa) return no("the weights declare nothing as pruned");
+  problem.pattern = std::make_shared<ScatteredPattern>(
+      ScatteredPattern::Make(weights.tesa->KeptBitmap(), rows, depth, problem.row_step, problem.depth_step));
+  return problem;
+}
+
+std::string SparseSchedule::Key() const {
+  return internal::Join("blocks of ", blocks.block_rows, " groups of ", blocks.group_rows,
+                        panels_outer ? " panels first" : "");
+}
+
+SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows) {
+  SparseSchedule schedule;
+  ScatteredBlocks& blocks = schedule.blocks;
+  blocks.rows = problem.rows();
+  blocks.group_rows = group_rows;
+  // The block height that makes the fewest groups; of equals the lowest, whose sums stay nearest.
+  int64_t fewest = 0;
+  for (int64_t height = kPanelLanes; height <= kMaxBlockRows; height += kPanelLanes) {
+    ScatteredBlocks candidate = blocks;
+    candidate.block_rows = height;
+    int64_t groups = 0;
+    for (int64_t block = 0; block < candidate.blocks(); ++block) groups += candidate.groups_of(block);
+    if (fewest != 0 && groups >= fewest) continue;
+    fewest = groups;
+    blocks.block_rows = height;
+  }
+  return schedule;
+}
+
+double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
+                               int epilogue_cost) {
+  const MachineModel machine(target);
+  const int lanes = std::min(kPanelLanes, target.Lanes(32));
+  double vectors = static_cast<double>(DivideUp(problem.rows(), lanes) * lanes * problem.panels());
+  vectors *= kPanelLanes / lanes;
+  // A load, a store of two slots, and the way through the square.
+  double per_vector = machine.load_ns + 2 * machine.op_ns + epilogue_cost * machine.op_ns;
+  if (problem.by_columns) {
+    for (int l = lanes; l > 1; l /= 2) per_vector += machine.op_ns;
+  }
+  const double tasks = static_cast<double>(schedule.blocks.blocks() * problem.panels());
+  return (vectors * per_vector + tasks * 40 * MachineModel::kCycle + machine.step_ns) / 1000 +
+         PackPanelsMicroseconds(problem.source, target);
+}
+
+void PlanSparseSteps(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
+                     const std::string& family, const std::string& core_key, const std::vector<int>& constants,
+                     SparseCore core, PlanBuilder& builder) {
+  const int panels = builder.Temp(node.name + ".panels", 4 * PackedElements(problem.source, kPanelLanes));
+  PlanStep pack = PlanPackPanels(problem.source, kPanelLanes, builder.Read(problem.x),
+                                 {.buffer = panels, .writes = true}, builder.target());
+  pack.label = node.name;
+  builder.AddStep(std::move(pack));
+
+  const TileEpilogue epilogue(builder.graph(), node);
+  PlanStep step;
+  step.args = {{.buffer = panels}};
+  for (int constant : constants) step.args.push_back({.buffer = constant});
+  const auto first_arg = static_cast<int>(step.args.size());
+  step.kernel.family = family;
+  step.kernel.key = internal::Join(family, " ", problem.rows(), "x", problem.columns(), "x", problem.depth(),
+                                   problem.by_columns ? " by columns " : " by rows ", schedule.Key(), " ", core_key,
+                                   " ", epilogue.Key());
+  step.kernel.emit = [schedule, depth = problem.depth(), columns = problem.columns(), by_columns = problem.by_columns,
+                      epilogue, first_arg, core = std::move(core)](KernelBuilder& b) {
+    SparseEmitter(b, schedule, depth, columns, by_columns, epilogue, first_arg).Emit(core);
+  };
+  epilogue.AddArguments(node, builder, step);
+  step.tasks = schedule.blocks.blocks() * problem.panels();
+  // Sums, and a square on its way.
+  step.scratch_bytes = (schedule.blocks.block_rows + kPanelLanes) * kPanelLanes * 4;
+  step.label = node.name;
+  // Kept elements are the work.
+  step.flops = 2.0 * static_cast<double>(problem.pattern->num_kept()) * static_cast<double>(problem.columns());
+  step.bytes = 4.0 * static_cast<double>(problem.pattern->num_kept() +
+                                         problem.columns() * (problem.depth() + problem.rows()));
+  builder.AddStep(std::move(step));
+}
+
+}  // namespace tessera

@@ -1,0 +1,399 @@
+// The sparse matrix emitters against the interpreter: both places of the weights, all transpositions, epilogues, odd
+// sizes and small ones, patterns from nothing kept to everything, pointwise convolutions; on every processor level,
+// with one thread and two, inputs and outputs between unreadable pages.
+#include "codegen/emit/sparse_matmul.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "codegen/emitter.h"
+#include "codegen/testing/run_compiled.h"
+#include "graph/builder.h"
+#include "graph/interpreter.h"
+#include "runtime/device.h"
+#include "tesa/attribute.h"
+#include "tesa/testing/close.h"
+
+namespace tessera {
+namespace {
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : rng_(seed) {}
+  int64_t Int(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng_); }
+  bool Chance(double p) { return std::uniform_real_distribution<double>(0, 1)(rng_) < p; }
+  Tensor Make(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::uniform_real_distribution<float> value(-1, 1);
+    for (float& element : tensor.mutable_data<float>()) element = value(rng_);
+    return tensor;
+  }
+
+ private:
+  std::mt19937_64 rng_;
+};
+
+// Bytes that end where memory ends.
+class GuardedBytes {
+ public:
+  explicit GuardedBytes(int64_t size) {
+    constexpr int64_t kPage = 4096;
+    const int64_t pages = (size + kPage - 1) / kPage * kPage;
+    mapped_ = pages + 2 * kPage;
+    base_ = static_cast<std::byte*>(mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    TES_CHECK(base_ != MAP_FAILED, "mmap");
+    TES_CHECK(mprotect(base_ + kPage, std::max(pages, kPage), PROT_READ | PROT_WRITE) == 0, "mprotect");
+    data_ = base_ + kPage + pages - size;
+  }
+  GuardedBytes(GuardedBytes&& other) noexcept { std::swap(base_, other.base_), std::swap(mapped_, other.mapped_),
+                                                std::swap(data_, other.data_); }
+  ~GuardedBytes() {
+    if (base_ != nullptr) munmap(base_, mapped_);
+  }
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* base_ = nullptr;
+  int64_t mapped_ = 0;
+  std::byte* data_ = nullptr;
+};
+
+StatusOr<std::vector<Tensor>> RunGuarded(const Graph& graph, std::span<const Tensor> inputs, const std::string& level,
+                                         const std::string& emitter, int threads) {
+  ASSIGN_OR_RETURN(const Target target, MakeTarget(level));
+  ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, {.threads = 1, .only_emitter = emitter}));
+  ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice("host"));
+  ASSIGN_OR_RETURN(std::unique_ptr<Executable> executable, device->Load(compiled.program, {.threads = threads}));
+  std::vector<GuardedBytes> memory;
+  std::vector<const void*> from;
+  std::vector<void*> to;
+  for (const Tensor& input : inputs) {
+    memory.emplace_back(input.byte_size());
+    std::memcpy(memory.back().data(), input.bytes().data(), input.byte_size());
+    from.push_back(memory.back().data());
+  }
+  for (const ProgramPort& port : compiled.program->outputs) {
+    memory.emplace_back(ByteSize(port.type.dtype, port.type.shape.num_elements()));
+    to.push_back(memory.back().data());
+  }
+  RETURN_IF_ERROR(executable->Run(from, to));
+  std::vector<Tensor> outputs;
+  for (size_t k = 0; k < to.size(); ++k) {
+    outputs.emplace_back(compiled.program->outputs[k].type.dtype, compiled.program->outputs[k].type.shape);
+    std::memcpy(outputs[k].mutable_bytes().data(), to[k], outputs[k].byte_size());
+  }
+  return outputs;
+}
+
+struct Case {
+  int64_t rows = 1, depth = 1, columns = 1;  // of Y = W · X
+  bool weights_left = false, transpose_w = false, transpose_x = false;
+  double density = 0.1;
+};
+
+// A graph of one product, and the tensors to run it on.
+struct OneProduct {
+  GraphBuilder builder{"sparse"};
+  std::vector<Tensor> inputs;
+  ValueId result;
+  int64_t rows, columns;
+
+  // Weights of `shape`, kept where `keep` says so.
+  ValueId Weights(const Shape& shape, Random& random, const std::function<bool(int64_t)>& keep) {
+    std::vector<uint8_t> kept;
+    for (int64_t k = 0; k < shape.num_elements(); ++k) kept.push_back(keep(k) ? 1 : 0);
+    const Attribute tesa = Attribute::FromKept(shape, kept, 32);
+    const ValueId id = builder.Constant("w", tesa.ApplyTo(random.Make(shape)));
+    builder.SetTesa(id, tesa);
+    return id;
+  }
+
+  OneProduct(const Case& c, Random& random)
+      : OneProduct(c, random, [&](int64_t) { return random.Chance(c.density); }) {}
+  OneProduct(const Case& c, Random& random, const std::function<bool(int64_t)>& keep)
+      : rows(c.weights_left ? c.rows : c.columns), columns(c.weights_left ? c.columns : c.rows) {
+    // W lies [rows, depth], or transposed, in place A; [depth, rows], or transposed, in place B.
+    const Shape w = c.weights_left != c.transpose_w ? Shape{c.rows, c.depth} : Shape{c.depth, c.rows};
+    const Shape x = c.weights_left != c.transpose_x ? Shape{c.depth, c.columns} : Shape{c.columns, c.depth};
+    inputs.push_back(random.Make(x));
+    const ValueId activations = builder.Input("x", DType::kF32, x);
+    const ValueId weights = Weights(w, random, keep);
+    result = c.weights_left ? builder.Matmul(weights, activations, c.transpose_w, c.transpose_x)
+                            : builder.Matmul(activations, weights, c.transpose_x, c.transpose_w);
+  }
+  OneProduct() : rows(0), columns(0) {}
+
+  ValueId Operand(const Shape& shape, Random& random) {
+    const std::string name = "operand" + std::to_string(inputs.size());
+    inputs.push_back(random.Make(shape));
+    return builder.Input(name, DType::kF32, shape);
+  }
+  // bias along the columns or rows of the result, then an activation.
+  void BiasAndActivation(Random& random, int bias, int activation) {
+    BodyBuilder body;
+    Scalar value = body.Input(DType::kF32);
+    std::vector<ValueId> operands;
+    if (bias != 0) {
+      operands.push_back(Operand(bias == 1 ? Shape{columns} : bias == 2 ? Shape{rows, 1} : Shape{rows, columns}, random));
+      value = value + body.Input(DType::kF32);
+    }
+    if (activation == 1) value = Max(value, 0.0);
+    if (activation == 2) value = value * 0.5 * (Erf(value * 0.7071067811865476) + 1.0);
+    result = builder.WithEpilogue(result, body.Finish(value), operands, DType::kF32);
+  }
+  Graph Build() {
+    builder.Output(result);
+    StatusOr<Graph> graph = std::move(builder).Build();
+    TES_CHECK(graph.ok(), graph.status());
+    return *std::move(graph);
+  }
+};
+
+struct Kind {
+  std::string level, emitter;
+};
+
+std::vector<Kind> AllKinds() {
+  std::vector<Kind> kinds;
+  for (const std::string& level : RunnableLevels()) {
+    if (level != "host:x86-64") kinds.push_back({level, "sparse_stream"});
+    kinds.push_back({level, "sparse_loop"});
+  }
+  return kinds;
+}
+
+class SparseMatmulTest : public testing::TestWithParam<Kind> {
+ protected:
+  void Expect(const Graph& graph, std::span<const Tensor> inputs) {
+    const auto& [level, emitter] = GetParam();
+    EXPECT_TRUE(EveryNodeTakes(graph, level, emitter));
+    const StatusOr<std::vector<RefTensor>> expected = Interpret(graph, inputs);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    for (const int threads : {1, 2}) {
+      const StatusOr<std::vector<Tensor>> found = RunGuarded(graph, inputs, level, emitter, threads);
+      ASSERT_TRUE(found.ok()) << found.status();
+      for (size_t k = 0; k < found->size(); ++k) {
+        EXPECT_TRUE(Close((*found)[k], (*expected)[k].ToTensor(), 1e-5)) << threads << " threads";
+      }
+    }
+  }
+  void Expect(OneProduct product) {
+    const Graph graph = product.Build();
+    Expect(graph, product.inputs);
+  }
+};
+
+TEST_P(SparseMatmulTest, OddSizesAtLength) {
+  Random random(1);
+  OneProduct product({.rows = 333, .depth = 777, .columns = 1000, .density = 0.1}, random);
+  product.BiasAndActivation(random, 1, 1);
+  Expect(std::move(product));
+}
+
+TEST_P(SparseMatmulTest, TinySizes) {
+  Random random(2);
+  for (int repeat = 0; repeat < 12; ++repeat) {
+    Case c = {.rows = random.Int(1, 5), .depth = random.Int(1, 5), .columns = random.Int(1, 5)};
+    c.weights_left = random.Chance(0.5);
+    c.density = 0.5;
+    SCOPED_TRACE(internal::Join(c.rows, "x", c.depth, "x", c.columns, c.weights_left));
+    Expect(OneProduct(c, random));
+  }
+}
+
+TEST_P(SparseMatmulTest, EveryOrderWithEveryEpilogue) {
+  Random random(3);
+  for (int order = 0; order < 8; ++order) {
+    for (int bias = 0; bias < 4; ++bias) {
+      for (int activation = 0; activation < 3; ++activation) {
+        // Sparse coverage of the product: each pair of choices occurs.
+        if ((order + bias + activation) % 3 != 0 && order % 4 != 0) continue;
+        const Case c = {.rows = random.Int(1, 150),
+                        .depth = random.Int(1, 100),
+                        .columns = random.Int(1, 70),
+                        .weights_left = (order & 1) != 0,
+                        .transpose_w = (order & 2) != 0,
+                        .transpose_x = (order & 4) != 0,
+                        .density = 0.2};
+        SCOPED_TRACE(internal::Join("order ", order, " bias ", bias, " activation ", activation, ": ", c.rows, "x",
+                                    c.depth, "x", c.columns));
+        OneProduct product(c, random);
+        product.BiasAndActivation(random, bias, activation);
+        Expect(std::move(product));
+      }
+    }
+  }
+}
+
+// Remainders of blocks, groups and squares; panels that are whole and not.
+TEST_P(SparseMatmulTest, EveryRemainder) {
+  Random random(4);
+  for (const int64_t rows : {16, 31, 32, 33, 62, 63, 64, 112, 127, 128, 129, 256, 260}) {
+    for (const int64_t columns : {16, 24, 48, 41}) {
+      SCOPED_TRACE(internal::Join(rows, " rows, ", columns, " columns"));
+      Expect(OneProduct({.rows = rows, .depth = 40, .columns = columns, .density = 0.3}, random));
+    }
+  }
+}
+
+// More depth and more weights than short displacements reach, on both sides of each step.
+TEST_P(SparseMatmulTest, LongStreams) {
+  Random random(5);
+  for (const int64_t depth : {127, 128, 129, 257, 2100}) {
+    SCOPED_TRACE(depth);
+    Expect(OneProduct({.rows = 40, .depth = depth, .columns = 20, .density = 0.6}, random));
+  }
+  // One element at the far end.
+  Expect(OneProduct({.rows = 3, .depth = 5000, .columns = 17}, random, [](int64_t at) { return at % 5000 == 4999; }));
+}
+
+TEST_P(SparseMatmulTest, NothingKeptEverythingKeptAndEmptyRowsAndColumns) {
+  Random random(6);
+  const Case c = {.rows = 90, .depth = 50, .columns = 40, .transpose_w = true};  // W lies [rows, depth]
+  const std::pair<const char*, std::function<bool(int64_t)>> patterns[] = {
+      {"nothing", [](int64_t) { return false; }},
+      {"everything", [](int64_t) { return true; }},
+      {"rows 30 to 79 empty", [](int64_t at) { return at / 50 < 30 || at / 50 >= 80; }},
+      {"every other column", [](int64_t at) { return at % 2 == 1; }},
+      {"last column", [](int64_t at) { return at % 50 == 49; }},
+      {"one element", [](int64_t at) { return at == 71 * 50 + 3; }},
+      {"blocks", [](int64_t at) { return (at / 50 / 16 + at % 50 / 16) % 3 == 0; }},
+  };
+  for (const auto& [name, keep] : patterns) {
+    SCOPED_TRACE(name);
+    OneProduct product(c, random, keep);
+    product.BiasAndActivation(random, 1, 0);
+    Expect(std::move(product));
+  }
+}
+
+TEST_P(SparseMatmulTest, BatchesAreColumns) {
+  Random random(7);
+  OneProduct product;
+  product.inputs.push_back(random.Make({2, 3, 5, 30}));
+  const ValueId x = product.builder.Input("x", DType::kF32, {2, 3, 5, 30});
+  const ValueId w = product.Weights({30, 70}, random, [&](int64_t) { return random.Chance(0.2); });
+  product.result = product.builder.Matmul(x, w);
+  Expect(std::move(product));
+}
+
+TEST_P(SparseMatmulTest, PointwiseConvolutions) {
+  Random random(8);
+  for (const int64_t size : {1, 5, 7, 14}) {
+    SCOPED_TRACE(size);
+    OneProduct product;
+    const int64_t in = random.Int(1, 90), out = random.Int(1, 140);
+    const Shape x = {2, size, size, in};
+    product.inputs.push_back(random.Make(x));
+    const ValueId image = product.builder.Input("x", DType::kF32, x);
+    const ValueId w = product.Weights({out, in, 1, 1}, random, [&](int64_t) { return random.Chance(0.1); });
+    product.result = product.builder.Conv(image, w, {.layout = "nhwc"});
+    product.columns = out;
+    product.BiasAndActivation(random, 1, 1);
+    Expect(std::move(product));
+  }
+}
+
+// x + f(x): the result may take the place of the residual.
+TEST_P(SparseMatmulTest, ResidualsInPlace) {
+  Random random(9);
+  OneProduct maker;
+  const ValueId x = maker.builder.Input("x", DType::kF32, {40, 48});
+  maker.inputs.push_back(random.Make({40, 48}));
+  BodyBuilder body;
+  const Body add = body.Finish(body.Input(DType::kF32) + body.Input(DType::kF32));
+  ValueId value = maker.builder.Matmul(x, maker.Weights({48, 48}, random, [&](int64_t) { return random.Chance(0.2); }));
+  for (int layer = 0; layer < 3; ++layer) {
+    const ValueId w = maker.Weights({48, 48}, random, [&](int64_t) { return random.Chance(0.2); });
+    value = maker.builder.WithEpilogue(maker.builder.Matmul(value, w), add, {value}, DType::kF32);
+  }
+  maker.result = value;
+  Expect(std::move(maker));
+}
+
+// What is pruned is absent, also where it would meet an infinity.
+TEST_P(SparseMatmulTest, PrunedColumnsMeetNoInfinities) {
+  Random random(10);
+  OneProduct product({.rows = 50, .depth = 40, .columns = 33, .transpose_w = true}, random,
+                     [](int64_t at) { return at % 40 != 7 && at % 3 == 0; });
+  const Graph graph = product.Build();
+  std::vector<Tensor> with_infinities = product.inputs;
+  for (int64_t column = 0; column < 33; ++column) {
+    product.inputs[0].Set(column * 40 + 7, 0);
+    with_infinities[0].Set(column * 40 + 7, std::numeric_limits<double>::infinity());
+  }
+  const auto& [level, emitter] = GetParam();
+  const auto plain = RunGuarded(graph, product.inputs, level, emitter, 1);
+  const auto infinite = RunGuarded(graph, with_infinities, level, emitter, 1);
+  ASSERT_TRUE(plain.ok() && infinite.ok());
+  EXPECT_EQ((*plain)[0], (*infinite)[0]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, SparseMatmulTest, testing::ValuesIn(AllKinds()), [](const auto& info) {
+  return info.param.emitter + "_level" + std::to_string(info.index / 2);
+});
+
+// The same pattern with other values is the same kernel; another pattern is another one.
+TEST(SparseKeyTest, PatternNotValues) {
+  const StatusOr<Target> target = MakeTarget("host:x86-64-v4");
+  ASSERT_TRUE(target.ok());
+  const auto key = [&](int seed, int stride) {
+    Random random(seed);
+    OneProduct product({.rows = 64, .depth = 64, .columns = 32}, random, [=](int64_t at) { return at % stride == 0; });
+    const StatusOr<Plan> plan = MakePlan(product.Build(), *target, {.only_emitter = "sparse_stream"});
+    TES_CHECK(plan.ok(), plan.status());
+    return plan->steps.back().kernel.key;
+  };
+  EXPECT_EQ(key(1, 5), key(2, 5));
+  EXPECT_NE(key(1, 5), key(1, 6));
+}
+
+TEST(ReadSparseProblemTest, WithoutDeclaredSparsityThereIsNone) {
+  Random random(11);
+  OneProduct product({.rows = 64, .depth = 64, .columns = 32}, random);
+  Graph graph = product.Build();
+  for (Value& value : graph.values) value.tesa.reset();
+  std::string why;
+  EXPECT_FALSE(ReadSparseProblem(graph, graph.nodes[0], &why).has_value());
+  EXPECT_EQ(why, "the weights declare nothing as pruned");
+}
+
+TEST(WalkStreamTest, VisitsEachKeptElementOnceInColumnsOfGroups) {
+  Random random(12);
+  for (int repeat = 0; repeat < 50; ++repeat) {
+    const int64_t rows = random.Int(1, 200), depth = random.Int(1, 90);
+    Bitmap kept(rows * depth);
+    for (int64_t k = 0; k < kept.size(); ++k) kept.Set(k, random.Chance(0.2));
+    const ScatteredPattern pattern = ScatteredPattern::Make(kept, rows, depth, depth, 1);
+    ScatteredBlocks blocks = {.rows = rows, .block_rows = 16 * random.Int(1, 8),
+                              .group_rows = static_cast<int>(random.Int(1, 31))};
+    int64_t first = -1, count = 0, column = -1, next_row = 0;
+    StreamVisitor visitor;
+    visitor.on_group = [&](int64_t row, int n) {
+      EXPECT_EQ(row, next_row);
+      EXPECT_LE(n, blocks.group_rows);
+      first = row, count = n, column = -1, next_row = row + n;
+    };
+    visitor.on_column = [&](int64_t k) {
+      EXPECT_GT(k, column);
+      column = k;
+    };
+    visitor.on_element = [&](int64_t row, int64_t k) {
+      EXPECT_EQ(k, column);
+      EXPECT_TRUE(row >= first && row < first + count);
+      EXPECT_TRUE(kept[row * depth + k]);
+      kept.Set(row * depth + k, false);
+    };
+    WalkStream(pattern, blocks, visitor);
+    EXPECT_EQ(next_row, rows);
+    EXPECT_FALSE(kept.Any());
+  }
+}
+
+}  // namespace
+}  // namespace tessera

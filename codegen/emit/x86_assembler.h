@@ -1,0 +1,72 @@
+// X86Assembler: machine code for the few instructions that long straight sparse streams are made of.
+//
+//   X86Assembler code(X86Assembler::Width::k512);
+//   code.Load(31, kRdi, 64 * column);                     // vmovups zmm31, [rdi + 64 * column]
+//   code.MultiplyAdd(row, 31, kRsi, 4 * i);               // vfmadd231ps zmm_row, zmm31, dword [rsi + 4 * i]{1to16}
+//   code.Return();
+//
+// Why not LLVM: such a stream is one basic block of 10^4 to 10^6 instructions whose registers and order are decided
+// already. SelectionDAG takes 60-75 us an instruction and is quadratic beyond a few thousand in a block (12.5 s for
+// 82 000), and its scheduler undoes the order, so that sums spill; inline assembly through LLVM's parser takes 2-3 us
+// an instruction; writing the bytes takes some nanoseconds (encode_ns_per_instruction of scattered_benchmark). What
+// cannot be had otherwise at all are the short displacements: EVEX scales its one-byte displacement by the size of
+// what is loaded, so that with a base that moves along an instruction has 7 bytes rather than 10, and code is what a
+// stream reads most of.
+//
+// The bytes become the prologue data of an LLVM function (KernelBuilder::MachineCode), hence land in the same object
+// as all other kernels and need no relocation. Compared with LLVM's disassembler, instruction by instruction, in
+// x86_assembler_test.cc. Thread-compatible.
+#ifndef TESSERA_CODEGEN_EMIT_X86_ASSEMBLER_H_
+#define TESSERA_CODEGEN_EMIT_X86_ASSEMBLER_H_
+
+#include <cstdint>
+#include <string>
+
+namespace tessera {
+
+// General registers that may be bases here: caller-saved ones of the System V ABI whose encoding as a base is regular.
+enum class X86Register : uint8_t { kRax = 0, kRcx = 1, kRdx = 2, kRsi = 6, kRdi = 7, kR8 = 8, kR9 = 9 };
+
+class X86Assembler {
+ public:
+  // k256: VEX encodings, registers ymm0-15. k512: EVEX encodings, registers zmm0-31.
+  enum class Width : uint8_t { k256, k512 };
+  explicit X86Assembler(Width width) : width_(width) {}
+
+  // Whole vectors, unaligned.
+  void Load(int to, X86Register base, int32_t displacement) { Move(0x10, to, base, displacement); }
+  void Store(int from, X86Register base, int32_t displacement) { Move(0x11, from, base, displacement); }
+  // All lanes = the f32 at [base + displacement]. k256 only: EVEX has it inside MultiplyAdd.
+  void Broadcast(int to, X86Register base, int32_t displacement);
+  // sum += x * w
+  void MultiplyAdd(int sum, int x, int w);
+  // sum += x * the f32 at [base + displacement], in all lanes. k512 only.
+  void MultiplyAdd(int sum, int x, X86Register base, int32_t displacement);
+  void Zero(int vector);
+  void Copy(X86Register to, X86Register from);
+  void Add(X86Register to, int32_t value);
+  void Return() { Byte(0xc3); }
+
+  // No-operations up to the next multiple of `alignment`.
+  void Align(int alignment);
+
+  int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
+  const std::string& bytes() const { return bytes_; }
+  std::string TakeBytes() { return std::move(bytes_); }
+
+ private:
+  void Byte(int value) { bytes_.push_back(static_cast<char>(value)); }
+  void Int32(int32_t value);
+  void Move(int opcode, int vector, X86Register base, int32_t displacement);
+  // ModRM and displacement of a memory operand; a one-byte displacement counts in units of `unit`.
+  void Memory(int reg, X86Register base, int32_t displacement, int unit);
+  // Everything before ModRM. `rm_high`: bits 3 and 4 of the operand in ModRM's rm (of a base: bit 3).
+  void Prefix(int map, int prefix, int reg, int vvvv, int rm_high, bool broadcast, int opcode);
+
+  Width width_;
+  std::string bytes_;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_X86_ASSEMBLER_H_

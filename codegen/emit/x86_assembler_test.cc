@@ -1,0 +1,148 @@
+// Every instruction with every register and displacements on both sides of each limit, read back by LLVM's
+// disassembler.
+#include "codegen/emit/x86_assembler.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "llvm-c/Disassembler.h"
+#include "llvm-c/Target.h"
+
+namespace tessera {
+namespace {
+
+// The instructions in `code` as Intel's syntax has them, blanks and memory operands' sizes normalised.
+std::vector<std::string> Disassemble(const std::string& code) {
+  LLVMInitializeX86TargetInfo();
+  LLVMInitializeX86TargetMC();
+  LLVMInitializeX86Disassembler();
+  LLVMDisasmContextRef context =
+      LLVMCreateDisasmCPU("x86_64-unknown-linux-gnu", "znver4", nullptr, 0, nullptr, nullptr);
+  LLVMSetDisasmOptions(context, LLVMDisassembler_Option_AsmPrinterVariant);
+  std::vector<std::string> lines;
+  std::vector<uint8_t> bytes(code.begin(), code.end());
+  for (size_t at = 0; at < bytes.size();) {
+    char text[200];
+    const size_t length = LLVMDisasmInstruction(context, bytes.data() + at, bytes.size() - at, at, text, sizeof(text));
+    if (length == 0) {
+      lines.push_back("invalid");
+      break;
+    }
+    std::string line(text);
+    for (size_t k = 0; k < line.size(); ++k) {
+      if (line[k] == '\t') line[k] = ' ';
+    }
+    lines.push_back(line.substr(line.find_first_not_of(' ')));
+    at += length;
+  }
+  LLVMDisasmDispose(context);
+  return lines;
+}
+
+constexpr X86Register kBases[] = {X86Register::kRax, X86Register::kRcx, X86Register::kRdx, X86Register::kRsi,
+                                  X86Register::kRdi, X86Register::kR8,  X86Register::kR9};
+const char* const kNames[] = {"rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9"};
+constexpr int32_t kDisplacements[] = {0,   4,    64,    -64,  124,  128,   -128,  -132,   508,       512,
+                                      -512, -516, 8128, 8192, -8192, -8256, 100, 1 << 20, -(1 << 20)};
+
+std::string Address(int base, int32_t displacement) {
+  std::string text = std::string("[") + kNames[base];
+  if (displacement != 0) text += (displacement < 0 ? " - " : " + ") + std::to_string(std::abs(displacement));
+  return text + "]";
+}
+
+class X86AssemblerTest : public testing::TestWithParam<X86Assembler::Width> {
+ protected:
+  bool wide() const { return GetParam() == X86Assembler::Width::k512; }
+  int registers() const { return wide() ? 32 : 16; }
+  std::string Vector(int number) const { return (wide() ? "zmm" : "ymm") + std::to_string(number); }
+  void Expect(const std::vector<std::string>& expected) { EXPECT_EQ(Disassemble(code_.bytes()), expected); }
+
+  X86Assembler code_{GetParam()};
+};
+
+TEST_P(X86AssemblerTest, LoadsAndStores) {
+  std::vector<std::string> expected;
+  const std::string size = wide() ? "zmmword ptr " : "ymmword ptr ";
+  for (int vector = 0; vector < registers(); ++vector) {
+    for (int base = 0; base < 7; ++base) {
+      for (int32_t displacement : kDisplacements) {
+        code_.Load(vector, kBases[base], displacement);
+        expected.push_back("vmovups " + Vector(vector) + ", " + size + Address(base, displacement));
+        code_.Store(vector, kBases[base], displacement);
+        expected.push_back("vmovups " + size + Address(base, displacement) + ", " + Vector(vector));
+      }
+    }
+  }
+  Expect(expected);
+}
+
+TEST_P(X86AssemblerTest, ProductsWithMemory) {
+  std::vector<std::string> expected;
+  for (int sum = 0; sum < registers(); ++sum) {
+    for (int base = 0; base < 7; ++base) {
+      for (int32_t displacement : kDisplacements) {
+        const int x = (sum * 7 + base) % registers();
+        if (wide()) {
+          code_.MultiplyAdd(sum, x, kBases[base], displacement);
+          expected.push_back("vfmadd231ps " + Vector(sum) + ", " + Vector(x) + ", dword ptr " +
+                             Address(base, displacement) + "{1to16}");
+        } else {
+          code_.Broadcast(sum, kBases[base], displacement);
+          expected.push_back("vbroadcastss " + Vector(sum) + ", dword ptr " + Address(base, displacement));
+        }
+      }
+    }
+  }
+  Expect(expected);
+}
+
+TEST_P(X86AssemblerTest, ProductsOfRegistersAndZeros) {
+  std::vector<std::string> expected;
+  for (int sum = 0; sum < registers(); ++sum) {
+    for (int x = 0; x < registers(); ++x) {
+      const int w = (sum + 3 * x) % registers();
+      code_.MultiplyAdd(sum, x, w);
+      expected.push_back("vfmadd231ps " + Vector(sum) + ", " + Vector(x) + ", " + Vector(w));
+    }
+    code_.Zero(sum);
+    expected.push_back((wide() ? "vpxord " : "vxorps ") + Vector(sum) + ", " + Vector(sum) + ", " + Vector(sum));
+  }
+  Expect(expected);
+}
+
+TEST_P(X86AssemblerTest, Addresses) {
+  std::vector<std::string> expected;
+  for (int to = 0; to < 7; ++to) {
+    for (int from = 0; from < 7; ++from) {
+      code_.Copy(kBases[to], kBases[from]);
+      expected.push_back(std::string("mov ") + kNames[to] + ", " + kNames[from]);
+    }
+    code_.Add(kBases[to], 1024);
+    expected.push_back(std::string("add ") + kNames[to] + ", 1024");
+    code_.Add(kBases[to], -70000);
+    expected.push_back(std::string("add ") + kNames[to] + ", -70000");
+  }
+  code_.Return();
+  expected.push_back("ret");
+  Expect(expected);
+}
+
+TEST_P(X86AssemblerTest, NearOperandsAreShort) {
+  if (!wide()) GTEST_SKIP() << "VEX does not scale displacements";
+  code_.MultiplyAdd(30, 31, X86Register::kRsi, -512);
+  EXPECT_EQ(code_.size(), 7);
+  code_.Load(31, X86Register::kRdi, 127 * 64);
+  EXPECT_EQ(code_.size(), 14);
+  code_.Align(64);
+  EXPECT_EQ(code_.size(), 64);
+}
+
+INSTANTIATE_TEST_SUITE_P(Widths, X86AssemblerTest,
+                         testing::Values(X86Assembler::Width::k256, X86Assembler::Width::k512));
+
+}  // namespace
+}  // namespace tessera
