@@ -5,6 +5,7 @@
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/kernel_builder.h"
+#include "codegen/emit/lane_transpose.h"
 
 namespace tessera {
 namespace {
@@ -28,24 +29,6 @@ void Pack(const std::byte* from_bytes, const PanelSource& s, int64_t width, std:
         }
       }
       to += s.depth * width;
-    }
-  }
-}
-
-// A square of lanes x lanes elements, turned by log2(lanes) rounds of exchanging blocks between pairs of rows.
-void TransposeInRegisters(KernelBuilder& b, IrValues& rows) {
-  const int lanes = static_cast<int>(rows.size());
-  for (int distance = 1; distance < lanes; distance *= 2) {
-    std::vector<int> low(lanes), high(lanes);
-    for (int l = 0; l < lanes; ++l) {
-      low[l] = (l & distance) == 0 ? l : lanes + l - distance;
-      high[l] = (l & distance) == 0 ? l + distance : lanes + l;
-    }
-    for (int i = 0; i < lanes; ++i) {
-      if ((i & distance) != 0) continue;
-      IrValue first = rows[i], second = rows[i + distance];
-      rows[i] = b.ir().CreateShuffleVector(first, second, low);
-      rows[i + distance] = b.ir().CreateShuffleVector(first, second, high);
     }
   }
 }
@@ -76,7 +59,7 @@ void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int l
       b.For("square", b.I64(0), b.I64(squares), lanes, [&](IrValue k) {
         IrValues rows;
         for (int l = 0; l < lanes; ++l) rows.push_back(b.Load(b.arg(0), plus(columns[l], k), s.type, lanes));
-        TransposeInRegisters(b, rows);
+        rows = EmitLaneTranspose(b, rows);
         for (int l = 0; l < lanes; ++l) b.Store(b.arg(1), plus(to, times(plus(k, b.I64(l)), width)), s.type, rows[l]);
       });
     }
