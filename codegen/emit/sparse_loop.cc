@@ -20,6 +20,11 @@ namespace {
 
 constexpr int kSums = 4;
 
+SparseSchedule ScheduleLoop(const SparseProblem& problem, const Target& target) {
+  const double kept_per_row = static_cast<double>(problem.pattern->num_kept()) / static_cast<double>(problem.rows());
+  return ScheduleSparse(problem, kPanelLanes, kept_per_row * 8, target);
+}
+
 double LoopMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
                         int epilogue_cost) {
   const MachineModel machine(target);
@@ -27,9 +32,9 @@ double LoopMicroseconds(const SparseProblem& problem, const SparseSchedule& sche
   const auto kept = static_cast<double>(problem.pattern->num_kept());
   const double fma = vectors * machine.fma_ns;
   const double load = 2 * machine.broadcast_ns + vectors * machine.load_ns;
-  const double panel_bytes = static_cast<double>(problem.depth()) * kPanelLanes * 4;
-  double transfer = 0;
-  if (panel_bytes > 0.7 * static_cast<double>(target.l1d_bytes)) transfer = 64 / machine.l2_bytes_per_ns;
+  // The more is kept, the less of the panel stays near beside values and places.
+  const double transfer =
+      64 / machine.l2_bytes_per_ns * PanelMissShare(problem, target) * problem.pattern->density();
   // A row starts, ends in up to three single steps and adds its sums: a wrong guess of the branches.
   const double rows = static_cast<double>(problem.rows()) * 25 * MachineModel::kCycle;
   return static_cast<double>(problem.panels()) * (kept * (std::max(fma, load) + 0.3 * transfer) + rows) / 1000 +
@@ -90,7 +95,7 @@ std::optional<double> EstimateSparseLoop(const Graph& graph, const Node& node, c
   const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, why);
   if (!problem) return std::nullopt;
   *why = internal::Join("scattered, ", static_cast<int>(problem->pattern->density() * 100 + 0.5), " % kept");
-  return LoopMicroseconds(*problem, ScheduleSparse(*problem, kPanelLanes), target, TileEpilogue(graph, node).cost());
+  return LoopMicroseconds(*problem, ScheduleLoop(*problem, target), target, TileEpilogue(graph, node).cost());
 }
 
 Status PlanSparseLoop(const Node& node, PlanBuilder& builder) {
@@ -98,7 +103,7 @@ Status PlanSparseLoop(const Node& node, PlanBuilder& builder) {
   const std::optional<SparseProblem> problem = ReadSparseProblem(builder.graph(), node, &why);
   TES_CHECK(problem.has_value(), why);
   const ScatteredPattern& pattern = *problem->pattern;
-  const SparseSchedule schedule = ScheduleSparse(*problem, kPanelLanes);
+  const SparseSchedule schedule = ScheduleLoop(*problem, builder.target());
   const Value& value = builder.graph()[problem->weights];
   const WeightReader weight(*problem, value.constant);
   Tensor values(DType::kF32, Shape({pattern.num_kept()}));

@@ -199,6 +199,9 @@ std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& n
   } else {
     return no("no matmul or conv");
   }
+  if (problem.source.columns < kMinSparseColumns) {
+    return no("expected at least ", kMinSparseColumns, " columns, found ", problem.source.columns);
+  }
   const Value& weights = graph[problem.weights];
   if (weights.type.dtype != DType::kF32 || graph[problem.x].type.dtype != DType::kF32) {
     return no("expected f32, found ", Name(graph[problem.x].type.dtype), " and ", Name(weights.type.dtype));
@@ -214,7 +217,12 @@ std::string SparseSchedule::Key() const {
                         panels_outer ? " panels first" : "");
 }
 
-SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows) {
+double PanelMissShare(const SparseProblem& problem, const Target& target) {
+  const auto panel = static_cast<double>(problem.depth() * kPanelLanes * 4), l1 = static_cast<double>(target.l1d_bytes);
+  return std::clamp((panel - 0.75 * l1) / (0.5 * l1), 0.0, 1.0);
+}
+
+SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows, double row_bytes, const Target& target) {
   SparseSchedule schedule;
   ScatteredBlocks& blocks = schedule.blocks;
   blocks.rows = problem.rows();
@@ -222,6 +230,7 @@ SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows) {
   // The block height that makes the fewest groups; of equals the lowest, whose sums stay nearest.
   int64_t fewest = 0;
   for (int64_t height = kPanelLanes; height <= kMaxBlockRows; height += kPanelLanes) {
+    if (fewest != 0 && static_cast<double>(height) * row_bytes > static_cast<double>(target.l2_bytes) / 2) break;
     ScatteredBlocks candidate = blocks;
     candidate.block_rows = height;
     int64_t groups = 0;
@@ -239,11 +248,12 @@ double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedul
   const int lanes = std::min(kPanelLanes, target.Lanes(32));
   double vectors = static_cast<double>(DivideUp(problem.rows(), lanes) * lanes * problem.panels());
   vectors *= kPanelLanes / lanes;
-  // A load, a store of two slots, and the way through the square.
-  double per_vector = machine.load_ns + 2 * machine.op_ns + epilogue_cost * machine.op_ns;
-  if (problem.by_columns) {
-    for (int l = lanes; l > 1; l /= 2) per_vector += machine.op_ns;
-  }
+  // Shuffles and the epilogue's arithmetic share the ports in part; loads and stores run beside them.
+  double shuffles = 0;
+  for (int l = problem.by_columns ? lanes : 1; l > 1; l /= 2) ++shuffles;
+  if (epilogue_cost > kMaxStraightEpilogue) shuffles += 3;  // through memory
+  const double more = std::max<double>(shuffles, epilogue_cost), less = std::min<double>(shuffles, epilogue_cost);
+  const double per_vector = (more + 0.3 * less) * machine.op_ns + machine.load_ns;
   const double tasks = static_cast<double>(schedule.blocks.blocks() * problem.panels());
   return (vectors * per_vector + tasks * 40 * MachineModel::kCycle + machine.step_ns) / 1000 +
          PackPanelsMicroseconds(problem.source, target);

