@@ -11,6 +11,7 @@
 #include "graph/interpreter.h"
 #include "graph/model_file.h"
 #include "runtime/trace.h"
+#include "tesa/attribute.h"
 #include "tesa/random.h"
 
 namespace tessera {
@@ -188,6 +189,31 @@ TEST(EngineTest, OptionsThatAreWrongAreErrors) {
   ExpectError(model.Compile({.threads = -1}).status(), ErrorCode::kUsageInvalid, "");
   ExpectError(model.Compile({.only_emitter = "magic"}).status(), ErrorCode::kUsageInvalid,
               "no emitter 'magic'; there are ");
+}
+
+// Which emitter the product takes, and what the report says of it.
+TEST(EngineTest, SparsityOffKeepsTheDenseKernels) {
+  Random random(12);
+  GraphBuilder b("sparse");
+  const ValueId x = b.Input("x", DType::kF32, {64, 256});
+  Tensor weights = RandomTensor(random, {DType::kF32, {256, 256}});
+  for (float& w : weights.mutable_data<float>()) w = random.Next() % 10 == 0 ? w : 0;
+  const ValueId w = b.Constant("w", weights);
+  b.SetTesa(w, Attribute::FromZeros(weights));
+  b.Output(b.Named("y").Matmul(x, w));
+  StatusOr<Graph> graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const StatusOr<Model> model = ModelFromGraph(*graph);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto decision = [&](bool sparsity) {
+    const StatusOr<Session> session = model->Compile({.target = "host:x86-64-v3", .sparsity = sparsity});
+    TES_CHECK(session.ok(), session.status());
+    return session->report().decisions.at(0);
+  };
+  EXPECT_EQ(decision(true).rfind("node 'y': sparse_stream;", 0), 0u) << decision(true);
+  EXPECT_NE(decision(true).find("scattered, 10 % kept"), std::string::npos) << decision(true);
+  EXPECT_EQ(decision(false).rfind("node 'y': matmul;", 0), 0u) << decision(false);
+  EXPECT_NE(decision(false).find("declare nothing as pruned"), std::string::npos) << decision(false);
 }
 
 TEST(EngineTest, TargetsEmittersAndDenseKernelsGiveTheSame) {

@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <optional>
 #include <random>
 #include <set>
+#include <vector>
 
 #include "codegen/compile.h"
 #include "codegen/emitter.h"
@@ -16,6 +18,7 @@
 #include "graph/testing/random_node.h"
 #include "graph/testing/run_op.h"
 #include "runtime/device.h"
+#include "tesa/attribute.h"
 #include "tesa/testing/close.h"
 
 namespace tessera {
@@ -99,6 +102,22 @@ void ExpectResult(const Tensor& found, const RefTensor& reference, double bound,
   EXPECT_LE(different, allowed) << what;
 }
 
+// Prunes a random share of every operand but the first of a case, in its data; returns what the constants then declare.
+// For ops of which such operands are weights.
+std::vector<std::optional<Attribute>> PruneWeights(RandomCase& random_case, std::mt19937_64& rng) {
+  std::vector<std::optional<Attribute>> declared(random_case.inputs.size());
+  const uint64_t kept_of_8 = rng() % 9;
+  for (size_t k = 1; k < random_case.inputs.size(); ++k) {
+    Tensor& tensor = random_case.inputs[k];
+    if (tensor.dtype() != DType::kF32) continue;
+    std::vector<uint8_t> kept(tensor.num_elements());
+    for (uint8_t& bit : kept) bit = rng() % 8 < kept_of_8 ? 1 : 0;
+    declared[k] = Attribute::FromKept(tensor.shape(), kept, 32);
+    tensor = declared[k]->ApplyTo(tensor);
+  }
+  return declared;
+}
+
 // The same case with all operands but the first as constants, which emitters may pack for themselves.
 RandomCase WithConstants(RandomCase random_case) {
   Graph& graph = random_case.graph;
@@ -165,7 +184,14 @@ TEST_P(OpConformance, EveryOpWithEveryEmitter) {
       RandomCase random_case = RandomNode(def.op, rng);
       const bool epilogue = k % 3 == 2 && random_case.graph.nodes[0].outputs.size() == 1;
       if (epilogue) AddRandomEpilogue(random_case, rng);
-      const RandomCase lowered = k % 2 == 1 ? WithConstants(random_case) : random_case;
+      // Weights that declare sparsity, for the emitters that make use of it.
+      const bool prunes = k % 2 == 1 && k > 1 && (def.op == Op::kMatmul || def.op == Op::kConv);
+      std::vector<std::optional<Attribute>> declared;
+      if (prunes) declared = PruneWeights(random_case, rng);
+      RandomCase lowered = k % 2 == 1 ? WithConstants(random_case) : random_case;
+      for (size_t i = 0; i < declared.size(); ++i) {
+        if (declared[i]) lowered.graph[random_case.graph.inputs[i]].tesa = declared[i];
+      }
       for (const Emitter& emitter : AllEmitters()) {
         std::string why;
         if (!EstimateWith(emitter, lowered.graph, lowered.graph.nodes[0], *target, &why)) continue;
