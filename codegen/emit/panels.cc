@@ -86,8 +86,7 @@ void EmitCopyPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int l
     IrValue to = plus(times(plus(times(matrix, panels), panel), s.depth * width), times(in_panel, lanes));
     IrValue column = times(vector, lanes);
     IrValue from = plus(times(matrix, s.matrix_step), column);
-    IrValue mask =
-        s.columns % lanes == 0 ? nullptr : b.MaskBelow(ir.CreateSub(b.I64(s.columns), column), lanes);
+    IrValue mask = s.columns % lanes == 0 ? nullptr : b.MaskBelow(ir.CreateSub(b.I64(s.columns), column), lanes);
     b.For("copy", b.I64(0), b.I64(s.depth), 1, [&](IrValue k) {
       b.Store(b.arg(1), plus(to, times(k, width)), s.type,
               b.Load(b.arg(0), plus(from, times(k, s.depth_step)), s.type, lanes, mask,

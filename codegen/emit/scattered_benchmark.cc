@@ -3,6 +3,7 @@
 //
 //   bazel run //codegen/emit:scattered_benchmark -- --benchmark_filter='512x512x192'
 //   bazel run //codegen/emit:scattered_benchmark -- --grid      # estimate and time of every emitter, and the choice
+//   TESSERA_TARGET=host:x86-64-v3 bazel run …                   # the same for AVX2
 //
 // `over_dense` is against 2 · M · N · K / (0.9 · peak), the peak measured in the same run; `dense` rows are our own
 // dense kernels with the same masked weights. The names are rows x depth x columns and per cent kept.
@@ -12,6 +13,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -32,7 +34,12 @@ namespace {
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 const Target& Host() {
-  static const Target& target = *new Target(*MakeTarget("host"));
+  static const Target& target = []() -> const Target& {
+    const char* name = std::getenv("TESSERA_TARGET");
+    const StatusOr<Target> made = MakeTarget(name != nullptr ? name : "host");
+    TES_CHECK(made.ok(), made.status());
+    return *new Target(*made);
+  }();
   return target;
 }
 
@@ -157,9 +164,7 @@ class Runner {
   }
 
  private:
-  std::byte* scratch() {
-    return scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
-  }
+  std::byte* scratch() { return scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64; }
 
   Plan plan_;
   std::vector<Tensor> buffers_;
@@ -213,11 +218,10 @@ void RegisterAll() {
 // best of them.
 void PrintGrid() {
   std::printf("%-26s %22s %22s %22s  choice\n", "problem", "matmul", "sparse_stream", "sparse_loop");
-  const std::array<int64_t, 3> shapes[] = {{64, 32, 12544},  {128, 64, 3136}, {256, 256, 784}, {512, 512, 196},
-                                           {1024, 1024, 49}, {384, 384, 128}, {1536, 384, 128}, {384, 1536, 128},
-                                           {3072, 768, 128}, {768, 3072, 128}, {333, 777, 1000}, {64, 64, 16},
-                                           {512, 512, 16},   {1024, 1024, 16}, {1000, 512, 1},   {100, 100, 5},
-                                           {4096, 1024, 32}, {17, 300, 200}};
+  const std::array<int64_t, 3> shapes[] = {
+      {64, 32, 12544},  {128, 64, 3136},  {256, 256, 784},  {512, 512, 196},  {1024, 1024, 49}, {384, 384, 128},
+      {1536, 384, 128}, {384, 1536, 128}, {3072, 768, 128}, {768, 3072, 128}, {333, 777, 1000}, {64, 64, 16},
+      {512, 512, 16},   {1024, 1024, 16}, {1000, 512, 1},   {100, 100, 5},    {4096, 1024, 32}, {17, 300, 200}};
   for (const auto& [rows, depth, columns] : shapes) {
     for (const double density : {1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.02}) {
       const Problem problem = {rows, depth, columns, density};

@@ -33,8 +33,7 @@ double LoopMicroseconds(const SparseProblem& problem, const SparseSchedule& sche
   const double fma = vectors * machine.fma_ns;
   const double load = 2 * machine.broadcast_ns + vectors * machine.load_ns;
   // The more is kept, the less of the panel stays near beside values and places.
-  const double transfer =
-      64 / machine.l2_bytes_per_ns * PanelMissShare(problem, target) * problem.pattern->density();
+  const double transfer = 64 / machine.l2_bytes_per_ns * PanelMissShare(problem, target) * problem.pattern->density();
   // A row starts, ends in up to three single steps and adds its sums: a wrong guess of the branches.
   const double rows = static_cast<double>(problem.rows()) * 25 * MachineModel::kCycle;
   return static_cast<double>(problem.panels()) * (kept * (std::max(fma, load) + 0.3 * transfer) + rows) / 1000 +
@@ -90,8 +89,7 @@ extern const std::string_view kSparseLoopDoc;
 const std::string_view kSparseLoopDoc =
     "f32 products with scattered constant weights, the pattern of what is kept read as data";
 
-std::optional<double> EstimateSparseLoop(const Graph& graph, const Node& node, const Target& target,
-                                         std::string* why) {
+std::optional<double> EstimateSparseLoop(const Graph& graph, const Node& node, const Target& target, std::string* why) {
   const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, why);
   if (!problem) return std::nullopt;
   *why = internal::Join("scattered, ", static_cast<int>(problem->pattern->density() * 100 + 0.5), " % kept");

@@ -288,8 +288,8 @@ void PlanSparseSteps(const Node& node, const SparseProblem& problem, const Spars
   step.label = node.name;
   // Kept elements are the work.
   step.flops = 2.0 * static_cast<double>(problem.pattern->num_kept()) * static_cast<double>(problem.columns());
-  step.bytes = 4.0 * static_cast<double>(problem.pattern->num_kept() +
-                                         problem.columns() * (problem.depth() + problem.rows()));
+  step.bytes =
+      4.0 * static_cast<double>(problem.pattern->num_kept() + problem.columns() * (problem.depth() + problem.rows()));
   builder.AddStep(std::move(step));
 }
 

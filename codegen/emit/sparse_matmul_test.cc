@@ -50,8 +50,9 @@ class GuardedBytes {
     TES_CHECK(mprotect(base_ + kPage, std::max(pages, kPage), PROT_READ | PROT_WRITE) == 0, "mprotect");
     data_ = base_ + kPage + pages - size;
   }
-  GuardedBytes(GuardedBytes&& other) noexcept { std::swap(base_, other.base_), std::swap(mapped_, other.mapped_),
-                                                std::swap(data_, other.data_); }
+  GuardedBytes(GuardedBytes&& other) noexcept {
+    std::swap(base_, other.base_), std::swap(mapped_, other.mapped_), std::swap(data_, other.data_);
+  }
   ~GuardedBytes() {
     if (base_ != nullptr) munmap(base_, mapped_);
   }
@@ -139,7 +140,10 @@ struct OneProduct {
     Scalar value = body.Input(DType::kF32);
     std::vector<ValueId> operands;
     if (bias != 0) {
-      operands.push_back(Operand(bias == 1 ? Shape{columns} : bias == 2 ? Shape{rows, 1} : Shape{rows, columns}, random));
+      operands.push_back(Operand(bias == 1   ? Shape{columns}
+                                 : bias == 2 ? Shape{rows, 1}
+                                             : Shape{rows, columns},
+                                 random));
       value = value + body.Input(DType::kF32);
     }
     if (activation == 1) value = Max(value, 0.0);
@@ -366,13 +370,16 @@ TEST(SparseChoiceTest, TakesWhatWasMeasuredToBeQuicker) {
     const char* emitter;
   };
   const Row rows[] = {
-      {64, 32, 12544, 1.0, "matmul"},         {64, 32, 12544, 0.5, "sparse_stream"}, {128, 64, 3136, 0.5, "sparse_stream"},
-      {256, 256, 784, 1.0, "matmul"},         {256, 256, 784, 0.7, "sparse_stream"}, {512, 512, 192, 1.0, "matmul"},
-      {512, 512, 192, 0.7, "sparse_stream"},  {512, 512, 192, 0.1, "sparse_stream"}, {768, 768, 128, 0.7, "sparse_stream"},
-      {1024, 1024, 49, 0.5, "sparse_stream"}, {3072, 768, 128, 0.9, "matmul"},       {3072, 768, 128, 0.3, "sparse_stream"},
-      {4096, 1024, 32, 0.7, "matmul"},        {4096, 1024, 32, 0.1, "sparse_stream"}, {1000, 512, 1, 0.3, "matmul"},
-      {100, 100, 5, 0.9, "matmul"},           {64, 64, 16, 0.3, "sparse_stream"},
-      {512, 512, 16, 0.7, "sparse_stream"},   {768, 3072, 128, 1.0, "matmul"},
+      {64, 32, 12544, 1.0, "matmul"},        {64, 32, 12544, 0.5, "sparse_stream"},
+      {128, 64, 3136, 0.5, "sparse_stream"}, {256, 256, 784, 1.0, "matmul"},
+      {256, 256, 784, 0.7, "sparse_stream"}, {512, 512, 192, 1.0, "matmul"},
+      {512, 512, 192, 0.7, "sparse_stream"}, {512, 512, 192, 0.1, "sparse_stream"},
+      {768, 768, 128, 0.7, "sparse_stream"}, {1024, 1024, 49, 0.5, "sparse_stream"},
+      {3072, 768, 128, 0.9, "matmul"},       {3072, 768, 128, 0.3, "sparse_stream"},
+      {4096, 1024, 32, 0.7, "matmul"},       {4096, 1024, 32, 0.1, "sparse_stream"},
+      {1000, 512, 1, 0.3, "matmul"},         {100, 100, 5, 0.9, "matmul"},
+      {64, 64, 16, 0.3, "sparse_stream"},    {512, 512, 16, 0.7, "sparse_stream"},
+      {768, 3072, 128, 1.0, "matmul"},
   };
   for (const Row& row : rows) {
     Random random(1);
@@ -401,8 +408,8 @@ TEST(WalkStreamTest, VisitsEachKeptElementOnceInColumnsOfGroups) {
     Bitmap kept(rows * depth);
     for (int64_t k = 0; k < kept.size(); ++k) kept.Set(k, random.Chance(0.2));
     const ScatteredPattern pattern = ScatteredPattern::Make(kept, rows, depth, depth, 1);
-    ScatteredBlocks blocks = {.rows = rows, .block_rows = 16 * random.Int(1, 8),
-                              .group_rows = static_cast<int>(random.Int(1, 31))};
+    ScatteredBlocks blocks = {
+        .rows = rows, .block_rows = 16 * random.Int(1, 8), .group_rows = static_cast<int>(random.Int(1, 31))};
     int64_t first = -1, count = 0, column = -1, next_row = 0;
     StreamVisitor visitor;
     visitor.on_group = [&](int64_t row, int n) {

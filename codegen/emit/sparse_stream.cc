@@ -71,8 +71,8 @@ Candidate Consider(const SparseProblem& problem, const Target& target, int epilo
   const bool resident = block_bytes < 0.75 * static_cast<double>(target.l2_bytes);
   const double passes = stream_bytes * (resident ? 1 : panels);
   // From memory, every line is waited for.
-  const double time = stream_bytes < kFarBytes ? std::max(core, passes / kStreamBytesPerNs)
-                                               : core + passes / kFarStreamBytesPerNs;
+  const double time =
+      stream_bytes < kFarBytes ? std::max(core, passes / kStreamBytesPerNs) : core + passes / kFarStreamBytesPerNs;
   // Panels first, when it is they that would be read again and again from beyond the second level.
   const double half = static_cast<double>(target.l2_bytes) / 2;
   result.schedule.panels_outer = stream_bytes < half && panel_bytes * panels > half;
@@ -109,8 +109,7 @@ Status PlanSparseStream(const Node& node, PlanBuilder& builder) {
   const std::optional<SparseProblem> problem = ReadSparseProblem(builder.graph(), node, &why);
   TES_CHECK(problem.has_value(), why);
   const Target& target = builder.target();
-  const SparseSchedule schedule =
-      Consider(*problem, target, TileEpilogue(builder.graph(), node).cost()).schedule;
+  const SparseSchedule schedule = Consider(*problem, target, TileEpilogue(builder.graph(), node).cost()).schedule;
   const Value& value = builder.graph()[problem->weights];
 
   Tensor stream(DType::kF32, Shape({problem->pattern->num_kept()}));
@@ -120,8 +119,8 @@ Status PlanSparseStream(const Node& node, PlanBuilder& builder) {
   visitor.on_element = [&](int64_t row, int64_t k) { *to++ = weight(row, k); };
   WalkStream(*problem->pattern, schedule.blocks, visitor);
 
-  const SparseCore core = [pattern = problem->pattern, blocks = schedule.blocks,
-                           avx512 = target.has_avx512](KernelBuilder& b, IrValue block, IrValue panel, IrValue sums) {
+  const SparseCore core = [pattern = problem->pattern, blocks = schedule.blocks, avx512 = target.has_avx512](
+                              KernelBuilder& b, IrValue block, IrValue panel, IrValue sums) {
     auto& ir = b.ir();
     const StreamCode code = EncodeStream(*pattern, blocks, avx512);
     IrValue start = b.MachineCode("stream", code.bytes);

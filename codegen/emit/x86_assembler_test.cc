@@ -45,8 +45,8 @@ std::vector<std::string> Disassemble(const std::string& code) {
 constexpr X86Register kBases[] = {X86Register::kRax, X86Register::kRcx, X86Register::kRdx, X86Register::kRsi,
                                   X86Register::kRdi, X86Register::kR8,  X86Register::kR9};
 const char* const kNames[] = {"rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9"};
-constexpr int32_t kDisplacements[] = {0,   4,    64,    -64,  124,  128,   -128,  -132,   508,       512,
-                                      -512, -516, 8128, 8192, -8192, -8256, 100, 1 << 20, -(1 << 20)};
+constexpr int32_t kDisplacements[] = {0,    4,    64,   -64,  124,   128,   -128, -132,    508,       512,
+                                      -512, -516, 8128, 8192, -8192, -8256, 100,  1 << 20, -(1 << 20)};
 
 std::string Address(int base, int32_t displacement) {
   std::string text = std::string("[") + kNames[base];
