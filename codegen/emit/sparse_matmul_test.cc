@@ -64,31 +64,37 @@ class GuardedBytes {
   std::byte* data_ = nullptr;
 };
 
-StatusOr<std::vector<Tensor>> RunGuarded(const Graph& graph, std::span<const Tensor> inputs, const std::string& level,
-                                         const std::string& emitter, int threads) {
+// The outputs with each number of threads.
+StatusOr<std::vector<std::vector<Tensor>>> RunGuarded(const Graph& graph, std::span<const Tensor> inputs,
+                                                      const std::string& level, const std::string& emitter,
+                                                      const std::vector<int>& threads) {
   ASSIGN_OR_RETURN(const Target target, MakeTarget(level));
   ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, {.threads = 1, .only_emitter = emitter}));
   ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice("host"));
-  ASSIGN_OR_RETURN(std::unique_ptr<Executable> executable, device->Load(compiled.program, {.threads = threads}));
-  std::vector<GuardedBytes> memory;
-  std::vector<const void*> from;
-  std::vector<void*> to;
-  for (const Tensor& input : inputs) {
-    memory.emplace_back(input.byte_size());
-    std::memcpy(memory.back().data(), input.bytes().data(), input.byte_size());
-    from.push_back(memory.back().data());
+  std::vector<std::vector<Tensor>> results;
+  for (const int count : threads) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Executable> executable, device->Load(compiled.program, {.threads = count}));
+    std::vector<GuardedBytes> memory;
+    std::vector<const void*> from;
+    std::vector<void*> to;
+    for (const Tensor& input : inputs) {
+      memory.emplace_back(input.byte_size());
+      std::memcpy(memory.back().data(), input.bytes().data(), input.byte_size());
+      from.push_back(memory.back().data());
+    }
+    for (const ProgramPort& port : compiled.program->outputs) {
+      memory.emplace_back(ByteSize(port.type.dtype, port.type.shape.num_elements()));
+      to.push_back(memory.back().data());
+    }
+    RETURN_IF_ERROR(executable->Run(from, to));
+    results.emplace_back();
+    for (size_t k = 0; k < to.size(); ++k) {
+      Tensor output(compiled.program->outputs[k].type.dtype, compiled.program->outputs[k].type.shape);
+      std::memcpy(output.mutable_bytes().data(), to[k], output.byte_size());
+      results.back().push_back(std::move(output));
+    }
   }
-  for (const ProgramPort& port : compiled.program->outputs) {
-    memory.emplace_back(ByteSize(port.type.dtype, port.type.shape.num_elements()));
-    to.push_back(memory.back().data());
-  }
-  RETURN_IF_ERROR(executable->Run(from, to));
-  std::vector<Tensor> outputs;
-  for (size_t k = 0; k < to.size(); ++k) {
-    outputs.emplace_back(compiled.program->outputs[k].type.dtype, compiled.program->outputs[k].type.shape);
-    std::memcpy(outputs[k].mutable_bytes().data(), to[k], outputs[k].byte_size());
-  }
-  return outputs;
+  return results;
 }
 
 struct Case {
@@ -178,11 +184,12 @@ class SparseMatmulTest : public testing::TestWithParam<Kind> {
     EXPECT_TRUE(EveryNodeTakes(graph, level, emitter));
     const StatusOr<std::vector<RefTensor>> expected = Interpret(graph, inputs);
     ASSERT_TRUE(expected.ok()) << expected.status();
-    for (const int threads : {1, 2}) {
-      const StatusOr<std::vector<Tensor>> found = RunGuarded(graph, inputs, level, emitter, threads);
-      ASSERT_TRUE(found.ok()) << found.status();
-      for (size_t k = 0; k < found->size(); ++k) {
-        EXPECT_TRUE(Close((*found)[k], (*expected)[k].ToTensor(), 1e-5)) << threads << " threads";
+    const auto found = RunGuarded(graph, inputs, level, emitter, {1, 2});
+    ASSERT_TRUE(found.ok()) << found.status();
+    for (const std::vector<Tensor>& outputs : *found) {
+      for (size_t k = 0; k < outputs.size(); ++k) {
+        EXPECT_TRUE(Close(outputs[k], (*expected)[k].ToTensor(), 1e-5))
+            << (&outputs == &(*found)[0] ? 1 : 2) << " threads";
       }
     }
   }
@@ -332,10 +339,10 @@ TEST_P(SparseMatmulTest, PrunedColumnsMeetNoInfinities) {
     with_infinities[0].Set(column * 40 + 7, std::numeric_limits<double>::infinity());
   }
   const auto& [level, emitter] = GetParam();
-  const auto plain = RunGuarded(graph, product.inputs, level, emitter, 1);
-  const auto infinite = RunGuarded(graph, with_infinities, level, emitter, 1);
+  const auto plain = RunGuarded(graph, product.inputs, level, emitter, {1});
+  const auto infinite = RunGuarded(graph, with_infinities, level, emitter, {1});
   ASSERT_TRUE(plain.ok() && infinite.ok());
-  EXPECT_EQ((*plain)[0], (*infinite)[0]);
+  EXPECT_EQ((*plain)[0][0], (*infinite)[0][0]);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, SparseMatmulTest, testing::ValuesIn(AllKinds()), [](const auto& info) {
