@@ -29,7 +29,7 @@ class EvaluateTest(tool_case.ToolCase):
             self.assertEqual(1.0, row["mean"])
 
     def test_bits_fall_at_equal_accuracy(self):
-        out = self.passes("evaluate", "--figure=bits", "--images=250", "--tolerance=0.01", "-o", "json")
+        out = self.passes("evaluate", "--figure=bits", "--images=250", "--tolerance=0.03", "-o", "json")
         layers, means, accuracy, work = (table["rows"] for table in json.loads(out))
         self.assertEqual(28, len(layers))
         published, _, here = means[:3]
