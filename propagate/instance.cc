@@ -71,10 +71,15 @@ class DeadFinder {
  public:
   DeadFinder(const BlackBox& box, const ScrambleOptions& options, int input, const Held& held,
              std::vector<uint8_t> live)
-      : prober_(box, options.seed), input_(input), shape_(box.inputs[input]->shape), held_(held),
-        allowed_(RunsAllowed(box)), is_live_(shape_.num_elements(), 1) {
+      : prober_(box, options.seed),
+        input_(input),
+        shape_(box.inputs[input]->shape),
+        held_(held),
+        allowed_(RunsAllowed(box)),
+        is_live_(shape_.num_elements(), 1) {
     measure_ = {.max_error = options.max_error / static_cast<double>(std::max<int64_t>(shape_.num_elements(), 1)),
                 .kinds = {},
+                .finite_only = true,
                 .until_any = true,
                 .expected = {std::move(live)}};
   }
@@ -155,17 +160,10 @@ StatusOr<std::vector<Known>> InstanceTransfer::Forward(std::span<const Known* co
   for (int trial = 1; trial <= trials && left > 0; ++trial) {
     const std::vector<double>* now = nullptr;
     switch (trial % 6) {
-      case 0:
-        now = &prober.RunBase(ProbeKind::kTies, trial, held);
-        break;
-      case 1:
-        now = &prober.RunBase(ProbeKind::kPositive, trial, held);
-        break;
-      case 2:
-        now = &prober.RunBase(ProbeKind::kSmooth, trial, held);
-        break;
-      default:
-        now = &prober.RunSpikes(trial % 6 - 4, trial, held);
+      case 0: now = &prober.RunBase(ProbeKind::kTies, trial, held); break;
+      case 1: now = &prober.RunBase(ProbeKind::kPositive, trial, held); break;
+      case 2: now = &prober.RunBase(ProbeKind::kSmooth, trial, held); break;
+      default: now = &prober.RunSpikes(trial % 6 - 4, trial, held);
     }
     for (int64_t j = 0; j < count; ++j) {
       // What is NaN at times tells nothing of the others.
@@ -208,7 +206,8 @@ std::string InstanceTransfer::WhyDead(int input, int64_t element, std::span<cons
   const std::vector<uint8_t> live = LiveOutputs(box_, outputs);
   Prober prober(box_, options_.seed);
   const Group group = {element};
-  const Footprints found = prober.Measure(input, {&group, 1}, HeldOf(box_, inputs), {.max_error = options_.max_error});
+  const Footprints found =
+      prober.Measure(input, {&group, 1}, HeldOf(box_, inputs), {.max_error = options_.max_error, .finite_only = true});
   for (size_t j = 0; j < live.size(); ++j) {
     if (live[j] && found.moved[0][j]) return "";
   }
