@@ -367,7 +367,7 @@ void RestoreAxes(Flat& flat) {
     const Shape& shape = flat.ShapeOf(access);
     for (int d = shape.rank() - 1; d >= 0; --d) own.insert(behind *= shape[d]);
     int64_t low = 1;
-    for (int d = access->view.rank() - 1; d >= 0; --d) {
+    for (int d = behind == 0 ? -1 : access->view.rank() - 1; d >= 0; --d) {
       const int64_t high = low * access->view[d];
       std::vector<int64_t> parts;  // extents of the pieces, the fastest first
       int64_t from = low;
@@ -561,6 +561,7 @@ std::optional<Clause> CanonicalClause(const Rule& rule, Clause clause) {
   for (const int64_t extent : clause.extents) {
     if (extent == 0) return std::nullopt;
   }
+  if (clause.out.view.num_elements() == 0 || clause.in.view.num_elements() == 0) return std::nullopt;
   MergeLookups(clause);
   // Sorting annihilators may change which variable appears first, and the reverse: twice is enough for all but
   // contrived rules, and those are still equal to themselves.
