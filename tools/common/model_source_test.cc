@@ -40,6 +40,39 @@ TEST(ModelSourceTest, TrainedNetworksOfTheTree) {
   ExpectError(OpenModel("zoo:fashion_mlp:layers=1").status(), ErrorCode::kUsageInvalid, "takes no parameters");
 }
 
+// --tesa is for whatever can be opened: networks of the catalog, graphs as text, converted and foreign models.
+TEST(ModelSourceTest, SideFiles) {
+  const std::string folder = testing::TempDir() + "/model_source_side_files";
+  std::filesystem::create_directories(folder);
+  ASSERT_TRUE(WriteFileAtomically(folder + "/g.txt",
+                                  "graph \"g\" {\n  %x: f32[2] = input\n  %w: f32[2] = constant [1, 2]\n"
+                                  "  %y: f32[2] = add(%x, %w)\n  return %y\n}\n")
+                  .ok());
+  ASSERT_TRUE(WriteFileAtomically(folder + "/side.json",
+                                  R"({"tensors": [{"name": "w", "axis": 0, "indices": [0], "bits": 4}]})")
+                  .ok());
+  ModelFlags flags;
+  flags.tesa = folder + "/side.json";
+  StatusOr<ModelOptions> options = flags.Options();
+  ASSERT_TRUE(options.ok()) << options.status();
+  StatusOr<OpenedModel> text = OpenModel(folder + "/g.txt", *options);
+  ASSERT_TRUE(text.ok()) << text.status();
+  const Value& w = text->graph[text->graph.FindValue("w")];
+  EXPECT_EQ(w.constant, Tensor::FromVector<float>({2}, {0, 2}));
+  EXPECT_EQ(w.tesa->Bits(), (std::vector<uint8_t>{0, 4}));
+  StatusOr<OpenedModel> plain = OpenModel(folder + "/g.txt");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  ASSERT_TRUE(WriteModel(plain->graph, folder + "/g.tess").ok());
+  StatusOr<OpenedModel> stored = OpenModel(folder + "/g.tess", *options);
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_TRUE(stored->graph.values == text->graph.values);
+  ExpectError(OpenModel("zoo:minilm:layers=1,seq=8", *options).status(), ErrorCode::kTesaFileInvalid,
+              "the model has no tensor 'w'");
+  ExpectError(OpenModel("zoo:fashion_mlp", *options).status(), ErrorCode::kTesaFileInvalid, "fashion_mlp.onnx");
+  flags.tesa = folder + "/none.json";
+  ExpectError(flags.Options().status(), ErrorCode::kFileNotFound, "none.json");
+}
+
 TEST(ModelSourceTest, UnknownNamesHaveANeighbour) {
   ExpectError(OpenModel("zoo:fashion_mpl").status(), ErrorCode::kUsageInvalid, "did you mean zoo:fashion_mlp?");
   ExpectError(OpenModel("zoo:vgg").status(), ErrorCode::kUsageInvalid, "zoo: lists what it has");
