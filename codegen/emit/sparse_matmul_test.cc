@@ -386,7 +386,7 @@ TEST(SparseChoiceTest, TakesWhatWasMeasuredToBeQuicker) {
       {4096, 1024, 32, 0.7, "matmul"},       {4096, 1024, 32, 0.1, "sparse_stream"},
       {1000, 512, 1, 0.3, "matmul"},         {100, 100, 5, 0.9, "matmul"},
       {64, 64, 16, 0.3, "sparse_stream"},    {512, 512, 16, 0.7, "sparse_stream"},
-      {768, 3072, 128, 1.0, "matmul"},
+      {768, 3072, 128, 1.0, "matmul"},       {1024, 1024, 16, 1.0, "matmul"},
   };
   for (const Row& row : rows) {
     Random random(1);
