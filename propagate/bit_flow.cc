@@ -37,6 +37,16 @@ Interval Hull(const Interval& a, const Interval& b) { return {std::min(a.low, b.
 ValueFact FactOf(const Tensor& tensor) {
   if (tensor.num_elements() == 0) return {{0, 0}, kAllZeros};
   ValueFact fact = {kEmptyInterval, kAllZeros};
+  if (tensor.dtype() == DType::kF32) {  // what large weights are: without a call for each element
+    float low = std::numeric_limits<float>::infinity(), high = -low;
+    bool nan = false;
+    for (float value : tensor.data<float>()) {
+      low = value < low ? value : low;
+      high = value > high ? value : high;
+      nan |= value != value;
+    }
+    return nan ? ValueFact() : ValueFact{{low, high}, 0};
+  }
   const bool is_float = IsFloat(tensor.dtype());
   for (int64_t k = 0; k < tensor.num_elements(); ++k) {
     const double value = tensor.Get(k);

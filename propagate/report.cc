@@ -87,8 +87,10 @@ class Reporter {
 PropagationReport MakeReport(const Graph& graph, const Facts& facts, RuleBook& book, const ReportOptions& options) {
   PropagationReport report;
   Reporter reporter(graph, facts, book, options);
+  const StatusOr<BitReport> bits = PropagateBits(graph);
   for (size_t v = 0; v < graph.values.size(); ++v) {
     report.values.push_back(reporter.Make(static_cast<ValueId>(v)));
+    if (bits.ok()) report.values.back().bits = bits->values[v];
     if (graph.values[v].kind != ValueKind::kConstant) continue;
     report.elements += report.values.back().before.num_elements();
     report.kept_before += report.values.back().before.num_kept();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "propagate/bits.h"
 #include "propagate/propagate.h"
 #include "propagate/rule_book.h"
 #include "tesa/attribute.h"
@@ -34,6 +35,9 @@ struct ValueReport {
   PatternFit pattern_before, pattern_after;
   // Elements that are zero; known constants other than zero; dead. An element may be known and dead.
   int64_t zero = 0, constant = 0, dead = 0;
+  // Widths: what its values need, what its readers read, and at which it may be stored. All 0 where a declared width
+  // contradicts a constant (PropagateBits says which).
+  ValueBits bits;
   std::vector<SliceReport> slices;
 };
 

@@ -68,5 +68,20 @@ TEST(ReportTest, ChainsAreWorkedOutAsFarAsAsked) {
   }
 }
 
+TEST(ReportTest, SaysAtHowManyBitsATensorMayBeStored) {
+  GraphBuilder b("narrow");
+  const ValueId x = b.Input("x", DType::kI8, {3});
+  const ValueId h = b.Named("h").Relu(x);
+  b.Output(b.Named("y").Cast(h, DType::kI32));
+  const Graph graph = std::move(b).Build().value();
+  RuleBook book(RuleMode::kExact);
+  const StatusOr<Facts> facts = Propagate(graph, book);
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  const PropagationReport report = MakeReport(graph, *facts, book);
+  EXPECT_EQ(32, Of(graph, report, "y").bits.type_bits);
+  EXPECT_EQ(7, Of(graph, report, "y").bits.bits);
+  EXPECT_EQ(7, Of(graph, report, "h").bits.bits);
+}
+
 }  // namespace
 }  // namespace tessera

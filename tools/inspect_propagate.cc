@@ -31,7 +31,17 @@ std::string Slices(const Value& value, const ValueReport& report) {
   return text;
 }
 
-bool IsWorthALine(const ValueReport& report) { return !report.before.keeps_all() || !report.after.keeps_all(); }
+bool IsWorthALine(const PropagationPage& page, const ValueReport& report) {
+  const bool narrower =
+      page.graph[report.value].kind != ValueKind::kConstant && report.bits.bits < report.bits.type_bits;
+  return !report.before.keeps_all() || !report.after.keeps_all() || narrower;
+}
+
+// "8 -> 4": of the type, and at which its values may be stored.
+std::string Bits(const ValueReport& report) {
+  if (report.bits.bits == report.bits.type_bits) return std::to_string(report.bits.type_bits);
+  return Join(report.bits.type_bits, " -> ", report.bits.bits);
+}
 
 std::string Total(const PropagationPage& page) {
   const auto share = [&](int64_t kept) {
@@ -55,14 +65,15 @@ Table ValueTable(const PropagationPage& page, bool all) {
                {.key = "zero", .title = "zero"},
                {.key = "constant", .title = "constant"},
                {.key = "dead", .title = "dead"},
+               {.key = "bits", .title = "bits"},
                {.key = "slices", .title = "pruned slices"}});
   for (const ValueReport& report : page.report.values) {
-    if (!all && !IsWorthALine(report)) continue;
+    if (!all && !IsWorthALine(page, report)) continue;
     const Value& value = page.graph[report.value];
     table.AddRow({value.name, std::string(KindName(value.kind)), value.type.ToString(),
                   Summary(report.before, value.type.dtype), Summary(report.after, value.type.dtype),
                   report.before.density(), report.after.density(), report.zero, report.constant, report.dead,
-                  Slices(value, report)});
+                  Bits(report), Slices(value, report)});
   }
   return table;
 }
@@ -93,6 +104,8 @@ std::string Json(const PropagationPage& page) {
     WriteSide(json, "before", report.before, report.pattern_before);
     WriteSide(json, "after", report.after, report.pattern_after);
     json.Key("zero").Number(report.zero).Key("constant").Number(report.constant).Key("dead").Number(report.dead);
+    json.Key("bits").BeginObject().Key("type").Number(report.bits.type_bits).Key("known").Number(report.bits.known);
+    json.Key("read").Number(report.bits.read).Key("stored").Number(report.bits.bits).EndObject();
     json.Key("slices").BeginArray();
     for (const SliceReport& slice : report.slices) {
       json.BeginObject().Key("axis").Number(slice.axis).Key("indices").BeginArray();
