@@ -157,7 +157,7 @@ std::string HtmlRow(const PropagationPage& page, const ValueReport& report) {
                 FormatPercent(attribute->density()), "</td>");
   }
   row += Join("<td class=\"n\">", report.zero, "</td><td class=\"n\">", report.constant, "</td><td class=\"n\">",
-              report.dead, "</td><td>");
+              report.dead, "</td><td class=\"n\">", Escaped(Bits(report)), "</td><td>");
   for (const SliceReport& slice : report.slices) {
     row += Join("<details><summary>", Escaped(SliceText(value, slice)), "</summary><pre>", Escaped(slice.why),
                 "</pre></details>");
@@ -211,10 +211,10 @@ std::string PropagationHtml(const PropagationPage& page) {
   }
   text +=
       "<table><tr><th>tensor</th><th>before</th><th>after</th><th>zero</th><th>constant</th><th>dead</th>"
-      "<th>pruned slices, and why</th></tr>\n";
+      "<th>bits</th><th>pruned slices, and why</th></tr>\n";
   size_t untouched = 0;
   for (const ValueReport& report : page.report.values) {
-    if (IsWorthALine(report)) {
+    if (IsWorthALine(page, report)) {
       text += HtmlRow(page, report);
     } else {
       ++untouched;
