@@ -171,12 +171,13 @@ Status EvaluatePropagation(const EvaluateOptions& options) {
         // Half a unit of the last digit that was published.
         const double digits = std::round(published * 1000) == published * 1000 ? 5e-4 : 5e-5;
         const bool within = std::fabs(mean - published) <= 3 * sd + digits;
-        Cell closed, survived;
+        Cell closed, survived, within_cell;
+        if (options.seeds > 1) within_cell = std::string(within ? "yes" : "NO");
         if (r < result.closed.size()) closed = Rounded(result.closed[r]);
         if (result.survived[r].count > 0) survived = Rounded(result.survived[r].mean());
         table.AddRow({std::string(NameOf(level.pattern)), int64_t{std::lround(level.sparsity * 100)},
                       is_mlp ? "L" + std::to_string(r + 1) : std::string(rows[r]), published, Rounded(mean),
-                      Rounded(sd), Rounded(mean - published), std::string(within ? "yes" : "NO"), closed, survived,
+                      Rounded(sd), Rounded(mean - published), within_cell, closed, survived,
                       result.collapsed == 0 ? std::string("-")
                                             : internal::Join(result.collapsed, " of ", options.seeds,
                                                              result.collapsed == options.seeds ? ": COLLAPSE" : ""),
