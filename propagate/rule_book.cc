@@ -49,13 +49,27 @@ std::string RankText(const TensorType& type) {
   return std::string(Name(type.dtype)) + "[" + std::to_string(type.shape.rank()) + "]";
 }
 
+int64_t ChannelsOf(const Node& conv, const Shape& x) {
+  return x[conv.attrs.String("layout", "nchw") == "nhwc" ? x.rank() - 1 : 1];
+}
+
+// A convolution with a filter of its own for each channel. Its number of groups is not a choice but the number of
+// channels, and goes with it when the shapes do: what is learned of one depthwise layer serves all.
+bool IsDepthwise(const Node& node, std::span<const std::optional<TensorType>> operands) {
+  if (node.op != Op::kConv || operands.size() < 2 || !operands[0] || !operands[1]) return false;
+  const Shape &x = operands[0]->shape, &w = operands[1]->shape;
+  const int64_t groups = node.attrs.Int("groups", 1);
+  return groups > 1 && x.rank() > 2 && w.rank() > 2 && ChannelsOf(node, x) == groups && w[0] == groups && w[1] == 1;
+}
+
 // Op, parameters in order of their names, types and ranks of operands, "-" for absent ones, and the epilogue.
 std::string NodeName(const Node& node, std::span<const std::optional<TensorType>> operands) {
   std::string name(Name(node.op));
+  const bool depthwise = IsDepthwise(node, operands);
   if (!node.attrs.empty()) {
     const char* separator = " {";
     for (const auto& [key, value] : node.attrs) {
-      name += separator + key + " = " + AttrText(value);
+      name += separator + key + " = " + (depthwise && key == "groups" ? "channels" : AttrText(value));
       separator = ", ";
     }
     name += "}";
@@ -120,8 +134,18 @@ StatusOr<BlackBox> MakeNodeBox(const Node& node, std::span<const std::optional<T
     std::vector<RefTensor> results = InterpretNode(*graph, graph->nodes[0], inputs);
     for (size_t k = 0; k < outputs.size(); ++k) outputs[k] = std::move(results[k]);
   };
-  box.resized = [graph](std::span<const std::optional<TensorType>> inputs) {
-    return MakeNodeBox(graph->nodes[0], inputs);
+  const bool depthwise = IsDepthwise(node, operands);
+  box.resized = [graph, depthwise](std::span<const std::optional<TensorType>> inputs) -> StatusOr<BlackBox> {
+    const Node& own = graph->nodes[0];
+    if (!depthwise) return MakeNodeBox(own, inputs);
+    Node resized = own;
+    if (inputs.size() >= 2 && inputs[0] && inputs[0]->shape.rank() > 2) {
+      resized.attrs.Set("groups", ChannelsOf(own, inputs[0]->shape));
+    }
+    if (!IsDepthwise(resized, inputs)) {
+      return Error(ErrorCode::kShapeMismatch, "depthwise '", own.name, "': expected a filter for each channel");
+    }
+    return MakeNodeBox(resized, inputs);
   };
   return box;
 }

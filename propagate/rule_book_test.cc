@@ -88,6 +88,23 @@ TEST(BlackBoxOf, IsTheSameOpAtOtherShapes) {
   EXPECT_FALSE(box.resized(wrong).ok());
 }
 
+TEST(BlackBoxOf, DepthwiseConvolutionsAreOneOp) {
+  GraphBuilder b("depthwise");
+  const ValueId x = b.Input("x", DType::kF32, {1, 16, 8, 8});
+  const ValueId small = b.Slice(x, {0, 0, 0, 0}, {1, 8, 8, 8});
+  b.Output(b.Named("wide").Conv(x, b.Input("w", DType::kF32, {16, 1, 3, 3}), {}, 16));
+  b.Output(b.Named("slim").Conv(small, b.Input("v", DType::kF32, {8, 1, 3, 3}), {}, 8));
+  ASSERT_OK_AND_ASSIGN(const Graph graph, std::move(b).Build());
+  const BlackBox wide = BlackBoxOf(graph, graph.nodes[1]), slim = BlackBoxOf(graph, graph.nodes[2]);
+  EXPECT_EQ(wide.name, slim.name);
+  EXPECT_THAT(wide.name, HasSubstr("groups = channels"));
+  ASSERT_OK_AND_ASSIGN(const BlackBox resized, wide.resized(slim.inputs));
+  EXPECT_EQ(resized.outputs, slim.outputs);
+  std::vector<std::optional<TensorType>> two = slim.inputs;
+  two[1]->shape = {8, 2, 3, 3};
+  EXPECT_FALSE(wide.resized(two).ok());
+}
+
 TEST(BlackBoxOf, NamesWhatTheRuleDependsOn) {
   GraphBuilder b("names");
   const ValueId x = b.Input("x", DType::kF32, {3, 5});
