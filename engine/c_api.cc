@@ -108,6 +108,8 @@ int tessera_model_compile(const tessera_model* model, const tessera_options* opt
     if (known.cache_dir != nullptr) wanted.cache_dir = known.cache_dir;
     wanted.threads = known.threads;
     wanted.sparsity = known.sparsity != 0;
+    wanted.propagate = known.propagate != 0;
+    if (known.on_collapse != nullptr) wanted.on_collapse = known.on_collapse;
     ASSIGN_OR_RETURN(tessera::Session compiled, model->model.Compile(wanted));
     *session = new tessera_session{std::move(compiled)};
     return tessera::OkStatus();

@@ -42,8 +42,10 @@ typedef struct tessera_options {
   int threads;
   const char* cache_dir;
   int sparsity; /* 0: the masked weights through dense kernels */
+  const char* on_collapse; /* "keep" or "error" */
+  int propagate;           /* 0: what is constant or unneeded stays as it is */
 } tessera_options;
-#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1}
+#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1, NULL, 1}
 
 typedef struct tessera_input {
   const char* name;

@@ -9,8 +9,8 @@
 #include "codegen/target.h"
 #include "engine/engine_internal.h"
 #include "graph/model_file.h"
-#include "graph/passes/pipeline.h"
 #include "graph/verifier.h"
+#include "propagate/pipeline.h"
 #include "runtime/device.h"
 
 namespace tessera {
@@ -173,7 +173,10 @@ const std::vector<TensorInfo>& Model::inputs() const { return state_->inputs; }
 const std::vector<TensorInfo>& Model::outputs() const { return state_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return state_->graph.metadata; }
 
-StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
+StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, PrepareReport* report) {
+  if (options.on_collapse != "keep" && options.on_collapse != "error") {
+    return Error(ErrorCode::kUsageInvalid, "expected on_collapse to be keep or error, found '", options.on_collapse, "'");
+  }
   Graph graph = GraphOf(model);
   // Nobody is told what is pruned; the zeros that stand there are multiplied like everything else.
   if (!options.sparsity) {
@@ -181,7 +184,11 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
       if (value.kind == ValueKind::kConstant) value.tesa.reset();  // a mask on another is part of what is computed
     }
   }
-  RETURN_IF_ERROR(OptimizeForHost(graph));
+  ASSIGN_OR_RETURN(
+      PrepareReport prepared,
+      PrepareForHost(graph, {.propagate = options.propagate && options.sparsity,
+                             .on_collapse = options.on_collapse == "keep" ? OnCollapse::kKeep : OnCollapse::kError}));
+  if (report != nullptr) *report = std::move(prepared);
   return graph;
 }
 
@@ -190,7 +197,8 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   RETURN_IF_ERROR(CheckEmitter(options.only_emitter));
   const bool null_device = options.target == "null";
   ASSIGN_OR_RETURN(const Target target, MakeTarget(null_device ? "host" : options.target));
-  ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options));
+  PrepareReport prepared;
+  ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options, &prepared));
   ASSIGN_OR_RETURN(
       CompileResult compiled,
       tessera::Compile(graph, target, {.cache_dir = options.cache_dir, .only_emitter = options.only_emitter}));
@@ -216,6 +224,9 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   report.max_live_bytes = program.memory.max_live_bytes;
   report.constant_bytes = program.memory.constant_bytes;
   for (const Step& step : program.steps) report.flops += step.flops;
+  report.propagate_ms = prepared.propagate_ms;
+  report.shrunk = std::move(prepared.shrink.lines);
+  report.warnings = std::move(prepared.shrink.warnings);
   report.decisions = std::move(compiled.decisions);
   report.compile_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return Session(std::move(session));

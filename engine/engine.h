@@ -39,8 +39,13 @@ struct Options {
   int threads = 0;
   // A folder that keeps compiled code between processes; empty: none. Entries are keyed by all that they depend on.
   std::string cache_dir;
-  // Off runs the same masked weights through dense kernels: the baseline of every comparison.
+  // Off runs the same masked weights through dense kernels: the baseline of every comparison. Nothing is propagated
+  // then either.
   bool sparsity = true;
+  // What the weights' zeros and declared masks make constant or unneeded becomes smaller shapes and folded constants.
+  bool propagate = true;
+  // When nothing is left of an output or a layer: "keep" runs what there is, "error" refuses with the chain of causes.
+  std::string on_collapse = "keep";
   // Use this emitter wherever it applies, e.g. "generic"; for tests and comparisons.
   std::string only_emitter;
 };
@@ -69,6 +74,9 @@ struct SessionReport {
   int64_t max_live_bytes = 0;          // the lower bound for arena_bytes
   int64_t constant_bytes = 0;          // weights as stored for the kernels
   double flops = 0;                    // useful operations of one inference
+  double propagate_ms = 0;             // of compile_ms: finding what is constant or unneeded, and shrinking
+  std::vector<std::string> shrunk;     // what became smaller, one line each: "conv 'dw3': channels 64 -> 19"
+  std::vector<std::string> warnings;   // what collapsed and was kept, with its causes
   std::vector<std::string> decisions;  // per node: the emitter taken and why the others were not
 };
 

@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "graph/graph.h"
+#include "propagate/pipeline.h"
 #include "runtime/program.h"
 
 namespace tessera {
@@ -15,8 +16,8 @@ class Trace;
 StatusOr<Model> ModelFromGraph(Graph graph);
 // The graph as loaded, before any pass.
 const Graph& GraphOf(const Model& model);
-// The graph as it will be lowered for `options`, after all passes.
-StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options);
+// The graph as it will be lowered for `options`, after all passes; `report`, where given, gets what shrank.
+StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, PrepareReport* report = nullptr);
 
 struct SessionAccess {
   static const Program& ProgramOf(const Session& session);

@@ -24,7 +24,7 @@ constexpr double kNoisyCv = 0.025;
 constexpr int kCompareRounds = 15;
 
 struct BenchFlags {
-  std::vector<std::string> targets = {"host"}, sparsity = {"on"}, emitters, impose = {"none"};
+  std::vector<std::string> targets = {"host"}, sparsity = {"on"}, propagate = {"on"}, emitters, impose = {"none"};
   std::vector<int64_t> threads = {0};
   double warmup = 0.2, min_time = 2;
   int64_t runs = 10;
@@ -41,6 +41,8 @@ struct BenchFlags {
     flags.IntList("threads", "LIST", "of one inference; 0: all processors", &threads, 0, 1024);
     flags.StringList("target", "LIST", "host, host:CPU (x86-64-v3, znver4, …), null", &targets);
     flags.ChoiceList("sparsity", {"on", "off"}, "off: the same masked weights through dense kernels", &sparsity);
+    flags.ChoiceList("propagate", {"on", "off"},
+                     "off: what the weights' zeros make constant or unneeded is computed all the same", &propagate);
     flags.StringList("impose", "LIST", "prunes the weights first: none, 90%:fine, 90%:4x1, 90%:channels, 2:4", &impose);
     flags.StringList("emitter", "LIST", "uses this emitter wherever it applies; auto: the best for each node",
                      &emitters);
@@ -81,6 +83,15 @@ std::string Describe(const BenchCase& c) {
   return internal::Join(c.model->opened.name, ", ", SessionAccess::ThreadsOf(*c.session), " threads");
 }
 
+using TextPair = std::pair<std::string, std::string>;
+std::vector<TextPair> Pairs(const std::vector<std::string>& first, const std::vector<std::string>& second) {
+  std::vector<TextPair> pairs;
+  for (const std::string& a : first) {
+    for (const std::string& b : second) pairs.emplace_back(a, b);
+  }
+  return pairs;
+}
+
 // The cross product. Models are opened once each; a row whose result is wrong becomes `wrong` and is left out.
 StatusOr<std::vector<BenchCase>> PrepareCases(const BenchFlags& f, Status& wrong) {
   std::vector<BenchCase> cases;
@@ -100,12 +111,13 @@ StatusOr<std::vector<BenchCase>> PrepareCases(const BenchFlags& f, Status& wrong
         for (const std::string& warning : model->opened.warnings) PrintNote("warning: " + warning);
         for (const std::string& target : f.targets) {
           for (int64_t threads : f.threads) {
-            for (const std::string& sparsity : f.sparsity) {
+            for (const auto& [sparsity, propagate] : Pairs(f.sparsity, f.propagate)) {
               for (const std::string& emitter : emitters) {
                 Options wanted;
                 wanted.target = target;
                 wanted.threads = static_cast<int>(threads);
                 wanted.sparsity = sparsity == "on";
+                wanted.propagate = propagate == "on";
                 wanted.only_emitter = emitter == "auto" ? "" : emitter;
                 if (!f.cache.empty()) wanted.cache_dir = UserPath(f.cache);
                 Progress("compiling " + source);
@@ -192,6 +204,7 @@ std::vector<Column> Columns(const BenchFlags& f) {
           {.key = "precision"},
           {.key = "impose", .title = f.flags.Given("impose") ? "pruned" : ""},
           {.key = "sparsity", .title = f.flags.Given("sparsity") ? "sparsity" : ""},
+          {.key = "propagate", .title = f.flags.Given("propagate") ? "propagate" : ""},
           {.key = "emitter", .title = f.emitters.empty() ? "" : "emitter"},
           {.key = "latency_us_min", .title = "min us"},
           {.key = "latency_us_median", .title = "median"},
@@ -262,6 +275,7 @@ std::vector<Cell> Row(const BenchFlags& f, const BenchCase& c, const Ratio& rati
           PrecisionOf(graph),
           c.model->prune.text,
           std::string(c.options.sparsity ? "on" : "off"),
+          std::string(c.options.propagate && c.options.sparsity ? "on" : "off"),
           c.options.only_emitter.empty() ? std::string("auto") : c.options.only_emitter,
           s.min,
           s.median,
@@ -334,8 +348,13 @@ Status PrintProfile(BenchCase& c, TableForm form) {
                   steps[s].flops * inverse / 1e3, steps[s].bytes * inverse / 1e3, 100 * bound * inverse});
   }
   std::string text =
-      "\nsteps of " + Describe(c) + ": " + FormatSignificant(total) + " us\n" + table.Print(form) + "\ndecisions\n";
-  for (const std::string& decision : c.session->report().decisions) text += "  " + decision + "\n";
+      "\nsteps of " + Describe(c) + ": " + FormatSignificant(total) + " us\n" + table.Print(form);
+  const SessionReport& report = c.session->report();
+  if (!report.shrunk.empty()) text += "\nshrunk in " + FormatSignificant(report.propagate_ms) + " ms\n";
+  for (const std::string& line : report.shrunk) text += "  " + line + "\n";
+  for (const std::string& warning : report.warnings) text += "\ncollapsed\n" + warning + "\n";
+  text += "\ndecisions\n";
+  for (const std::string& decision : report.decisions) text += "  " + decision + "\n";
   PrintOut(text);
   return OkStatus();
 }
@@ -376,7 +395,7 @@ Status BenchVerb(const std::vector<std::string>& args) {
     return OkStatus();
   }
   RETURN_IF_ERROR(CheckUsage(f, f.flags.positional().size() * f.model.batch.size() * f.impose.size() *
-                                    f.targets.size() * f.threads.size() * f.sparsity.size() *
+                                    f.targets.size() * f.threads.size() * f.sparsity.size() * f.propagate.size() *
                                     std::max<size_t>(1, f.emitters.size())));
   Status wrong;
   ASSIGN_OR_RETURN(std::vector<BenchCase> cases, PrepareCases(f, wrong));

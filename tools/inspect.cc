@@ -182,7 +182,11 @@ Status ShowProgram(const InspectFlags& f, const Model& model, TableForm form) {
   for (const StepProfile& row : session.Profile()) table.AddRow({step++, row.label, row.kernel, row.flops, row.bytes});
   PrintOut(table.Print(form));
   if (!people) return OkStatus();
-  std::string decisions = "\ndecisions\n";
+  std::string decisions;
+  if (!report.shrunk.empty()) decisions += "\nshrunk in " + FormatSignificant(report.propagate_ms) + " ms\n";
+  for (const std::string& line : report.shrunk) decisions += "  " + line + "\n";
+  for (const std::string& warning : report.warnings) decisions += "\ncollapsed\n" + warning + "\n";
+  decisions += "\ndecisions\n";
   for (const std::string& decision : report.decisions) decisions += "  " + decision + "\n";
   PrintOut(decisions);
   return OkStatus();

@@ -4,9 +4,9 @@
 #include <sstream>
 
 #include "engine/engine_internal.h"
-#include "graph/passes/pipeline.h"
 #include "graph/text.h"
 #include "graph/verifier.h"
+#include "propagate/pipeline.h"
 #include "tools/common/flags.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/model_source.h"
@@ -16,19 +16,17 @@
 namespace tessera {
 namespace {
 
-// The stages in order: those before the passes, the passes of the pipeline (each name once), those after.
+// The stages in order: those before the passes, the passes and what stands between them (each name once), those after.
 std::vector<std::string> StageNames() {
   std::vector<std::string> names = {"parse", "verify"};
-  for (const Pass& pass : HostPipeline()) {
-    if (std::find(names.begin(), names.end(), pass.name) == names.end()) names.emplace_back(pass.name);
-  }
+  for (const StageInfo& stage : PrepareStages()) names.emplace_back(stage.name);
   names.insert(names.end(), {"passes", "program"});
   return names;
 }
 
 struct OptFlags {
-  std::string stop_after = "passes", print_after, target = "host";
-  bool list = false, data = false;
+  std::string stop_after = "passes", print_after, target = "host", rules = "exact", on_collapse = "keep";
+  bool list = false, data = false, propagate = true;
   ModelFlags model;
   FlagSet flags =
       FlagSet("opt", "MODEL [flags]", "Runs a model through the stages of compilation and prints it as text.");
@@ -43,6 +41,14 @@ struct OptFlags {
     flags.Choice("print_after", printable, "also after this pass, after each that changed something, or after all",
                  &print_after);
     flags.Bool("list", "prints the stages, each with what it does", &list);
+    flags.Section("Propagation");
+    flags.Bool("propagate", "off: passes only", &propagate);
+    flags.Choice("rules", {"learned", "instance", "exact"},
+                 "how attributes cross an op: by scrambling, generalised; by scrambling each instance; by the algebra "
+                 "of the op's description",
+                 &rules);
+    flags.Choice("on_collapse", {"error", "keep"}, "what to do when nothing is left of an output or a layer",
+                 &on_collapse);
     flags.Section("Output");
     flags.Bool("data", "with the data of all constants, so that the text can be read back", &data);
     flags.String("target", "host|host:CPU", "what a program is compiled for", &target);
@@ -55,8 +61,8 @@ struct OptFlags {
 
 std::string StageList() {
   std::string text = "parse     reads or imports the model\nverify    checks every invariant of the graph\n";
-  for (const Pass& pass : HostPipeline()) text += internal::Join(pass.name, "    ", pass.doc, "\n");
-  return text + "passes    all of the passes above\nprogram   emitters are chosen, kernels compiled, buffers placed\n";
+  for (const StageInfo& stage : PrepareStages()) text += internal::Join(stage.name, "    ", stage.doc, "\n");
+  return text + "passes    all of the stages above\nprogram   emitters are chosen, kernels compiled, buffers placed\n";
 }
 
 }  // namespace
@@ -83,22 +89,30 @@ Status OptVerb(const std::vector<std::string>& args) {
     return OkStatus();
   }
   std::ostringstream printed;
-  PassOptions passes;
+  PrepareOptions prepare;
+  prepare.propagate = f.propagate;
+  ASSIGN_OR_RETURN(prepare.rules, ParseRuleMode(f.rules));
+  prepare.on_collapse = f.on_collapse == "keep" ? OnCollapse::kKeep : OnCollapse::kError;
+  PassOptions& passes = prepare.passes;
   passes.print_after = f.print_after;
   passes.out = &printed;
   passes.elide = !f.data;
   if (f.stop_after == "program") {
     ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
-    RETURN_IF_ERROR(RunPasses(graph, HostPipeline(), passes));
+    RETURN_IF_ERROR(PrepareForHost(graph, prepare).status());
     Options compile;
     compile.target = f.target;
+    compile.propagate = f.propagate;
+    compile.on_collapse = f.on_collapse;
     ASSIGN_OR_RETURN(const Session session, model.Compile(compile));
     PrintOut(printed.str() + session.ProgramText());
     return OkStatus();
   }
   if (f.stop_after != "passes") passes.stop_after = f.stop_after;
-  RETURN_IF_ERROR(RunPasses(graph, HostPipeline(), passes));
-  PrintOut(printed.str() + PrintGraph(graph, {.elide = !f.data}));
+  ASSIGN_OR_RETURN(const PrepareReport report, PrepareForHost(graph, prepare));
+  for (const std::string& line : report.shrink.lines) PrintNote("shrunk: " + line);
+  for (const std::string& warning : report.shrink.warnings) PrintNote("warning: " + warning);
+  PrintOut(printed.str() + (f.stop_after == "propagate" && report.propagated ? "" : PrintGraph(graph, {.elide = !f.data})));
   return OkStatus();
 }
 
