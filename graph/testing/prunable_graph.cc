@@ -25,9 +25,11 @@ class Generator {
       const int64_t before = nodes_;
       x = Step(x);
       if (nodes_ == before) x = Layer(x);
-      if (random_.Chance(0.04)) b_.Output(b_.Relu(x));
+      if (random_.Chance(0.04)) b_.Output(b_.Tanh(x));
     }
-    b_.Output(Layer(x));
+    const ValueId m = AsMatrix(x);
+    const int64_t depth = ShapeOf(m)[1];
+    b_.Output(b_.Matmul(m, Weight({depth, 6}, 1 / std::sqrt(static_cast<double>(depth)), DType::kF32, random_.Chance(0.3))));
     StatusOr<Graph> graph = std::move(b_).Build();
     TES_CHECK(graph.ok(), graph.status());
     RemoveDeadNodes(*graph);
@@ -153,7 +155,7 @@ class Generator {
     if (choice <= 9) return Binary(x);
     if (choice <= 11) return Branches(x);
     if (choice <= 12) return Reduction(x);
-    if (choice <= 14) return Normalisation(x);
+    if (choice <= 14) return random_.Chance(0.6) ? Layer(Normalisation(x)) : Normalisation(x);
     if (choice <= 16) return Window(x);
     if (choice <= 19) return Movement(x);
     if (choice <= 20) return Comparison(x);
