@@ -1,0 +1,103 @@
+#include "propagate/pipeline.h"
+
+#include <sstream>
+
+#include "graph/builder.h"
+#include "graph/interpreter.h"
+#include "graph/testing/prunable_graph.h"
+#include "graph/testing/random_graph.h"
+#include "gtest/gtest.h"
+#include "tesa/random.h"
+#include "tesa/testing/status_matchers.h"
+
+namespace tessera {
+namespace {
+
+// Two layers; column 1 of the first is zero.
+Graph SmallNetwork(bool pruned) {
+  Random random(3);
+  GraphBuilder b("mlp");
+  const ValueId x = b.Input("x", DType::kF32, {2, 4});
+  Tensor w = RandomTensor(random, {DType::kF32, {4, 3}});
+  for (int64_t k = 0; k < 4 && pruned; ++k) w.Set(k * 3 + 1, 0);
+  const ValueId h = b.Relu(b.Add(b.Matmul(x, b.Constant("w", std::move(w))), b.Constant("b", Tensor(DType::kF32, {3}))));
+  b.Output(b.Named("y").Matmul(h, b.Constant("v", RandomTensor(random, {DType::kF32, {3, 2}}))));
+  return *std::move(b).Build();
+}
+
+TEST(PrepareForHost, ShrinksWhatIsPruned) {
+  Graph graph = SmallNetwork(true);
+  ASSERT_OK_AND_ASSIGN(const PrepareReport report, PrepareForHost(graph));
+  EXPECT_TRUE(report.propagated);
+  EXPECT_GT(report.shrink.indices_removed, 0);
+  EXPECT_FALSE(report.shrink.lines.empty());
+}
+
+TEST(PrepareForHost, LeavesDenseNetworksAndThoseThatAreNotToBePropagated) {
+  Graph dense = SmallNetwork(false);
+  EXPECT_FALSE(MayShrink(dense)) << "a bias of zeros is nothing to begin with";
+  ASSERT_OK_AND_ASSIGN(const PrepareReport report, PrepareForHost(dense));
+  EXPECT_FALSE(report.propagated);
+  Graph pruned = SmallNetwork(true);
+  ASSERT_OK_AND_ASSIGN(const PrepareReport off, PrepareForHost(pruned, {.propagate = false}));
+  EXPECT_FALSE(off.propagated);
+}
+
+TEST(PrepareForHost, StopsAndPrintsAtItsStages) {
+  for (const StageInfo& stage : PrepareStages()) {
+    Graph graph = SmallNetwork(true);
+    std::ostringstream out;
+    PrepareOptions options;
+    options.passes = {.stop_after = std::string(stage.name), .print_after = std::string(stage.name), .out = &out};
+    ASSERT_OK(PrepareForHost(graph, options).status()) << stage.name;
+    EXPECT_NE(out.str().find("// after " + std::string(stage.name)), std::string::npos) << stage.name;
+  }
+  Graph graph = SmallNetwork(true);
+  PrepareOptions options;
+  options.passes.stop_after = "no_such_stage";
+  EXPECT_FALSE(PrepareForHost(graph, options).ok());
+}
+
+TEST(PrepareForHost, AnEmptyOutputIsRefusedOrKept) {
+  const auto empty = [] {
+    GraphBuilder b("empty");
+    const ValueId x = b.Input("x", DType::kF32, {2, 4});
+    b.Output(b.Matmul(x, b.Constant("w", Tensor(DType::kF32, {4, 3}))));
+    return *std::move(b).Build();
+  };
+  Graph graph = empty();
+  PrepareOptions options;
+  options.on_collapse = OnCollapse::kError;
+  EXPECT_FALSE(PrepareForHost(graph, options).ok());
+  graph = empty();
+  ASSERT_OK_AND_ASSIGN(const PrepareReport report, PrepareForHost(graph));
+  EXPECT_FALSE(report.shrink.warnings.empty());
+  EXPECT_EQ(graph.outputs.size(), 1u);
+}
+
+// All passes and both stages on networks that have much to prune.
+TEST(PrepareForHost, KeepsMeaning) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    Random random(seed);
+    const Graph before = PrunableGraph(random, {.min_nodes = 10, .max_nodes = 40});
+    Graph after = before;
+    ASSERT_OK(PrepareForHost(after).status());
+    const std::vector<Tensor> inputs = RandomInputs(random, before);
+    ASSERT_OK_AND_ASSIGN(const std::vector<RefTensor> x, Interpret(before, inputs));
+    ASSERT_OK_AND_ASSIGN(const std::vector<RefTensor> y, Interpret(after, inputs));
+    ASSERT_EQ(x.size(), y.size());
+    for (size_t o = 0; o < x.size(); ++o) {
+      double largest = 0, error = 0;
+      for (int64_t k = 0; k < x[o].size(); ++k) {
+        const double p = x[o].is_float() ? x[o].f[k] : static_cast<double>(x[o].i[k]);
+        const double q = y[o].is_float() ? y[o].f[k] : static_cast<double>(y[o].i[k]);
+        largest = std::max(largest, std::abs(p));
+        error = std::max(error, std::abs(p - q));
+      }
+      EXPECT_LE(error, 1e-5 * largest) << "seed " << seed << ", output " << o;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera
