@@ -1,0 +1,119 @@
+"""The pruned Fashion-MNIST networks of the zoo keep their accuracy through propagation and shrinking.
+
+All 10,000 test images go through libengine.so, with propagation and without: the same number must be right, and it is
+the manifest's (give or take 2: another order of additions may flip a tie). What shrinks is counted from what `opt`
+reports: SHRUNK is the list of layers, before and after, of the networks that lost channels.
+"""
+
+import ctypes
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import numpy as np
+
+from models.train import fashion_data
+
+CONVERT, OPT, LIBRARY = (str(pathlib.Path(path).resolve()) for path in
+                         ("tools/convert", "tools/opt", "engine/libengine.so"))
+BATCH = 500
+ACCURACY_SLACK = 2e-4
+
+
+class Options(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("target", ctypes.c_char_p), ("threads", ctypes.c_int),
+                ("cache_dir", ctypes.c_char_p), ("sparsity", ctypes.c_int), ("on_collapse", ctypes.c_char_p),
+                ("propagate", ctypes.c_int)]
+
+
+class Port(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p), ("bytes", ctypes.c_size_t)]
+
+
+class Info(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("type", ctypes.c_char_p), ("shape", ctypes.POINTER(ctypes.c_int64)),
+                ("rank", ctypes.c_size_t), ("bytes", ctypes.c_size_t)]
+
+
+def convert(name, path):
+    subprocess.run([CONVERT, "zoo:" + name, f"--batch={BATCH}", "-o", str(path)], check=True, capture_output=True)
+
+
+class Library:
+    """A model of libengine.so, compiled once with propagation and once without."""
+
+    def __init__(self, path):
+        self.library = ctypes.CDLL(LIBRARY)
+        self.library.tessera_last_error.restype = ctypes.c_char_p
+        self.model = ctypes.c_void_p()
+        self.check(self.library.tessera_model_load(str(path).encode(), ctypes.byref(self.model)))
+        self.names = []
+        for info_of in (self.library.tessera_model_input, self.library.tessera_model_output):
+            info = Info()
+            self.check(info_of(self.model, 0, ctypes.byref(info)))
+            self.names.append(info.name)
+
+    def check(self, status):
+        if status != 0:
+            raise RuntimeError(self.library.tessera_last_error().decode())
+
+    def logits(self, images, propagate):
+        session = ctypes.c_void_p()
+        options = Options(ctypes.sizeof(Options), None, 0, None, 1, None, propagate)
+        self.check(self.library.tessera_model_compile(self.model, ctypes.byref(options), ctypes.byref(session)))
+        results = []
+        for start in range(0, len(images), BATCH):
+            x = np.ascontiguousarray(images[start:start + BATCH])
+            y = np.empty((BATCH, 10), np.float32)
+            given = Port(self.names[0], x.ctypes.data, x.nbytes)
+            wanted = Port(self.names[1], y.ctypes.data, y.nbytes)
+            self.check(self.library.tessera_session_run(session, ctypes.byref(given), 1, ctypes.byref(wanted), 1))
+            results.append(y)
+        self.library.tessera_session_free(session)
+        return np.concatenate(results)
+
+
+SHRUNK = {}
+
+
+class ZooShrinkTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        images, cls.labels = fashion_data.load("test")
+        cls.images = (images.astype(np.float32) / 255)[:, None]
+        cls.rows = json.loads(pathlib.Path("models/zoo/manifest.json").read_text())["models"]
+
+    def test_accuracy_to_the_last_digit(self):
+        for row in self.rows:
+            with self.subTest(row["name"]), tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "model.tess"
+                convert(row["name"], path)
+                library = Library(path)
+                shrunk, whole = (library.logits(self.images, propagate) for propagate in (1, 0))
+                right = [(logits.argmax(1) == self.labels).mean() for logits in (shrunk, whole)]
+                error = np.abs(shrunk - whole).max() / np.abs(whole).max()
+                print(f"{row['name']}: {right[0]:.4f} shrunk, {right[1]:.4f} whole, manifest {row['test_accuracy']:.4f}; "
+                      f"largest difference of a logit {error:.1e}")
+                self.assertEqual(right[0], right[1])
+                self.assertLessEqual(abs(right[0] - row["test_accuracy"]), ACCURACY_SLACK)
+                self.assertLess(error, 1e-5)
+
+    def test_channels_become_smaller_layers(self):
+        self.assertEqual({row["name"] for row in self.rows if "channels" in row["name"]}, set(SHRUNK))
+        for name, expected in SHRUNK.items():
+            with self.subTest(name):
+                answer = subprocess.run([OPT, "zoo:" + name, "--stop_after=shrink"], check=True, capture_output=True,
+                                        text=True)
+                lines = re.findall(r"^shrunk: (?:conv|matmul) '([^']*)'.*weights (\[[\d,]*\]) -> (\[[\d,]*\])",
+                                   answer.stderr, re.M)
+                print(name, lines)
+                self.assertEqual(expected, lines)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
