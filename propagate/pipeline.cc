@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 
 #include "graph/passes/pipeline.h"
 #include "graph/text.h"
@@ -16,20 +15,23 @@ bool Has(std::span<const Pass> passes, std::string_view name) {
   return std::any_of(passes.begin(), passes.end(), [&](const Pass& pass) { return pass.name == name; });
 }
 
-int64_t CountZeros(const Tensor& tensor) {
-  if (tensor.dtype() != DType::kF32) return tensor.num_elements() - NonZeros(tensor).Count();
-  int64_t zeros = 0;
-  for (float x : tensor.data<float>()) zeros += x == 0;
-  return zeros;
-}
-
-// Could a whole slice of it be zero, by the number of its zeros?
-bool MayHoldZeroSlice(const Tensor& tensor) {
+// Is a whole slice of it zero? An element or two of each slice tell, unless it is mostly zeros: the cost is that of the
+// extents, not of the elements.
+bool HoldsZeroSlice(const Tensor& tensor) {
   const Shape& shape = tensor.shape();
   if (tensor.num_elements() <= 1) return false;
-  int64_t largest = 1;
-  for (int64_t extent : shape) largest = std::max(largest, extent);
-  return CountZeros(tensor) >= tensor.num_elements() / largest;
+  const std::vector<int64_t> strides = shape.Strides();
+  for (int d = 0; d < shape.rank(); ++d) {
+    const int64_t inner = strides[static_cast<size_t>(d)], block = inner * shape[d];
+    for (int64_t i = 0; i < shape[d]; ++i) {
+      bool zero = true;
+      for (int64_t outer = i * inner; zero && outer < tensor.num_elements(); outer += block) {
+        for (int64_t k = outer; zero && k < outer + inner; ++k) zero = tensor.Get(k) == 0;
+      }
+      if (zero) return true;
+    }
+  }
+  return false;
 }
 
 // Does a zero of this operand make a result known, or another operand dead?
@@ -57,6 +59,16 @@ bool CutsAway(const Graph& graph, const Node& node) {
     case Op::kWhere: return graph.IsConstant(node.inputs[0]);
     default: return false;
   }
+}
+
+// Do only whole slices of its constant operand, when they are zero, make anything known or dead? (A group or a head of a
+// batched product sees but a part of each slice.)
+bool SumsOverSlices(const Graph& graph, const Node& node) {
+  if (node.op == Op::kMatmul) {
+    return std::all_of(node.inputs.begin(), node.inputs.end(),
+                       [&](ValueId id) { return !graph.IsConstant(id) || graph[id].type.shape.rank() == 2; });
+  }
+  return node.op == Op::kConv && node.attrs.Int("groups") == 1;
 }
 
 // A comment on each value about which something is known or of which something is dead.
@@ -95,11 +107,11 @@ bool MayShrink(const Graph& graph) {
     const bool multiplies = Multiplies(node.op);
     for (ValueId id : node.inputs) {
       if (!graph.IsConstant(id)) continue;
-      const Value& value = graph[id];
-      if (value.tesa && !value.tesa->keeps_all()) return true;
       if (!multiplies || asked[static_cast<size_t>(Index(id))]) continue;
       asked[static_cast<size_t>(Index(id))] = true;
-      if (MayHoldZeroSlice(value.constant)) return true;
+      const Value& value = graph[id];
+      if (value.tesa && !value.tesa->keeps_all() && !SumsOverSlices(graph, node)) return true;
+      if (HoldsZeroSlice(value.constant)) return true;
     }
   }
   return false;

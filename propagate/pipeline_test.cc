@@ -7,6 +7,7 @@
 #include "graph/testing/prunable_graph.h"
 #include "graph/testing/random_graph.h"
 #include "gtest/gtest.h"
+#include "tesa/pattern.h"
 #include "tesa/random.h"
 #include "tesa/testing/status_matchers.h"
 
@@ -41,6 +42,35 @@ TEST(PrepareForHost, LeavesDenseNetworksAndThoseThatAreNotToBePropagated) {
   Graph pruned = SmallNetwork(true);
   ASSERT_OK_AND_ASSIGN(const PrepareReport off, PrepareForHost(pruned, {.propagate = false}));
   EXPECT_FALSE(off.propagated);
+}
+
+// What MayShrink lets go by has nothing to find, on random networks.
+TEST(MayShrink, MissesNothing) {
+  int passed_by = 0;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    Random random(seed);
+    GraphBuilder b("net");
+    ValueId x = b.Input("x", DType::kF32, {2, 6});
+    for (int layer = 0; layer < 3; ++layer) {
+      const int64_t depth = b.ShapeOf(x)[1], width = random.Int(3, 6);
+      const Attribute mask =
+          RandomAttribute(random, {depth, width}, Pattern::Scattered(), random.Uniform(0.3, 1), 32);
+      const ValueId w = b.Constant("w" + std::to_string(layer), mask.ApplyTo(RandomTensor(random, {DType::kF32, {depth, width}})));
+      if (random.Chance(0.5)) b.SetTesa(w, mask);
+      x = b.Relu(b.Matmul(x, w));
+    }
+    b.Output(x);
+    ASSERT_OK_AND_ASSIGN(Graph graph, std::move(b).Build());
+    if (MayShrink(graph)) continue;
+    ++passed_by;
+    RuleBook book(RuleMode::kExact);
+    const int64_t before = graph.values.size();
+    ASSERT_OK_AND_ASSIGN(const ShrinkReport report, PropagateAndShrink(graph, book, {.on_collapse = OnCollapse::kKeep}));
+    EXPECT_FALSE(report.changed()) << "seed " << seed;
+    EXPECT_EQ(report.kept_after, report.kept_before) << "seed " << seed;
+    EXPECT_EQ(static_cast<int64_t>(graph.values.size()), before);
+  }
+  EXPECT_GE(passed_by, 50);
 }
 
 TEST(PrepareForHost, StopsAndPrintsAtItsStages) {

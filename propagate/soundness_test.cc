@@ -16,6 +16,7 @@
 #include "graph/testing/prunable_graph.h"
 #include "graph/testing/random_graph.h"
 #include "graph/text.h"
+#include "graph/verifier.h"
 #include "gtest/gtest.h"
 #include "propagate/algebra.h"
 #include "propagate/propagate.h"
@@ -76,6 +77,7 @@ TEST_P(Soundness, ShrunkGraphsComputeTheSame) {
     Graph after = before;
     const StatusOr<ShrinkReport> report = PropagateAndShrink(after, book, {.on_collapse = OnCollapse::kKeep});
     ASSERT_TRUE(report.ok()) << "seed " << seed << ": " << report.status() << "\n" << PrintGraph(before, {.elide = true});
+    ASSERT_TRUE(Verify(after).ok()) << "seed " << seed << ": " << Verify(after);
     nodes += static_cast<int64_t>(before.nodes.size());
     removed += report->indices_removed;
     const double error = Difference(before, after, seed);
