@@ -36,6 +36,13 @@ class BenchTest(tool_case.ToolCase):
         self.assertEqual([(1, "none"), (1, "90%:fine"), (3, "none"), (3, "90%:fine")],
                          [(r["batch"], r["impose"]) for r in rows])
 
+    def test_propagation_can_be_left_out(self):
+        rows = self.bench("zoo:fashion_mobilenet_channels70", "--propagate=on,off", "--threads=1")
+        self.assertEqual(["on", "off"], [r["propagate"] for r in rows])
+        self.assertLess(rows[0]["flops"], rows[1]["flops"])
+        out = self.passes("bench", "zoo:fashion_mobilenet_channels70", "--threads=1", "--profile", *QUICK)
+        self.assertIn("shrunk in", out)
+
     def test_forms_profile_compare_and_trace(self):
         table = self.passes("bench", "relu.txt", "--emitter=auto,generic", "--compare", *QUICK, "-o", "md")
         self.assertIn("x first", table)

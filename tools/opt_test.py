@@ -23,6 +23,24 @@ class OptTest(tool_case.ToolCase):
         self.assertIn("batch_norm", before)
         self.assertLess(after.count(" = "), before.count(" = "))
 
+    def test_propagation_and_what_shrinks(self):
+        found = self.passes("opt", "zoo:fashion_mobilenet_channels70", "--stop_after=propagate")
+        self.assertRegex(found, r"(?m)^// %.*(zero|dead|constant)")
+        shrunk = self.passes("opt", "zoo:fashion_mobilenet_channels70", "--stop_after=shrink")
+        whole = self.passes("opt", "zoo:fashion_mobilenet_channels70", "--stop_after=shrink", "--propagate=off")
+        self.assertNotEqual(shrunk, whole)
+        self.assertIn("f32[1,256,", whole)
+        self.assertNotIn("f32[1,256,", shrunk)
+        learned = self.passes("opt", "zoo:fashion_mlp_channels70", "--stop_after=shrink", "--rules=learned")
+        self.assertEqual(learned, self.passes("opt", "zoo:fashion_mlp_channels70", "--stop_after=shrink"))
+
+    def test_an_empty_network_is_refused_or_kept(self):
+        (self.folder / "empty.txt").write_text(
+            'graph "g" {\n  %x: f32[2,3] = input\n  %w: f32[3,4] = constant zeros\n'
+            '  %y: f32[2,4] = matmul(%x, %w)\n  return %y\n}\n')
+        self.passes("opt", "empty.txt")
+        self.fails(1, "%w", "opt", "empty.txt", "--on_collapse=error")
+
     def test_failures(self):
         (self.folder / "bad.txt").write_text('graph "g" {\n  %y: f32[4] = relu(%x)\n  return %y\n}\n')
         self.fails(1, "bad.txt", "opt", "bad.txt")
