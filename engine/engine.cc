@@ -175,7 +175,8 @@ const std::map<std::string, std::string>& Model::metadata() const { return state
 
 StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, PrepareReport* report) {
   if (options.on_collapse != "keep" && options.on_collapse != "error") {
-    return Error(ErrorCode::kUsageInvalid, "expected on_collapse to be keep or error, found '", options.on_collapse, "'");
+    return Error(ErrorCode::kUsageInvalid, "expected on_collapse to be keep or error, found '", options.on_collapse,
+                 "'");
   }
   Graph graph = GraphOf(model);
   // Nobody is told what is pruned; the zeros that stand there are multiplied like everything else.

@@ -45,34 +45,58 @@ std::vector<int64_t> Complement(const IndexList& list, int64_t extent) {
   return rest;
 }
 
+namespace {
+
+// Copies the elements `list` of a row of elements of type T, which may be any type of that size.
+template <typename T>
+void CopyPicked(const std::byte* from, std::span<const int64_t> list, std::byte* to) {
+  const T* source = reinterpret_cast<const T*>(from);
+  T* target = reinterpret_cast<T*>(to);
+  for (size_t k = 0; k < list.size(); ++k) target[k] = source[list[k]];
+}
+
+}  // namespace
+
 Tensor SelectedTensor(const Tensor& tensor, const AxisLists& lists) {
   if (AllKept(lists)) return tensor;
   const Shape shape = SelectedShape(tensor.shape(), lists);
   Tensor selected(tensor.dtype(), shape);
   const int bits = TypeInfo(tensor.dtype()).bits;
   const std::vector<int64_t> strides = tensor.shape().Strides();
-  // Trailing axes that stay whole are copied as one run.
+  // Trailing axes that stay whole are copied as one run, and so is what is picked of the last axis before them.
   int inner = shape.rank();
-  while (inner > 0 && !lists[static_cast<size_t>(inner - 1)]) --inner;
+  while (!lists[static_cast<size_t>(inner - 1)]) --inner;
   int64_t run = 1;
   for (int d = inner; d < shape.rank(); ++d) run *= shape[d];
-  const Shape outer(std::vector<int64_t>(shape.begin(), shape.begin() + inner));
+  const std::vector<int64_t>& last = *lists[static_cast<size_t>(inner - 1)];
+  const Shape outer(std::vector<int64_t>(shape.begin(), shape.begin() + inner - 1));
   const std::byte* from = tensor.bytes().data();
   std::byte* to = selected.mutable_bytes().data();
   int64_t k = 0;
   ForEachIndex(outer, [&](const std::vector<int64_t>& index) {
-    int64_t position = 0;
-    for (int d = 0; d < inner; ++d) {
-      const IndexList& list = lists[static_cast<size_t>(d)];
-      position += (list ? (*list)[static_cast<size_t>(index[static_cast<size_t>(d)])] : index[static_cast<size_t>(d)]) *
-                  strides[static_cast<size_t>(d)];
+    int64_t row = 0;
+    for (size_t d = 0; d < index.size(); ++d) {
+      row += (lists[d] ? (*lists[d])[static_cast<size_t>(index[d])] : index[d]) * strides[d];
     }
-    if (bits >= 8) {
-      std::memcpy(to + k * bits / 8, from + position * bits / 8, static_cast<size_t>(run * bits / 8));
-    } else {
-      for (int64_t i = 0; i < run; ++i) selected.SetInt(k + i, tensor.GetInt(position + i));
+    if (run == 1 && bits == 32) {
+      CopyPicked<uint32_t>(from + row * 4, last, to + k * 4);
+      k += static_cast<int64_t>(last.size());
+      return;
     }
-    k += run;
+    if (run == 1 && bits == 8) {
+      CopyPicked<uint8_t>(from + row, last, to + k);
+      k += static_cast<int64_t>(last.size());
+      return;
+    }
+    for (int64_t i : last) {
+      const int64_t position = row + i * run;
+      if (bits >= 8) {
+        std::memcpy(to + k * bits / 8, from + position * bits / 8, static_cast<size_t>(run * bits / 8));
+      } else {
+        for (int64_t j = 0; j < run; ++j) selected.SetInt(k + j, tensor.GetInt(position + j));
+      }
+      k += run;
+    }
   });
   return selected;
 }

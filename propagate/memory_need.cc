@@ -14,9 +14,8 @@ Known KnownWhere(const Known& known, const Cells<uint8_t>& needed) {
     return code(zero != 0 && live != 0 ? Certainty::kZero : Certainty::kUnknown);
   });
   if (!IsFloat(known.type.dtype)) {
-    const Cells<uint8_t> ones = Combine(known.EqualTo(1), needed, [](uint8_t one, uint8_t live) -> uint8_t {
-      return one != 0 && live != 0 ? 1 : 0;
-    });
+    const Cells<uint8_t> ones = Combine(
+        known.EqualTo(1), needed, [](uint8_t one, uint8_t live) -> uint8_t { return one != 0 && live != 0 ? 1 : 0; });
     kind = Combine(kind, ones, [&](uint8_t k, uint8_t one) { return one != 0 ? code(Certainty::kConstant) : k; });
   }
   Known result = Known::Unknown(known.type);
@@ -40,7 +39,8 @@ bool MayOverflow(const Graph& graph, const Node& node) {
     case Op::kExp:
     case Op::kReduceProd:
     case Op::kReduceLogSumExp: return true;
-    case Op::kCast: return IsFloat(graph[node.outputs[0]].type.dtype) && TypeInfo(graph[node.outputs[0]].type.dtype).bits < 32;
+    case Op::kCast:
+      return IsFloat(graph[node.outputs[0]].type.dtype) && TypeInfo(graph[node.outputs[0]].type.dtype).bits < 32;
     case Op::kLayerNorm: return node.attrs.Float("epsilon", 0) <= 0;
     case Op::kBatchNorm: return node.attrs.Float("epsilon", 0) <= 0 || !graph.IsConstant(node.inputs[4]);
     default: return node.epilogue.has_value();

@@ -61,8 +61,8 @@ bool CutsAway(const Graph& graph, const Node& node) {
   }
 }
 
-// Do only whole slices of its constant operand, when they are zero, make anything known or dead? (A group or a head of a
-// batched product sees but a part of each slice.)
+// Do only whole slices of its constant operand, when they are zero, make anything known or dead? (A group or a head of
+// a batched product sees but a part of each slice.)
 bool SumsOverSlices(const Graph& graph, const Node& node) {
   if (node.op == Op::kMatmul) {
     return std::all_of(node.inputs.begin(), node.inputs.end(),
@@ -149,8 +149,7 @@ StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& optio
     if (stop == kPropagate) return report;
     ASSIGN_OR_RETURN(report.shrink, Shrink(graph, facts, book));
     for (const Collapse& collapse : facts.collapsed) report.shrink.warnings.push_back(collapse.chain);
-    report.propagate_ms =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    report.propagate_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     if (print == kShrink || print == "all" || (print == "changed" && report.shrink.changed())) print_graph(kShrink, "");
   }
   if (stop == kPropagate || stop == kShrink) return report;

@@ -6,9 +6,9 @@
 //
 // Stages stand between the passes of graph/passes/pipeline.h: `propagate` finds what is known and needed and changes
 // nothing, `shrink` makes the graph smaller by it. A network in which nothing can be found (no declared sparsity, no
-// slice of zeros, nothing cut away) is not propagated at all: a glance at each slice of its weights tells. Engine and tools go
-// through here. The graph computes the same function afterwards and keeps its inputs and outputs. Not for sharing
-// between threads. Tested by pipeline_test.cc.
+// slice of zeros, nothing cut away) is not propagated at all: a glance at each slice of its weights tells. Engine and
+// tools go through here. The graph computes the same function afterwards and keeps its inputs and outputs. Not for
+// sharing between threads. Tested by pipeline_test.cc.
 #ifndef TESSERA_PROPAGATE_PIPELINE_H_
 #define TESSERA_PROPAGATE_PIPELINE_H_
 

@@ -21,7 +21,8 @@ Graph SmallNetwork(bool pruned) {
   const ValueId x = b.Input("x", DType::kF32, {2, 4});
   Tensor w = RandomTensor(random, {DType::kF32, {4, 3}});
   for (int64_t k = 0; k < 4 && pruned; ++k) w.Set(k * 3 + 1, 0);
-  const ValueId h = b.Relu(b.Add(b.Matmul(x, b.Constant("w", std::move(w))), b.Constant("b", Tensor(DType::kF32, {3}))));
+  const ValueId h =
+      b.Relu(b.Add(b.Matmul(x, b.Constant("w", std::move(w))), b.Constant("b", Tensor(DType::kF32, {3}))));
   b.Output(b.Named("y").Matmul(h, b.Constant("v", RandomTensor(random, {DType::kF32, {3, 2}}))));
   return *std::move(b).Build();
 }
@@ -53,9 +54,9 @@ TEST(MayShrink, MissesNothing) {
     ValueId x = b.Input("x", DType::kF32, {2, 6});
     for (int layer = 0; layer < 3; ++layer) {
       const int64_t depth = b.ShapeOf(x)[1], width = random.Int(3, 6);
-      const Attribute mask =
-          RandomAttribute(random, {depth, width}, Pattern::Scattered(), random.Uniform(0.3, 1), 32);
-      const ValueId w = b.Constant("w" + std::to_string(layer), mask.ApplyTo(RandomTensor(random, {DType::kF32, {depth, width}})));
+      const Attribute mask = RandomAttribute(random, {depth, width}, Pattern::Scattered(), random.Uniform(0.3, 1), 32);
+      const ValueId w =
+          b.Constant("w" + std::to_string(layer), mask.ApplyTo(RandomTensor(random, {DType::kF32, {depth, width}})));
       if (random.Chance(0.5)) b.SetTesa(w, mask);
       x = b.Relu(b.Matmul(x, w));
     }
@@ -65,7 +66,8 @@ TEST(MayShrink, MissesNothing) {
     ++passed_by;
     RuleBook book(RuleMode::kExact);
     const int64_t before = graph.values.size();
-    ASSERT_OK_AND_ASSIGN(const ShrinkReport report, PropagateAndShrink(graph, book, {.on_collapse = OnCollapse::kKeep}));
+    ASSERT_OK_AND_ASSIGN(const ShrinkReport report,
+                         PropagateAndShrink(graph, book, {.on_collapse = OnCollapse::kKeep}));
     EXPECT_FALSE(report.changed()) << "seed " << seed;
     EXPECT_EQ(report.kept_after, report.kept_before) << "seed " << seed;
     EXPECT_EQ(static_cast<int64_t>(graph.values.size()), before);

@@ -17,8 +17,8 @@ int64_t CountBelow(const IndexList& list, int64_t extent, int64_t limit) {
 }
 
 // Begins and ends again: of what a pad adds or crops, that which stays.
-std::vector<int64_t> FittingPads(const std::vector<int64_t>& pads, const Shape& x, const Shape& out, const AxisLists& in,
-                                 const AxisLists& result) {
+std::vector<int64_t> FittingPads(const std::vector<int64_t>& pads, const Shape& x, const Shape& out,
+                                 const AxisLists& in, const AxisLists& result) {
   const size_t rank = static_cast<size_t>(x.rank());
   std::vector<int64_t> fitting(2 * rank);
   for (size_t d = 0; d < rank; ++d) {
@@ -295,8 +295,8 @@ class Comparison {
     if (old_expr.read >= 0 || old_expr.terms.size() != 1) {
       bool whole = !pair.view[e];
       for (const IndexExpr::Term& term : old_expr.terms) whole &= !kept[static_cast<size_t>(term.axis)];
-      if (whole) return old_expr == new_expr && pair.before->guarded == pair.after->guarded &&
-                        (!pair.before->guarded || filled);
+      if (whole)
+        return old_expr == new_expr && pair.before->guarded == pair.after->guarded && (!pair.before->guarded || filled);
       if (old_expr.read >= 0 || !old_expr.terms.empty()) return false;
       return PositionOf(pair.view[e], old_expr.offset) == new_expr.offset;
     }

@@ -102,8 +102,7 @@ class Shrinker {
     graph_.nodes = std::move(nodes);
     MergeBiases();
     RemoveDeadNodes(graph_);
-    report.nodes_removed +=
-        static_cast<int64_t>(nodes_before) - static_cast<int64_t>(graph_.nodes.size()) + num_adds_;
+    report.nodes_removed += static_cast<int64_t>(nodes_before) - static_cast<int64_t>(graph_.nodes.size()) + num_adds_;
     CountConstants(graph_, report.elements_after, report.kept_after);
     return std::move(graph_);
   }
@@ -170,8 +169,10 @@ class Shrinker {
 
   ValueId Constant(const std::string& node_name, Tensor data) {
     const TensorType type = data.type();
-    return graph_.AddValue(
-        {.name = Unique(node_name + "/folded"), .type = type, .kind = ValueKind::kConstant, .constant = std::move(data)});
+    return graph_.AddValue({.name = Unique(node_name + "/folded"),
+                            .type = type,
+                            .kind = ValueKind::kConstant,
+                            .constant = std::move(data)});
   }
 
   std::string Unique(const std::string& wanted) {
@@ -202,7 +203,8 @@ class Shrinker {
   // %y = op(..) becomes %y' = op(..); %y = add(%y', %constant).
   void AddBehind(Node node, ValueId constant, std::vector<Node>& nodes) {
     const ValueId result = node.outputs[0];
-    const ValueId partial = graph_.AddValue({.name = Unique(graph_[result].name + "/live"), .type = graph_[result].type});
+    const ValueId partial =
+        graph_.AddValue({.name = Unique(graph_[result].name + "/live"), .type = graph_[result].type});
     Node add = {.op = Op::kAdd,
                 .name = node.name + "/folded",
                 .inputs = {partial, constant},
@@ -267,11 +269,11 @@ class Shrinker {
     std::string what;
     for (int d = 0; d < from.rank(); ++d) {
       if (from[d] == to[d]) continue;
-      const bool channels = node.op == Op::kConv && d == (node.attrs.String("layout", "nchw") == "nhwc" ? from.rank() - 1 : 1);
-      const std::string axis = channels ? "channels"
-                               : node.op == Op::kMatmul && d == from.rank() - 1
-                                   ? "columns"
-                                   : "axis " + std::to_string(d);
+      const bool channels =
+          node.op == Op::kConv && d == (node.attrs.String("layout", "nchw") == "nhwc" ? from.rank() - 1 : 1);
+      const std::string axis = channels                                         ? "channels"
+                               : node.op == Op::kMatmul && d == from.rank() - 1 ? "columns"
+                                                                                : "axis " + std::to_string(d);
       what += (what.empty() ? "" : ", ") + axis + " " + std::to_string(from[d]) + " -> " + std::to_string(to[d]);
     }
     if (node.op == Op::kConv || node.op == Op::kMatmul) {

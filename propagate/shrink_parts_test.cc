@@ -25,7 +25,8 @@ TEST(Kept, SelectsElementsOfAnyType) {
     ASSERT_EQ(part.shape(), Shape({2, 2, 3})) << dtype;
     int64_t k = 0;
     ForEachIndex(part.shape(), [&](const std::vector<int64_t>& at) {
-      const int64_t from = ((*lists[0])[static_cast<size_t>(at[0])] * 2 + at[1]) * 5 + (*lists[2])[static_cast<size_t>(at[2])];
+      const int64_t from =
+          ((*lists[0])[static_cast<size_t>(at[0])] * 2 + at[1]) * 5 + (*lists[2])[static_cast<size_t>(at[2])];
       EXPECT_EQ(part.GetInt(k++), whole.GetInt(from)) << dtype;
     });
   }
@@ -162,7 +163,8 @@ TEST(SameSteps, ASoftmaxLosesRowsButNoColumns) {
   GraphBuilder b("g");
   const ValueId x = b.Input("x", DType::kF32, {3, 4});
   const ValueId y = b.Softmax(x, 1);
-  const AxisLists rows = {std::vector<int64_t>{0, 2}, std::nullopt}, columns = {std::nullopt, std::vector<int64_t>{1, 2}};
+  const AxisLists rows = {std::vector<int64_t>{0, 2}, std::nullopt},
+                  columns = {std::nullopt, std::vector<int64_t>{1, 2}};
   Cut cut = MakeCut(std::move(b), y, {rows}, rows);
   EXPECT_TRUE(cut.Fit().has_value());
   cut.lists = {{columns}, {columns}};

@@ -83,10 +83,9 @@ class Planner {
       }
       if (shape.num_elements() == 0) continue;
       if (needed_[v].all_live() && KnownOf(v).nothing_known()) continue;
-      const Cells<uint8_t> stays =
-          Combine(needed_[v].live, KnownOf(v).kind, [](uint8_t live, uint8_t kind) -> uint8_t {
-            return live != 0 && kind == static_cast<uint8_t>(Certainty::kUnknown) ? 1 : 0;
-          });
+      const Cells<uint8_t> stays = Combine(needed_[v].live, KnownOf(v).kind, [](uint8_t live, uint8_t kind) -> uint8_t {
+        return live != 0 && kind == static_cast<uint8_t>(Certainty::kUnknown) ? 1 : 0;
+      });
       std::vector<std::vector<uint8_t>> in_use;  // by axis and class
       for (const Partition& axis : stays.axes) in_use.emplace_back(static_cast<size_t>(axis.num_classes()), 0);
       size_t cell = 0;
@@ -160,8 +159,7 @@ class Planner {
     if (!ok) return false;
     for (const auto& [n, steps] : summed) {
       const Node& node = graph_.nodes[n];
-      StatusOr<std::optional<Tensor>> part =
-          DroppedPart(graph_, facts_, node, NodeLists::Of(node, plan_.kept), steps);
+      StatusOr<std::optional<Tensor>> part = DroppedPart(graph_, facts_, node, NodeLists::Of(node, plan_.kept), steps);
       if (!part.ok() || (*part && !CanAdd(node, (*part)->dtype()))) {
         frozen_[n] = true;
         ok = false;

@@ -77,7 +77,8 @@ class ShrinkTest : public testing::Test {
 TEST_F(ShrinkTest, ConstantColumnsBecomeABias) {
   GraphBuilder b("mlp");
   const ValueId x = b.Input("x", DType::kF32, {2, 6});
-  const ValueId h = b.Relu(b.Add(b.Matmul(x, Weight(b, "w1", {8, 6}, {1, 4, 7}), false, true), b.Constant("b1", Normal({8}))));
+  const ValueId h =
+      b.Relu(b.Add(b.Matmul(x, Weight(b, "w1", {8, 6}, {1, 4, 7}), false, true), b.Constant("b1", Normal({8}))));
   b.Output(b.Add(b.Matmul(h, Weight(b, "w2", {5, 8}), false, true), b.Constant("b2", Normal({5}))));
   Graph graph;
   const ShrinkReport report = Shrunk(std::move(b), graph);
@@ -116,8 +117,8 @@ TEST_F(ShrinkTest, PaddingMakesTheConstantDifferAtBorders) {
   GraphBuilder b("cnn");
   const ValueId x = b.Input("x", DType::kF32, {1, 3, 6, 7});
   const WindowParams window = {.pads = {1, 1, 1, 1}};
-  const ValueId h = b.Relu(
-      b.Add(b.Conv(x, Weight(b, "w1", {6, 3, 3, 3}, {2, 5}), window), b.Constant("b1", Tensor::Full(DType::kF32, {6, 1, 1}, 0.5))));
+  const ValueId h = b.Relu(b.Add(b.Conv(x, Weight(b, "w1", {6, 3, 3, 3}, {2, 5}), window),
+                                 b.Constant("b1", Tensor::Full(DType::kF32, {6, 1, 1}, 0.5))));
   b.Output(b.Conv(h, Weight(b, "w2", {4, 6, 3, 3}), window));
   Graph graph;
   const ShrinkReport report = Shrunk(std::move(b), graph);
@@ -130,8 +131,8 @@ TEST_F(ShrinkTest, PaddingMakesTheConstantDifferAtBorders) {
 TEST_F(ShrinkTest, WithoutPaddingItIsOneNumberPerChannel) {
   GraphBuilder b("cnn");
   const ValueId x = b.Input("x", DType::kF32, {1, 3, 6, 7});
-  const ValueId h = b.Relu(
-      b.Add(b.Conv(x, Weight(b, "w1", {6, 3, 3, 3}, {2, 5})), b.Constant("b1", Tensor::Full(DType::kF32, {6, 1, 1}, 0.5))));
+  const ValueId h = b.Relu(b.Add(b.Conv(x, Weight(b, "w1", {6, 3, 3, 3}, {2, 5})),
+                                 b.Constant("b1", Tensor::Full(DType::kF32, {6, 1, 1}, 0.5))));
   b.Output(b.Conv(h, Weight(b, "w2", {4, 6, 3, 3})));
   Graph graph;
   ASSERT_EQ(Shrunk(std::move(b), graph).biases_added, 1);
@@ -262,7 +263,8 @@ TEST_F(ShrinkTest, IntegersExactly) {
   const ValueId x = b.Input("x", DType::kI8, {3, 6});
   Tensor w1 = RandomTensorIn(random_, {DType::kI8, {6, 5}}, -5, 5);
   for (int64_t k = 0; k < 6; ++k) w1.SetInt(k * 5 + 2, 0);
-  const ValueId sums = b.Add(b.Matmul(x, b.Constant("w1", std::move(w1))), b.Constant("b1", Tensor::Full(DType::kI32, {5}, 3)));
+  const ValueId sums =
+      b.Add(b.Matmul(x, b.Constant("w1", std::move(w1))), b.Constant("b1", Tensor::Full(DType::kI32, {5}, 3)));
   const ValueId h = b.Cast(b.Clip(sums, -100, 100), DType::kI8);
   b.Output(b.Matmul(h, b.Constant("w2", RandomTensorIn(random_, {DType::kI8, {5, 4}}, -5, 5))));
   Graph graph;
@@ -277,8 +279,8 @@ TEST_F(ShrinkTest, QuantisationParametersPerChannelAreCut) {
   for (int64_t k = 0; k < 6; ++k) w1.SetInt(2 * 6 + k, 0);
   const ValueId w = b.Constant("w1", std::move(w1));
   b.SetQuant(w, {.scales = {0.1, 0.2, 0.3, 0.4, 0.5}, .axis = 0});
-  const ValueId real =
-      b.Dequantize(b.Matmul(x, w, false, true), b.Constant("s", Tensor::FromVector<float>({5}, {1, 2, 3, 4, 5})), ValueId::kNone, 1);
+  const ValueId real = b.Dequantize(
+      b.Matmul(x, w, false, true), b.Constant("s", Tensor::FromVector<float>({5}, {1, 2, 3, 4, 5})), ValueId::kNone, 1);
   b.Output(b.Matmul(real, Weight(b, "w2", {5, 4})));
   Graph graph;
   Shrunk(std::move(b), graph);
@@ -289,7 +291,8 @@ TEST_F(ShrinkTest, QuantisationParametersPerChannelAreCut) {
 TEST_F(ShrinkTest, WhatIsKnownThroughoutBecomesAConstant) {
   GraphBuilder b("known");
   const ValueId x = b.Input("x", DType::kF32, {2, 6});
-  const ValueId dead = b.Add(b.Mul(b.Exp(x), b.Constant("zeros", Tensor(DType::kF32, {6}))), b.Constant("c", Normal({6})));
+  const ValueId dead =
+      b.Add(b.Mul(b.Exp(x), b.Constant("zeros", Tensor(DType::kF32, {6}))), b.Constant("c", Normal({6})));
   b.Output(b.Mul(x, b.Tanh(dead)));
   Graph graph;
   const ShrinkReport report = Shrunk(std::move(b), graph);

@@ -28,7 +28,7 @@ namespace tessera {
 namespace {
 
 constexpr double kFloatError = 1e-5;
-constexpr int kTests = 50;              // of gtest, which shards them
+constexpr int kTests = 50;               // of gtest, which shards them
 constexpr uint64_t kGraphsPerTest = 20;  // kTests * kGraphsPerTest >= 1,000
 
 Graph GraphOf(uint64_t seed) {
@@ -76,7 +76,8 @@ TEST_P(Soundness, ShrunkGraphsComputeTheSame) {
     const Graph before = GraphOf(seed);
     Graph after = before;
     const StatusOr<ShrinkReport> report = PropagateAndShrink(after, book, {.on_collapse = OnCollapse::kKeep});
-    ASSERT_TRUE(report.ok()) << "seed " << seed << ": " << report.status() << "\n" << PrintGraph(before, {.elide = true});
+    ASSERT_TRUE(report.ok()) << "seed " << seed << ": " << report.status() << "\n"
+                             << PrintGraph(before, {.elide = true});
     ASSERT_TRUE(Verify(after).ok()) << "seed " << seed << ": " << Verify(after);
     nodes += static_cast<int64_t>(before.nodes.size());
     removed += report->indices_removed;
@@ -126,7 +127,8 @@ TEST(SoundnessGraphs, AreLargeVariedAndShrink) {
   EXPECT_GE(numbers, elements * 999 / 1000);
   EXPECT_LE(zeros, elements / 2);
   std::cout << count << " graphs, " << shrunk << " lost indices, " << small << " have fewer than 10 nodes, " << large
-            << " more than 70; " << elements << " elements of results, " << numbers << " finite, " << zeros << " zero\n";
+            << " more than 70; " << elements << " elements of results, " << numbers << " finite, " << zeros
+            << " zero\n";
 }
 
 TEST(SoundnessModes, LearnedRulesToo) {
@@ -218,8 +220,8 @@ TEST(SoundnessMutation, WrongRulesAreNoticed) {
     int with_op = 0, noticed = 0, errors = 0;
     for (uint64_t seed = 0; seed < 600 && with_op < 40 && noticed < 5; ++seed) {
       const Graph before = GraphOf(seed);
-      const bool has = std::any_of(before.nodes.begin(), before.nodes.end(),
-                                   [&](const Node& node) { return node.op == mutant.op; });
+      const bool has =
+          std::any_of(before.nodes.begin(), before.nodes.end(), [&](const Node& node) { return node.op == mutant.op; });
       if (!has) continue;
       ++with_op;
       Graph after = before;

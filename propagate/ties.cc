@@ -152,14 +152,16 @@ class Ties::StageTies {
   void FreezeDims(const Seen& seen, const ViewGroup& group, int except = -1) {
     for (size_t n = 0; n < group.tensor_dims.size(); ++n) {
       const size_t d = static_cast<size_t>(group.tensor_dims[n]);
-      if (static_cast<int>(n) != except) ties_.FreezeAxis(seen.buffer->base[d], seen.buffer->shape[static_cast<int>(d)]);
+      if (static_cast<int>(n) != except)
+        ties_.FreezeAxis(seen.buffer->base[d], seen.buffer->shape[static_cast<int>(d)]);
     }
   }
 
   void Join(const Seen& seen, const ViewGroup& group) {
     const bool split = group.view_dims.size() > 1, merge = group.tensor_dims.size() > 1;
     const int carrier = split ? (merge ? -1 : Carrier(seen, group)) : 0;
-    const int axis = carrier < 0 ? -1 : seen.axis_of[static_cast<size_t>(group.view_dims[static_cast<size_t>(carrier)])];
+    const int axis =
+        carrier < 0 ? -1 : seen.axis_of[static_cast<size_t>(group.view_dims[static_cast<size_t>(carrier)])];
     if (axis < 0) return FreezeDims(seen, group);
     const int view_dim = group.view_dims[static_cast<size_t>(carrier)];
     const int64_t offset = seen.access->index[static_cast<size_t>(view_dim)].offset;

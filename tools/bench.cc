@@ -347,8 +347,7 @@ Status PrintProfile(BenchCase& c, TableForm form) {
     table.AddRow({static_cast<int64_t>(s), steps[s].label, steps[s].kernel, us, total > 0 ? 100 * us / total : 0,
                   steps[s].flops * inverse / 1e3, steps[s].bytes * inverse / 1e3, 100 * bound * inverse});
   }
-  std::string text =
-      "\nsteps of " + Describe(c) + ": " + FormatSignificant(total) + " us\n" + table.Print(form);
+  std::string text = "\nsteps of " + Describe(c) + ": " + FormatSignificant(total) + " us\n" + table.Print(form);
   const SessionReport& report = c.session->report();
   if (!report.shrunk.empty()) text += "\nshrunk in " + FormatSignificant(report.propagate_ms) + " ms\n";
   for (const std::string& line : report.shrunk) text += "  " + line + "\n";

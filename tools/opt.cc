@@ -112,7 +112,8 @@ Status OptVerb(const std::vector<std::string>& args) {
   ASSIGN_OR_RETURN(const PrepareReport report, PrepareForHost(graph, prepare));
   for (const std::string& line : report.shrink.lines) PrintNote("shrunk: " + line);
   for (const std::string& warning : report.shrink.warnings) PrintNote("warning: " + warning);
-  PrintOut(printed.str() + (f.stop_after == "propagate" && report.propagated ? "" : PrintGraph(graph, {.elide = !f.data})));
+  PrintOut(printed.str() +
+           (f.stop_after == "propagate" && report.propagated ? "" : PrintGraph(graph, {.elide = !f.data})));
   return OkStatus();
 }
 

@@ -17,8 +17,9 @@ class Generator {
   Graph Generate() {
     const int64_t wanted = random_.Int(options_.min_nodes, options_.max_nodes);
     const bool image = random_.Chance(0.5);
-    ValueId x = image ? b_.Input("x", DType::kF32, {random_.Int(1, 2), random_.Int(1, 4), random_.Int(4, 7), random_.Int(4, 7)})
-                      : b_.Input("x", DType::kF32, {random_.Int(1, 3), random_.Int(3, 12)});
+    ValueId x =
+        image ? b_.Input("x", DType::kF32, {random_.Int(1, 2), random_.Int(1, 4), random_.Int(4, 7), random_.Int(4, 7)})
+              : b_.Input("x", DType::kF32, {random_.Int(1, 3), random_.Int(3, 12)});
     x = Layer(x);
     // Results of branches that end here are outputs now and then, so that some of what is pruned is still needed.
     while (nodes_ < wanted) {
@@ -29,7 +30,8 @@ class Generator {
     }
     const ValueId m = AsMatrix(x);
     const int64_t depth = ShapeOf(m)[1];
-    b_.Output(b_.Matmul(m, Weight({depth, 6}, 1 / std::sqrt(static_cast<double>(depth)), DType::kF32, random_.Chance(0.3))));
+    b_.Output(
+        b_.Matmul(m, Weight({depth, 6}, 1 / std::sqrt(static_cast<double>(depth)), DType::kF32, random_.Chance(0.3))));
     StatusOr<Graph> graph = std::move(b_).Build();
     TES_CHECK(graph.ok(), graph.status());
     RemoveDeadNodes(*graph);
@@ -68,8 +70,8 @@ class Generator {
   }
 
   ValueId Weight(const Shape& shape, double stddev, DType dtype = DType::kF32, bool prune = true) {
-    Tensor data = IsFloat(dtype) ? RandomTensor(random_, {dtype, shape}, stddev)
-                                 : RandomTensorIn(random_, {dtype, shape}, -5, 5);
+    Tensor data =
+        IsFloat(dtype) ? RandomTensor(random_, {dtype, shape}, stddev) : RandomTensorIn(random_, {dtype, shape}, -5, 5);
     std::optional<Attribute> declared;
     if (prune) data = Pruned(std::move(data), Pick(10), declared);
     const ValueId id = b_.Constant(Fresh("w"), std::move(data));
@@ -251,8 +253,9 @@ class Generator {
   ValueId Reduction(ValueId x) {
     const Shape shape = ShapeOf(x);
     const int64_t axis = random_.Int(std::min(1, shape.rank() - 1), shape.rank() - 1);
-    static constexpr Op kOps[] = {Op::kReduceSum, Op::kReduceMean, Op::kReduceMax,       Op::kReduceMin,      Op::kReduceProd,
-                                  Op::kReduceL1,  Op::kReduceL2,   Op::kReduceLogSumExp, Op::kReduceSumSquare};
+    static constexpr Op kOps[] = {Op::kReduceSum, Op::kReduceMean,      Op::kReduceMax,
+                                  Op::kReduceMin, Op::kReduceProd,      Op::kReduceL1,
+                                  Op::kReduceL2,  Op::kReduceLogSumExp, Op::kReduceSumSquare};
     const int64_t pick = Pick(11);
     ValueId y;
     if (pick >= 9) {
@@ -294,8 +297,8 @@ class Generator {
       case 0: return Count(b_.MaxPool(image, kernel, {.strides = {random_.Int(1, 2), 1}}));
       case 1: return Count(b_.AvgPool(image, kernel, {.strides = {1, random_.Int(1, 2)}}));
       default:
-        return Count(b_.Resize(image, {shape[0], shape[1], shape[2] + 1, shape[3] * 2}, random_.Chance(0.5) ? "nearest" : "linear",
-                               "half_pixel"));
+        return Count(b_.Resize(image, {shape[0], shape[1], shape[2] + 1, shape[3] * 2},
+                               random_.Chance(0.5) ? "nearest" : "linear", "half_pixel"));
     }
   }
 
@@ -335,7 +338,8 @@ class Generator {
         return random_.Chance(0.7) ? Count(b_.Concat({Unary(b), a}, axis)) : (at > 1 ? a : b);
       }
       case 4: {
-        std::vector<int64_t> starts(static_cast<size_t>(rank), 0), sizes = shape.dims(), steps(static_cast<size_t>(rank), 1);
+        std::vector<int64_t> starts(static_cast<size_t>(rank), 0), sizes = shape.dims(),
+                                                                   steps(static_cast<size_t>(rank), 1);
         if (extent < 3) return Unary(x);
         steps[static_cast<size_t>(axis)] = 2;
         sizes[static_cast<size_t>(axis)] = (extent + 1) / 2;
@@ -362,7 +366,8 @@ class Generator {
       case 8: {
         std::vector<int64_t> indices;
         for (int64_t k = random_.Int(2, 5); k > 0; --k) indices.push_back(random_.Int(0, extent - 1));
-        const ValueId at = b_.Constant(Fresh("i"), Tensor::FromVector<int64_t>({static_cast<int64_t>(indices.size())}, indices));
+        const ValueId at =
+            b_.Constant(Fresh("i"), Tensor::FromVector<int64_t>({static_cast<int64_t>(indices.size())}, indices));
         return Count(b_.Gather(x, at, axis));
       }
       default: {
@@ -426,7 +431,8 @@ class Generator {
     const ValueId sums = Count(b_.Named(Fresh("qfc")).Matmul(q, w));
     if (random_.Chance(0.15)) b_.Output(sums);
     std::vector<float> scales(static_cast<size_t>(width), 0.01f);
-    return Count(b_.Dequantize(sums, b_.Constant(Fresh("s"), Tensor::FromVector<float>({width}, scales)), ValueId::kNone, 1));
+    return Count(
+        b_.Dequantize(sums, b_.Constant(Fresh("s"), Tensor::FromVector<float>({width}, scales)), ValueId::kNone, 1));
   }
 
   // Integer arithmetic on what was rounded; an output of integers now and then.
@@ -453,6 +459,8 @@ class Generator {
 
 }  // namespace
 
-Graph PrunableGraph(Random& random, const PrunableGraphOptions& options) { return Generator(random, options).Generate(); }
+Graph PrunableGraph(Random& random, const PrunableGraphOptions& options) {
+  return Generator(random, options).Generate();
+}
 
 }  // namespace tessera
