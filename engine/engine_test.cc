@@ -189,6 +189,56 @@ TEST(EngineTest, OptionsThatAreWrongAreErrors) {
   ExpectError(model.Compile({.threads = -1}).status(), ErrorCode::kUsageInvalid, "");
   ExpectError(model.Compile({.only_emitter = "magic"}).status(), ErrorCode::kUsageInvalid,
               "no emitter 'magic'; there are ");
+  ExpectError(model.Compile({.on_collapse = "perhaps"}).status(), ErrorCode::kUsageInvalid, "keep or error");
+}
+
+// Two layers; columns 1 and 4 of the first are zero, so `y` needs three hidden units of five.
+Graph PrunedGraph() {
+  Random random(12);
+  GraphBuilder b("pruned");
+  const ValueId x = b.Input("x", DType::kF32, {3, 17});
+  Tensor w = RandomTensor(random, {DType::kF32, {17, 5}});
+  for (int64_t k = 0; k < 17; ++k) w.Set(k * 5 + 1, 0), w.Set(k * 5 + 4, 0);
+  const ValueId h = b.Relu(b.Add(b.Matmul(x, b.Constant("w", std::move(w))),
+                                 b.Constant("b", Tensor::Full(DType::kF32, {5}, 0.25))));
+  b.Output(b.Named("y").Matmul(h, b.Constant("v", RandomTensor(random, {DType::kF32, {5, 5}}))));
+  StatusOr<Graph> graph = std::move(b).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  return *graph;
+}
+
+TEST(EngineTest, WhatIsPrunedIsNotComputed) {
+  const StatusOr<Model> model = ModelFromGraph(PrunedGraph());
+  ASSERT_TRUE(model.ok()) << model.status();
+  Random random(13);
+  const Tensor x = RandomTensor(random, {DType::kF32, {3, 17}});
+  const StatusOr<std::vector<RefTensor>> expected = Interpret(PrunedGraph(), std::vector<Tensor>{x});
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  double flops[2] = {};
+  for (const bool propagate : {true, false}) {
+    StatusOr<Session> session = model->Compile({.propagate = propagate});
+    ASSERT_TRUE(session.ok()) << session.status();
+    std::vector<float> y(15);
+    ASSERT_TRUE(session->Run({{"x", x.bytes().data(), x.bytes().size()}}, {{"y", y.data(), 60}}).ok());
+    for (size_t k = 0; k < y.size(); ++k) EXPECT_NEAR(y[k], (*expected)[0].f[k], 1e-5);
+    EXPECT_EQ(session->report().shrunk.empty(), !propagate);
+    flops[propagate] = session->report().flops;
+  }
+  EXPECT_LT(flops[1], 0.7 * flops[0]);
+}
+
+TEST(EngineTest, AnEmptyNetworkIsRefusedOrKept) {
+  GraphBuilder b("empty");
+  const ValueId x = b.Input("x", DType::kF32, {3, 17});
+  b.Output(b.Named("y").Matmul(x, b.Constant("w", Tensor(DType::kF32, {17, 5}))));
+  const StatusOr<Model> model = ModelFromGraph(*std::move(b).Build());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const StatusOr<Session> kept = model->Compile({});
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  EXPECT_FALSE(kept->report().warnings.empty());
+  const StatusOr<Session> refused = model->Compile({.on_collapse = "error"});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().ToString().find("w"), std::string::npos) << refused.status();
 }
 
 // Which emitter the product takes, and what the report says of it.
