@@ -263,7 +263,9 @@ class Shrinker {
     return sum;
   }
 
+  // Only where the work is; what stands between follows.
   void Describe(const Node& node, ShrinkReport& report) const {
+    if (node.op != Op::kConv && node.op != Op::kMatmul && node.op != Op::kAttention) return;
     const ValueId id = node.outputs[0];
     const Shape &from = before_[id].type.shape, &to = graph_[id].type.shape;
     std::string what;
