@@ -81,7 +81,8 @@ VariableClasses::VariableClasses(std::vector<int64_t> extents, int own)
       count_(extents_.size()),
       first_(extents_.size()) {}
 
-// The clause's variable of the largest extent, or an annihilator's own where it has none; -1 where there is none at all.
+// The clause's variable of the largest extent, or an annihilator's own where it has none; -1 where there is none at
+// all.
 int VariableClasses::Largest(const IndexFunction& index) const {
   int largest = -1;
   for (const int v : index.variables()) {

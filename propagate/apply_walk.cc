@@ -46,9 +46,9 @@ struct Met {
 struct Cluster {
   std::vector<int> axes;
   std::vector<int> variables;
-  std::vector<int64_t> offsets;             // of each class, into the result's cells
+  std::vector<int64_t> offsets;              // of each class, into the result's cells
   std::vector<std::vector<int32_t>> combos;  // of each class: classes of the variables, one after the other
-  bool simple = true;                       // at most one combination each
+  bool simple = true;                        // at most one combination each
 };
 
 // A loop: over the classes of a result's cluster, over the combinations that reach one, or over a variable's classes.
@@ -60,8 +60,8 @@ struct Level {
     int test = 0;
     const Table* table = nullptr;
     std::vector<std::pair<int, int64_t>> outer, inner;  // variables bound before, bound here; strides
-    int source = -1;      // the level at which the test's offset was last changed; -1: none
-    bool same = false;    // an earlier step of this level changes it
+    int source = -1;    // the level at which the test's offset was last changed; -1: none
+    bool same = false;  // an earlier step of this level changes it
     bool completes = false;
     int64_t base = 0, prior = 0;  // set on entry
   };
@@ -398,7 +398,8 @@ void ClauseWalk::State::MakeClusters(const RuleAccess& result, const std::vector
   for (Cluster& cluster : clusters) FillCluster(cluster, result, axes, classes, grid);
   // Offsets need the classes of all axes.
   std::vector<int64_t> strides(axes.size(), 1);
-  for (int d = static_cast<int>(axes.size()) - 2; d >= 0; --d) strides[d] = strides[d + 1] * grid.axes[d + 1].num_classes();
+  for (int d = static_cast<int>(axes.size()) - 2; d >= 0; --d)
+    strides[d] = strides[d + 1] * grid.axes[d + 1].num_classes();
   for (Cluster& cluster : clusters) {
     for (int64_t& offset : cluster.offsets) {
       int64_t rest = offset, sum = 0;

@@ -79,9 +79,9 @@ std::string RuleTransfer::WhyDead(int input, int64_t element, std::span<const Kn
       return SliceText("in" + std::to_string(unless.input), rule_.inputs[unless.input].shape, unless.at, values) +
              " = " + std::to_string(unless.value);
     };
-    const std::string dead = SliceText("out" + std::to_string(clause.output), rule_.outputs[clause.output].shape,
-                                       clause.out, values) +
-                             " is dead";
+    const std::string dead =
+        SliceText("out" + std::to_string(clause.output), rule_.outputs[clause.output].shape, clause.out, values) +
+        " is dead";
     if (!reaches({}, true)) {
       add(dead);
       continue;

@@ -224,8 +224,7 @@ class AlikeCells {
   std::map<std::pair<int, int>, CellGrid> cells_;
 };
 
-std::vector<RefTensor> Tensors(std::span<const std::optional<TensorType>> types,
-                               std::span<const Known* const> inputs) {
+std::vector<RefTensor> Tensors(std::span<const std::optional<TensorType>> types, std::span<const Known* const> inputs) {
   std::vector<RefTensor> tensors;
   for (size_t k = 0; k < types.size(); ++k) {
     tensors.push_back(inputs[k] != nullptr ? KnownReader(inputs[k]).Tensor()

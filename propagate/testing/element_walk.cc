@@ -21,6 +21,7 @@ class ElementWalk {
       const int64_t count = rule.inputs[k].shape.num_elements();
       all.kinds.assign(count, kUnknownKind);
       all.values.assign(count, 0);
+      absent_.push_back(inputs[k] == nullptr);
       if (inputs[k] == nullptr) continue;
       all.kinds = inputs[k]->kind.Elements();
       int64_t element = 0;
@@ -93,6 +94,7 @@ class ElementWalk {
   }
 
   bool Stops(const Clause& clause, const Annihilator& unless, std::vector<int64_t> at) const {
+    if (absent_[unless.input]) return false;  // an absent operand annihilates nothing
     const size_t n = at.size();
     at.resize(n + unless.extents.size());
     bool all = true, any = false;
@@ -110,6 +112,7 @@ class ElementWalk {
   }
 
   std::vector<Expanded> expanded_;
+  std::vector<bool> absent_;
 };
 
 }  // namespace

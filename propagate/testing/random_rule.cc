@@ -77,6 +77,7 @@ class RuleMaker {
       unless.at = MakeAccess(rule_.inputs[unless.input].shape, extents, lookups);
       clause.unless.push_back(std::move(unless));
     }
+    DropUnusedLookups(clause);
     const int variables = static_cast<int>(clause.extents.size());
     while (variables >= 2 && random_.Chance(0.25)) {
       Link link;
@@ -101,6 +102,23 @@ class RuleMaker {
       clause.links.push_back(std::move(link));
     }
     return clause;
+  }
+
+  // One that nothing uses would only say where points are.
+  static void DropUnusedLookups(Clause& clause) {
+    std::vector<RuleAccess*> accesses = {&clause.out, &clause.in};
+    for (Annihilator& unless : clause.unless) accesses.push_back(&unless.at);
+    std::vector<bool> used(clause.lookups.size());
+    for (RuleAccess* access : accesses) {
+      for (const RuleIndex& index : access->index) {
+        if (index.lookup >= 0) used[index.lookup] = true;
+      }
+    }
+    if (std::find(used.begin(), used.end(), false) == used.end()) return;
+    for (RuleAccess* access : accesses) {
+      for (RuleIndex& index : access->index) index.lookup = -1;
+    }
+    clause.lookups.clear();
   }
 
   int AnyInput() { return static_cast<int>(random_.Int(0, static_cast<int64_t>(rule_.inputs.size()) - 1)); }
@@ -183,8 +201,9 @@ Known RandomKnown(Random& random, const TensorType& type) {
   std::vector<double> values(unknown.size(), 0);
   const bool uniform = random.Chance(0.5);
   for (size_t k = 0; k < kinds.size(); ++k) {
-    kinds[k] = static_cast<uint8_t>(unknown[k] ? Certainty::kUnknown : zero[k] ? Certainty::kZero
-                                                                               : Certainty::kConstant);
+    kinds[k] = static_cast<uint8_t>(unknown[k] ? Certainty::kUnknown
+                                    : zero[k]  ? Certainty::kZero
+                                               : Certainty::kConstant);
     if (kinds[k] != static_cast<uint8_t>(Certainty::kConstant)) continue;
     values[k] = IsBool(type.dtype) || uniform ? 1 : static_cast<double>(random.Int(1, 4));
     if (IsInteger(type.dtype) && random.Chance(0.3)) values[k] = -values[k];
@@ -192,8 +211,6 @@ Known RandomKnown(Random& random, const TensorType& type) {
   return Known::FromElements(type, kinds, values);
 }
 
-Needed RandomNeeded(Random& random, const Shape& shape) {
-  return Needed::FromElements(shape, AnyMask(random, shape));
-}
+Needed RandomNeeded(Random& random, const Shape& shape) { return Needed::FromElements(shape, AnyMask(random, shape)); }
 
 }  // namespace tessera
