@@ -155,6 +155,7 @@ StatusOr<std::vector<Known>> InstanceTransfer::Forward(std::span<const Known* co
   const int64_t count = prober.num_outputs();
   std::vector<double> value = prober.RunBase(ProbeKind::kSmooth, 0, held);
   std::vector<uint8_t> moved(count, 0);
+  std::vector<int> numbers(count, 0);  // trials that gave one
   int64_t left = count;
   const int trials = AllHeld(box_, held) ? 0 : Trials(count, kShowsWeak, options_.max_error);
   for (int trial = 1; trial <= trials && left > 0; ++trial) {
@@ -166,8 +167,11 @@ StatusOr<std::vector<Known>> InstanceTransfer::Forward(std::span<const Known* co
       default: now = &prober.RunSpikes(trial % 6 - 4, trial, held);
     }
     for (int64_t j = 0; j < count; ++j) {
-      // What is NaN at times tells nothing of the others.
-      if (moved[j] || (*now)[j] == value[j]) continue;
+      // NaN tells nothing: a drawn value that the op has no result for.
+      if (moved[j] || std::isnan((*now)[j])) continue;
+      ++numbers[j];
+      if (std::isnan(value[j])) value[j] = (*now)[j];
+      if ((*now)[j] == value[j]) continue;
       moved[j] = 1;
       --left;
     }
@@ -177,7 +181,7 @@ StatusOr<std::vector<Known>> InstanceTransfer::Forward(std::span<const Known* co
     std::vector<uint8_t> kinds;
     std::vector<double> values;
     for (int64_t j = prober.first(static_cast<int>(t)); j < prober.first(static_cast<int>(t) + 1); ++j) {
-      const bool certain = !moved[j] && !std::isnan(value[j]) &&
+      const bool certain = !moved[j] && !std::isnan(value[j]) && 3 * numbers[j] >= trials &&
                            (IsFloat(box_.outputs[t].dtype) || std::fabs(value[j]) <= kExactInteger);
       const Certainty kind = !certain ? Certainty::kUnknown : value[j] == 0 ? Certainty::kZero : Certainty::kConstant;
       kinds.push_back(static_cast<uint8_t>(kind));

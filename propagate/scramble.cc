@@ -51,7 +51,9 @@ BlackBox SpotInstance(const BlackBox& box, const SmallShapes& small, double seco
 Status SpotCheck(const BlackBox& box, const RuleTemplate& relation, const SmallShapes& small,
                  const ScrambleOptions& options, ScrambleStats& stats) {
   if (options.spot_check_seconds <= 0) return OkStatus();
-  const BlackBox instance = SpotInstance(box, small, options.spot_check_seconds);
+  // Best of all at the shape itself, whose extents may be smaller than those that were learned from.
+  const bool here = Fits(box, options.spot_check_seconds);
+  const BlackBox instance = here ? box : SpotInstance(box, small, options.spot_check_seconds);
   const std::optional<Rule> rule = relation.Bind(instance);
   if (!rule) return OkStatus();
   Prober prober(instance, options.seed + 1);
