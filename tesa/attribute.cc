@@ -338,13 +338,23 @@ Attribute Join(const Attribute& a, const Attribute& b) { return Attribute::Combi
 Bitmap NonZeros(const Tensor& tensor) {
   const int64_t count = tensor.num_elements();
   Bitmap kept(count);
-  // A word of results at a time; the float test `x != 0` is true of NaN and false of -0, as it should be.
+  // A word of results at a time, first as bytes, which the compiler compares in vectors; the float test `x != 0` is
+  // true of NaN and false of -0, as it should be.
   const auto fill = [&](auto is_kept) {
     std::span<uint64_t> words = kept.mutable_words();
     for (int64_t i = 0; i < count; i += 64) {
+      uint8_t bytes[64] = {};
+      if (i + 64 <= count) {
+        for (int64_t k = 0; k < 64; ++k) bytes[k] = is_kept(i + k);
+      } else {
+        for (int64_t k = 0; i + k < count; ++k) bytes[k] = is_kept(i + k);
+      }
       uint64_t word = 0;
-      const int64_t end = std::min<int64_t>(64, count - i);
-      for (int64_t k = 0; k < end; ++k) word |= static_cast<uint64_t>(is_kept(i + k)) << k;
+      for (int k = 0; k < 64; k += 8) {
+        uint64_t eight;
+        std::memcpy(&eight, bytes + k, 8);
+        word |= (eight * 0x0102040810204080 >> 56) << k;  // bitmap.cc says how
+      }
       words[i / 64] = word;
     }
   };

@@ -1,5 +1,6 @@
 // Attribute <-> cells: part of cells.h.
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <optional>
 
@@ -16,12 +17,28 @@ constexpr int64_t kCostly = int64_t{1} << 22;
 
 int64_t SmallSize(int64_t elements) { return elements < kCostly ? elements / kSmallShare + 64 : elements / 16; }
 
+// One byte of 0 or 1 for each bit, eight at a time.
+std::vector<uint8_t> BytesOf(const Bitmap& bits) {
+  std::vector<uint8_t> bytes(static_cast<size_t>(Bitmap::WordsFor(bits.size()) * 64));
+  uint8_t* out = bytes.data();
+  for (uint64_t word : bits.words()) {
+    for (int k = 0; k < 64; k += 8, out += 8) {
+      // Bit i of each of eight copies moves to bit 7 of byte i, and from there to bit 0.
+      uint64_t eight = (word >> k & 0xff) * 0x0101010101010101 & 0x8040201008040201;
+      eight = (eight + 0x7f7f7f7f7f7f7f7f) >> 7 & 0x0101010101010101;
+      std::memcpy(out, &eight, 8);
+    }
+  }
+  bytes.resize(static_cast<size_t>(bits.size()));
+  return bytes;
+}
+
 // 1 in the set cells of a grid.
 Cells<uint8_t> GridCells(const Shape& view, const TesaGrid& grid) {
   Cells<uint8_t> cells;
   cells.shape = view;
   for (int d = 0; d < view.rank(); ++d) cells.axes.push_back(Partition::Blocks(view[d], grid.block[d]));
-  cells.values = CellsOf(cells.CellShape(), grid.cells).Elements();
+  cells.values = BytesOf(grid.cells);
   return cells.Coarsest();
 }
 
@@ -32,9 +49,11 @@ Cells<uint8_t> RegionCells(const TesaLayer& layer) {
     TES_CHECK(region.ok(), region.status());
     return CellsOf(layer.view, region->KeptBitmap());
   }
-  Cells<uint8_t> cells = Cells<uint8_t>::Uniform(layer.view, 1);
-  for (const TesaGrid& grid : layer.grids) {
-    cells = Combine(cells, GridCells(layer.view, grid), [](uint8_t a, uint8_t b) -> uint8_t { return a & b; });
+  if (layer.grids.empty()) return Cells<uint8_t>::Uniform(layer.view, 1);
+  Cells<uint8_t> cells = GridCells(layer.view, layer.grids[0]);
+  for (size_t g = 1; g < layer.grids.size(); ++g) {
+    cells =
+        Combine(cells, GridCells(layer.view, layer.grids[g]), [](uint8_t a, uint8_t b) -> uint8_t { return a & b; });
   }
   return cells;
 }
@@ -108,13 +127,7 @@ std::optional<TesaLayer> SmallLayer(const Cells<uint8_t>& kept, int bits) {
 
 Cells<uint8_t> CellsOf(const Shape& shape, const Bitmap& set) {
   TES_CHECK(set.size() == shape.num_elements(), set.size(), " bits for ", shape);
-  std::vector<uint8_t> bytes(static_cast<size_t>(set.size()));
-  const std::span<const uint64_t> words = set.words();
-  for (size_t w = 0; w < words.size(); ++w) {
-    const size_t begin = w * 64, count = std::min<size_t>(64, bytes.size() - begin);
-    uint8_t* out = bytes.data() + begin;
-    for (size_t k = 0; k < count; ++k) out[k] = static_cast<uint8_t>(words[w] >> k & 1);
-  }
+  const std::vector<uint8_t> bytes = BytesOf(set);
   return Cells<uint8_t>::FromElements(shape, bytes);
 }
 
@@ -124,9 +137,14 @@ Cells<uint8_t> BitCells(const Attribute& attribute) {
   const std::span<const TesaLayer> layers = attribute.layers();
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
     const uint8_t width = static_cast<uint8_t>(layer->bits);
-    const Cells<uint8_t> region = RegionCells(*layer);
-    bits = Combine(layer->view == bits.shape ? region : region.Reshaped(bits.shape), bits,
-                   [width](uint8_t in, uint8_t before) { return in != 0 ? width : before; });
+    Cells<uint8_t> region = RegionCells(*layer);
+    if (layer->view != bits.shape) region = region.Reshaped(bits.shape);
+    if (layer == layers.rbegin()) {
+      for (uint8_t& value : region.values) value = value != 0 ? width : 0;
+      bits = std::move(region);
+      continue;
+    }
+    bits = Combine(region, bits, [width](uint8_t in, uint8_t before) { return in != 0 ? width : before; });
   }
   return bits;
 }
