@@ -4,11 +4,11 @@
 
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
+#include "models/import/npy.h"
 #include "tools/common/flags.h"
 #include "tools/common/input_spec.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/model_source.h"
-#include "models/import/npy.h"
 #include "tools/common/reference.h"
 #include "tools/common/table.h"
 #include "tools/common/tool.h"

@@ -4,9 +4,9 @@
 #include <limits>
 #include <optional>
 
+#include "models/import/npy.h"
 #include "tesa/random.h"
 #include "tools/common/flags.h"
-#include "models/import/npy.h"
 
 namespace tessera {
 namespace {
