@@ -52,6 +52,13 @@ class Binder {
   std::optional<int64_t> Number(int64_t a, int64_t b) const {
     if (a == b) return a;
     // An extent or its negative, a sum before an operand, the same and a constant, a multiple, a part.
+    // Witnesses in which one extent is twice another tell nothing: an extent and a multiple would both do.
+    for (const Extent& e : extents_) {
+      for (const Extent& f : extents_) {
+        if (a % e.first != 0 || std::abs(a) != f.first || b % e.second != 0 || std::abs(b) != f.second) continue;
+        if (a / e.first == b / e.second && std::abs(e.target * (a / e.first)) != f.target) return std::nullopt;
+      }
+    }
     for (const auto* list : {&extents_, &sums_}) {
       for (const Extent& e : *list) {
         if (e.first == a && e.second == b) return e.target;

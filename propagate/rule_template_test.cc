@@ -37,10 +37,22 @@ TEST(RuleTemplateTest, WhatDidNotVaryStays) {
 }
 
 TEST(RuleTemplateTest, TablesHoldForTheirShapes) {
-  const RuleTemplate table = {{Parsed("rule reflect: f32[3] -> f32[5]\n  out0[a] <- in0[b] for b in table(a) "
-                                      "{1:2, 0:1, 1:2, 2:3, 1:2}\n")}};
+  const RuleTemplate table = {
+      {Parsed("rule reflect: f32[3] -> f32[5]\n  out0[a] <- in0[b] for b in table(a) "
+              "{1:2, 0:1, 1:2, 2:3, 1:2}\n")}};
   EXPECT_TRUE(table.Bind(ReflectBox(1, {3})).has_value());
   EXPECT_FALSE(table.Bind(ReflectBox(1, {4})).has_value());
+}
+
+// -4 and -6 are twice the rows and once the columns, negative: elsewhere these are two numbers.
+TEST(RuleTemplateTest, WhatCouldBeTwoThingsIsNeither) {
+  const RuleTemplate tile = {{Parsed("rule tile: f32[2,4] -> f32[6,4]\n  out0[a,b] <- in0[a+2*c-4,b] for c < 3\n"),
+                              Parsed("rule tile: f32[3,6] -> f32[9,6]\n  out0[a,b] <- in0[a+3*c-6,b] for c < 3\n")}};
+  BlackBox box;
+  box.name = "tile";
+  box.inputs = {TensorType{DType::kF32, {3, 7}}};
+  box.outputs = {TensorType{DType::kF32, {9, 7}}};
+  EXPECT_FALSE(tile.Bind(box).has_value());
 }
 
 TEST(SmallShapesTest, TellsWhatIsTied) {
@@ -60,7 +72,8 @@ TEST(SmallShapesTest, TellsWhatIsTied) {
 
 TEST(SmallShapesTest, KeepsOnesAndWhatCannotChange) {
   // 16 groups: the channels are 16 whatever else is.
-  const StatusOr<SmallShapes> small = FindSmallShapes(ConvBox({.pad = 1, .groups = 16}, {1, 16, 90, 80}, {16, 1, 3, 3}));
+  const StatusOr<SmallShapes> small =
+      FindSmallShapes(ConvBox({.pad = 1, .groups = 16}, {1, 16, 90, 80}, {16, 1, 3, 3}));
   ASSERT_TRUE(small.ok()) << small.status();
   EXPECT_EQ(small->first.inputs[0]->shape[0], 1);
   EXPECT_EQ(small->first.inputs[1]->shape[1], 1);
