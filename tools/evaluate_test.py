@@ -1,7 +1,5 @@
 """Tests `evaluate`: each figure on few seeds and images, its rows against what is published and what must hold."""
 
-import csv
-import io
 import json
 import unittest
 
@@ -11,7 +9,9 @@ from tools import tool_case
 class EvaluateTest(tool_case.ToolCase):
 
     def test_propagation_beside_the_published_values(self):
-        tables = json.loads(self.passes("evaluate", "--figure=propagation", "--seeds=2", "-o", "json"))
+        out = self.passes("evaluate", "--figure=propagation", "--seeds=2", "-o", "json", "--plot=plots")
+        self.assertIn("</svg>", (self.folder / "plots" / "mlp_fine.svg").read_text())
+        tables = json.loads(out)
         self.assertEqual(2, len(tables))
         mlp, mobilenet = (table["rows"] for table in tables)
         self.assertEqual(4 * (8 + 5 + 5), len(mlp))
@@ -29,7 +29,7 @@ class EvaluateTest(tool_case.ToolCase):
             self.assertEqual(1.0, row["mean"])
 
     def test_bits_fall_at_equal_accuracy(self):
-        out = self.passes("evaluate", "--figure=bits", "--images=250", "--tolerance=0.03", "-o", "json")
+        out = self.passes("evaluate", "--figure=bits", "--images=250", "--noise=30", "--tolerance=0.02", "-o", "json")
         layers, means, accuracy, work = (table["rows"] for table in json.loads(out))
         self.assertEqual(28, len(layers))
         published, _, here = means[:3]
@@ -41,11 +41,6 @@ class EvaluateTest(tool_case.ToolCase):
             self.assertAlmostEqual(row["change"],
                                    (row["right_after_only"] - row["right_before_only"]) / row["count"] * 100)
         self.assertLess(work[0]["node_executions"], work[0]["node_executions_without_cache"])
-
-    def test_forms(self):
-        out = self.passes("evaluate", "--figure=propagation", "--seeds=1", "-o", "csv")
-        rows = list(csv.DictReader(io.StringIO(out)))
-        self.assertIn("published", rows[0])
 
     def test_failures(self):
         self.fails(2, "expected one of all, propagation, bits", "evaluate", "--figure=lunch")
