@@ -41,7 +41,7 @@ typedef struct tessera_options {
   const char* target;
   int threads;
   const char* cache_dir;
-  int sparsity; /* 0: the masked weights through dense kernels */
+  int sparsity;            /* 0: the masked weights through dense kernels */
   const char* on_collapse; /* "keep" or "error" */
   int propagate;           /* 0: what is constant or unneeded stays as it is */
 } tessera_options;

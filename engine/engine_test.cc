@@ -199,8 +199,8 @@ Graph PrunedGraph() {
   const ValueId x = b.Input("x", DType::kF32, {3, 17});
   Tensor w = RandomTensor(random, {DType::kF32, {17, 5}});
   for (int64_t k = 0; k < 17; ++k) w.Set(k * 5 + 1, 0), w.Set(k * 5 + 4, 0);
-  const ValueId h = b.Relu(b.Add(b.Matmul(x, b.Constant("w", std::move(w))),
-                                 b.Constant("b", Tensor::Full(DType::kF32, {5}, 0.25))));
+  const ValueId h =
+      b.Relu(b.Add(b.Matmul(x, b.Constant("w", std::move(w))), b.Constant("b", Tensor::Full(DType::kF32, {5}, 0.25))));
   b.Output(b.Named("y").Matmul(h, b.Constant("v", RandomTensor(random, {DType::kF32, {5, 5}}))));
   StatusOr<Graph> graph = std::move(b).Build();
   TES_CHECK(graph.ok(), graph.status());

@@ -118,8 +118,8 @@ class ZooShrinkTest(unittest.TestCase):
                 shrunk, whole = (library.logits(self.images, propagate) for propagate in (1, 0))
                 right = [(logits.argmax(1) == self.labels).mean() for logits in (shrunk, whole)]
                 error = np.abs(shrunk - whole).max() / np.abs(whole).max()
-                print(f"{row['name']}: {right[0]:.4f} shrunk, {right[1]:.4f} whole, manifest {row['test_accuracy']:.4f}; "
-                      f"largest difference of a logit {error:.1e}")
+                print(f"{row['name']}: {right[0]:.4f} shrunk, {right[1]:.4f} whole, {row['test_accuracy']:.4f} in the "
+                      f"manifest; largest difference of a logit {error:.1e}")
                 self.assertEqual(right[0], right[1])
                 self.assertLessEqual(abs(right[0] - row["test_accuracy"]), ACCURACY_SLACK)
                 self.assertLess(error, 1e-5)
