@@ -87,10 +87,22 @@ class ClausePrinter {
     return variable < n ? clause_.extents[variable] : own_->extents[variable - n];
   }
 
+  // In front of `for`? If not, `for` is where it gets its place among the variables.
+  bool Appeared(int variable) const {
+    std::vector<int> uses(clause_.extents.size(), 0);
+    for (const RuleAccess* access : {&clause_.out, &clause_.in}) {
+      CountUses(*access, uses);
+      for (const RuleIndex& index : access->index) {
+        if (index.lookup >= 0) CountUses(clause_.lookups[index.lookup].at, uses);
+      }
+    }
+    return uses[variable] > 0;
+  }
+
   std::string ForText() const {
     std::string text;
     for (int v = 0; v < static_cast<int>(clause_.extents.size()); ++v) {
-      if (clause_.extents[v] == implied_[v]) continue;
+      if (clause_.extents[v] == implied_[v] && Appeared(v)) continue;
       text += (text.empty() ? " for " : ", ") + names_[v] + " < " + std::to_string(clause_.extents[v]);
     }
     for (const Link& link : clause_.links) {
@@ -300,11 +312,12 @@ class RuleParser {
   // Names of the clause's variables in order of appearance; an annihilator's own are in scope only there.
   int VariableOf(const std::string& name) {
     for (auto* scope : {&own_names_, &names_}) {
+      if (scope == &own_names_ && in_lookup_) continue;  // a lookup uses the clause's variables only
       for (size_t v = 0; v < scope->size(); ++v) {
         if ((*scope)[v] == name) return static_cast<int>(v) + (scope == &own_names_ ? kOwn : 0);
       }
     }
-    const bool own = in_unless_ && !in_lookup_;  // a lookup uses the clause's variables only
+    const bool own = in_unless_ && !in_lookup_;
     auto& scope = own ? own_names_ : names_;
     scope.push_back(name);
     return static_cast<int>(scope.size()) - 1 + (own ? kOwn : 0);
@@ -432,8 +445,9 @@ class RuleParser {
         number[k] = kOwn + static_cast<int>(extents.size());
         extents.push_back(given.contains(own_names_[k]) ? given[own_names_[k]] : -1);
       } else {
-        names_.push_back(own_names_[k]);
-        number[k] = static_cast<int>(names_.size()) - 1;
+        const auto found = std::find(names_.begin(), names_.end(), own_names_[k]);
+        number[k] = static_cast<int>(found - names_.begin());
+        if (found == names_.end()) names_.push_back(own_names_[k]);
       }
     }
     own_names_.clear();
