@@ -150,9 +150,8 @@ TEST_P(BlackBoxOps, Roll) {
       for (int64_t c = 0; c < columns; ++c) out[0].f[(r + 2) % rows * columns + c] = in[0]->f[r * columns + c];
     }
   };
-  ExpectRelation(MakeBox("roll 2", {F32({7, 3})}, SameAsFirst, run), [](int64_t out) {
-    return std::vector<Dependence>{{0, (out / 3 + 5) % 7 * 3 + out % 3}};
-  });
+  ExpectRelation(MakeBox("roll 2", {F32({7, 3})}, SameAsFirst, run),
+                 [](int64_t out) { return std::vector<Dependence>{{0, (out / 3 + 5) % 7 * 3 + out % 3}}; });
 }
 
 TEST_P(BlackBoxOps, CumulativeSum) {
@@ -227,9 +226,7 @@ int Differences(void* context, const double* const* in, double* const* out) {
 TEST_P(BlackBoxOps, FunctionInC) {
   double scale = 0.5;
   ExpectRelation(MakeBlackBox("differences", {F32({4}), F32({5})}, {F32({4, 5})}, &Differences, &scale),
-                 [](int64_t out) {
-                   return std::vector<Dependence>{{0, out / 5}, {1, out % 5}};
-                 });
+                 [](int64_t out) { return std::vector<Dependence>{{0, out / 5}, {1, out % 5}}; });
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, BlackBoxOps, testing::Values(RuleMode::kLearned, RuleMode::kInstance),

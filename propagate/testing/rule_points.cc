@@ -191,9 +191,8 @@ std::set<std::array<int64_t, 4>> RelationOf(const Rule& rule) {
   ElementFacts nothing;
   for (const TensorType& type : rule.inputs) nothing.inputs.emplace_back(type.shape.num_elements());
   for (const Clause& clause : rule.clauses) {
-    ForEachPoint(rule, clause, nothing, [&](int64_t out, int64_t in) {
-      relation.insert({clause.output, out, clause.input, in});
-    });
+    ForEachPoint(rule, clause, nothing,
+                 [&](int64_t out, int64_t in) { relation.insert({clause.output, out, clause.input, in}); });
   }
   return relation;
 }
