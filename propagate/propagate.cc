@@ -243,9 +243,35 @@ int64_t NumPruned(const Facts& facts, ValueId constant) {
   constexpr uint8_t kZero = static_cast<uint8_t>(Certainty::kZero);
   if (needed.none_live()) return known.shape().num_elements();
   if (needed.all_live()) return known.CountOf(Certainty::kZero);
-  return Combine(known.kind, needed.live,
-                 [](uint8_t kind, uint8_t live) { return static_cast<uint8_t>(kind == kZero || live == 0); })
-      .Count(1);
+  // Over the cells that both refine to, without making them: a cell of each, and how many elements.
+  struct Step {
+    int64_t kind, live, size;
+  };
+  std::vector<std::vector<Step>> axes;
+  const std::vector<int64_t> kind_strides = known.kind.CellShape().Strides();
+  const std::vector<int64_t> live_strides = needed.live.CellShape().Strides();
+  for (size_t d = 0; d < known.kind.axes.size(); ++d) {
+    const Partition both = Refine(known.kind.axes[d], needed.live.axes[d]);
+    const std::vector<int64_t> firsts = both.Firsts(), sizes = both.Sizes();
+    std::vector<Step>& steps = axes.emplace_back();
+    for (size_t k = 0; k < firsts.size(); ++k) {
+      steps.push_back({known.kind.axes[d][firsts[k]] * kind_strides[d],
+                       needed.live.axes[d][firsts[k]] * live_strides[d], sizes[k]});
+    }
+  }
+  const uint8_t* kinds = known.kind.values.data();
+  const uint8_t* lives = needed.live.values.data();
+  const auto count = [&](const auto& self, size_t d, int64_t kind, int64_t live) -> int64_t {
+    if (d == axes.size()) return kinds[kind] == kZero || lives[live] == 0 ? 1 : 0;
+    int64_t sum = 0;
+    if (d + 1 == axes.size()) {
+      for (const Step& s : axes[d]) sum += kinds[kind + s.kind] == kZero || lives[live + s.live] == 0 ? s.size : 0;
+      return sum;
+    }
+    for (const Step& s : axes[d]) sum += s.size * self(self, d + 1, kind + s.kind, live + s.live);
+    return sum;
+  };
+  return count(count, 0, 0, 0);
 }
 
 int64_t Facts::byte_size() const {
