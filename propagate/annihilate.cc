@@ -13,6 +13,7 @@ namespace {
 constexpr int kSamples = 6;        // input elements whose dependences are stopped
 constexpr int kFirmTrials = 6;     // per measurement; what they miss CheckRule finds
 constexpr int kWeakTrials = 40;    // where no kind of trial is firm
+constexpr int kLookupRounds = 3;   // of fixed indices
 constexpr int kMinFinite = 2;      // trials with numbers, or there is no verdict
 constexpr int kAny = -1, kAll = -2;
 
@@ -41,6 +42,8 @@ class Finder {
  public:
   Finder(Prober& prober, const Rule& rule, const Sampled& sampled, Clause& clause)
       : prober_(prober), sampled_(sampled), clause_(clause), options_(OptionsLike(sampled.footprints)) {
+    // An index shows when it comes to choose another element that is not held: now and then.
+    if (IsInteger(prober.box().inputs[clause.input]->dtype)) options_.trials = kWeakTrials;
     const Held nothing(prober.num_inputs());
     const Footprint footprint(rule, nothing);
     const int64_t first = prober.first(clause.output);
@@ -264,28 +267,33 @@ bool FindLookup(Prober& prober, const Rule& rule, const Sampled& sampled, const 
       const int variable = before.terms.size() == 1 ? before.terms[0].variable : -1;
       bool free = before.lookup < 0 && before.offset == 0 && (variable >= 0 || extent == 1);
       for (const RuleIndex& index : clause.out.index) {
-        for (const RuleIndex::Term& term : index.terms) free &= term.variable != variable;
+        for (const RuleIndex::Term& term : index.terms) free &= extent == 1 || term.variable != variable;
       }
       if (!free) continue;
-      // One index in a few is out of range, or a single slice would look like no look-up at all.
-      for (int64_t e = 0; e < count; ++e) {
-        held.Set(prober.box(), z, e, static_cast<double>(prober.rng()() % static_cast<uint64_t>(extent + 1)));
-      }
-      MeasureOptions options = {.trials = kFirmTrials};
-      const Footprints narrowed = prober.Measure(clause.input, groups, held, options);
       Clause candidate = clause;
-      if (variable >= 0) candidate.extents[variable] = 1;
+      if (variable >= 0 && extent > 1) candidate.extents[variable] = 1;
       candidate.in.index[b] = {.offset = 0, .terms = {}, .lookup = static_cast<int>(candidate.lookups.size())};
       candidate.lookups.push_back(lookup);
       Rule alone = rule;
       alone.clauses = {candidate};
-      const Footprint predicted(alone, held);
       const int64_t first = prober.first(clause.output), end = prober.first(clause.output + 1);
-      bool agrees = true;
-      for (size_t n = 0; agrees && n < groups.size(); ++n) {
-        const std::vector<uint8_t> row = predicted.Forward(clause.input, groups[n][0]);
-        agrees = std::equal(row.begin() + first, row.begin() + end, narrowed.moved[n].begin() + first);
+      bool agrees = true, narrower = false;
+      for (int round = 0; agrees && round < kLookupRounds; ++round) {
+        for (int64_t e = 0; e < count; ++e) {
+          // Once all are out of range, where nothing is picked; then one index in a few.
+          const uint64_t pick = round == 0 ? extent : prober.rng()() % static_cast<uint64_t>(extent + 1);
+          held.Set(prober.box(), z, e, static_cast<double>(pick));
+        }
+        const Footprints narrowed = prober.Measure(clause.input, groups, held, {.trials = kFirmTrials});
+        const Footprint predicted(alone, held);
+        for (size_t n = 0; agrees && n < groups.size(); ++n) {
+          const std::vector<uint8_t> row = predicted.Forward(clause.input, groups[n][0]);
+          const auto& before_row = sampled.footprints.moved[n];
+          agrees = std::equal(row.begin() + first, row.begin() + end, narrowed.moved[n].begin() + first);
+          narrower |= !std::equal(row.begin() + first, row.begin() + end, before_row.begin() + first);
+        }
       }
+      agrees &= narrower;
       if (agrees) {
         clause = std::move(candidate);
         return true;

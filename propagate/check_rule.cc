@@ -70,7 +70,7 @@ class Checker {
             HoldAtRandom(prober_, z, round % 2 == 0, held);
           }
         }
-        RETURN_IF_ERROR(CheckInput(k, held, round > 0, !all && looked_up_[k] == 0));
+        RETURN_IF_ERROR(CheckInput(k, held, round > 0, !all));
       }
       const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       if (passed > options_.seconds) break;
@@ -88,12 +88,13 @@ class Checker {
   int64_t Random(int64_t count) { return static_cast<int64_t>(prober_.rng()() % static_cast<uint64_t>(count)); }
 
   // `complete`: what the rule calls live has to move. Not where several operands are held, whose values then conspire:
-  // where(c, 0, 0) does not depend on c. Nor of indices, which matter unless they choose among equals.
+  // where(c, 0, 0) does not depend on c.
   Status CheckInput(int k, const Held& held, bool masked, bool complete) {
     const Footprint predicted(rule_, held);
     const Footprints& known = sampled_[k].footprints;
     MeasureOptions measure = {.kinds = known.kinds,
-                              .trials = known.kinds.empty() ? kWeakTrials : kFirmTrials,
+                              .trials = known.kinds.empty() || IsInteger(prober_.box().inputs[k]->dtype) ? kWeakTrials
+                                                                                                  : kFirmTrials,
                               .finite_only = true,
                               .until_moved = true};
     if (known.kinds.empty()) {

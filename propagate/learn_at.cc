@@ -131,14 +131,6 @@ class Learner {
       FindAnnihilators(prober_, rule_, sampled_[clause.input], narrowed);
       clause = std::move(narrowed);
     }
-    // An index matters unless all that it may choose from is alike, which is left unsaid.
-    for (const Clause& clause : rule_.clauses) {
-      for (const Lookup& lookup : clause.lookups) {
-        for (Clause& other : rule_.clauses) {
-          if (other.input == lookup.input) other.unless.clear();
-        }
-      }
-    }
     RETURN_IF_ERROR(rule_.Verify());
     RETURN_IF_ERROR(CheckRule(prober_, rule_, sampled_, {.rounds = 7, .rows = 6}));
     return Canonical(rule_);

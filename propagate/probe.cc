@@ -15,11 +15,6 @@ const std::array<double, 64> kPowers = [] {
   for (int k = 0; k < 64; ++k) powers[k] = std::pow(80.0, k / 64.0);
   return powers;
 }();
-// Trials of each kind in a pilot. A tensor of few elements has few dependences to tell what is firm from.
-constexpr int kPilot[kProbeKinds] = {3, 3, 2, 2};
-constexpr int kLongPilot[kProbeKinds] = {10, 10, 8, 8};
-constexpr size_t kFewTests = 400;
-
 constexpr int64_t kSmallInteger = 9;               // integers that are no indices lie within ± this
 
 bool HasRange(const BlackBox& box, int input) {
@@ -27,8 +22,6 @@ bool HasRange(const BlackBox& box, int input) {
 }
 
 double Uniform(std::mt19937_64& rng) { return static_cast<double>(rng() >> 11) * 0x1p-53; }
-
-bool SameNumber(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
 // Scrambles an element's number, so that neighbours walk through the indices out of step.
 uint64_t Mixed(uint64_t x) {
@@ -230,120 +223,6 @@ const std::vector<double>& Prober::RunSpikes(int sign, int trial, const Held& he
   }
   Run(base_);
   return base_;
-}
-
-Footprints Prober::Measure(int input, std::span<const Group> groups, const Held& held, const MeasureOptions& options) {
-  const size_t outputs = static_cast<size_t>(num_outputs()), count = groups.size();
-  Footprints found = {.moved = std::vector<std::vector<uint8_t>>(count, std::vector<uint8_t>(outputs, 0)),
-                      .finite = std::vector<std::vector<uint8_t>>(count, std::vector<uint8_t>(outputs, 0)),
-                      .kinds = options.kinds};
-  // How often each dependence showed in the pilot, kind by kind: 0 never, 255 not of that kind.
-  std::vector<std::vector<uint8_t>> shown(count, std::vector<uint8_t>(outputs, 0));
-  std::vector<uint8_t> done(count, 0);
-  std::vector<uint8_t> showed(outputs);
-  int trial = static_cast<int>(rng_() % 1024);
-
-  // One trial of all groups. `firm`: clear the bit of the kind wherever a dependence did not show.
-  std::vector<std::vector<uint8_t>> missed(count, std::vector<uint8_t>(outputs, 0));  // bit per kind
-  const auto run_trial = [&](ProbeKind kind, bool pilot) {
-    DrawBase(kind, trial++, held);
-    Run(base_);
-    std::vector<double> before;
-    for (size_t g = 0; g < count; ++g) {
-      if (done[g]) continue;
-      std::fill(showed.begin(), showed.end(), 0);
-      RefTensor& x = point_[input];
-      before.clear();
-      for (int64_t e : groups[g]) before.push_back(x.is_float() ? x.f[e] : static_cast<double>(x.i[e]));
-      const int changes = IsBool(x.type.dtype) ? 1 : NumChanges(kind);
-      for (int change = 0; change < changes; ++change) {
-        Change(kind, change, input, groups[g]);
-        Run(changed_);
-        for (size_t j = 0; j < outputs; ++j) {
-          const bool counts = !options.finite_only || (std::isfinite(base_[j]) && std::isfinite(changed_[j]));
-          showed[j] |= counts && !SameNumber(base_[j], changed_[j]);
-        }
-        if (change == 0) {
-          for (size_t j = 0; j < outputs; ++j) {
-            found.finite[g][j] += std::isfinite(base_[j]) && std::isfinite(changed_[j]) && found.finite[g][j] < 255;
-          }
-        }
-      }
-      for (size_t n = 0; n < groups[g].size(); ++n) {
-        const int64_t e = groups[g][n];
-        if (x.is_float()) {
-          x.f[e] = before[n];
-        } else {
-          x.i[e] = static_cast<int64_t>(before[n]);
-        }
-      }
-      uint8_t* moved = found.moved[g].data();
-      for (size_t j = 0; j < outputs; ++j) moved[j] |= showed[j];
-      if (pilot) {
-        const uint8_t bit = static_cast<uint8_t>(1 << static_cast<int>(kind));
-        for (size_t j = 0; j < outputs; ++j) missed[g][j] |= showed[j] ? 0 : bit;
-      }
-      if (options.until_moved && g < options.expected.size()) {
-        bool all = true;
-        for (size_t j = 0; all && j < outputs; ++j) all = !options.expected[g][j] || moved[j];
-        done[g] = all;
-      }
-      for (size_t j = 0; options.until_any && !done[g] && j < outputs; ++j) {
-        done[g] = moved[j] && (g >= options.expected.size() || options.expected[g][j]);
-      }
-    }
-    ++found.trials;
-  };
-  const auto enough = [&] { return options.trials > 0 && found.trials >= options.trials; };
-  const auto all_done = [&] { return std::all_of(done.begin(), done.end(), [](uint8_t d) { return d != 0; }); };
-
-  int made[kProbeKinds + 1] = {};
-  const int* pilot = count * outputs < kFewTests ? kLongPilot : kPilot;
-  if (found.kinds.empty()) {
-    for (int k = 0; k < kProbeKinds; ++k) {
-      for (; made[k] < pilot[k] && !enough() && !all_done(); ++made[k]) run_trial(static_cast<ProbeKind>(k), true);
-    }
-    // The kinds, in order, that are firm for something for which no earlier one is.
-    uint8_t chosen = 0;
-    bool covered = true, any = false;
-    for (size_t g = 0; g < count; ++g) {
-      for (size_t j = 0; j < outputs; ++j) {
-        if (!found.moved[g][j]) continue;
-        any = true;
-        const uint8_t firm = static_cast<uint8_t>(~missed[g][j] & ((1 << kProbeKinds) - 1));
-        if (firm == 0) covered = false;
-        if ((firm & chosen) == 0) chosen = static_cast<uint8_t>(chosen | (firm & -firm));
-      }
-    }
-    for (int k = 0; covered && any && k < kProbeKinds; ++k) {
-      if ((chosen >> k & 1) != 0) found.kinds.push_back(static_cast<ProbeKind>(k));
-    }
-  }
-  const bool firm = !found.kinds.empty();
-  const double shows = firm ? kShowsFirm : kShowsWeak;
-  const int64_t tests = static_cast<int64_t>(count * outputs);
-  int wanted = Trials(tests, shows, options.max_error);
-  // Each index is met twice.
-  if (!firm && HasIntegers()) wanted = std::max(wanted, 16 * static_cast<int>(std::min<int64_t>(largest_extent_, 16)));
-  std::vector<ProbeKind> kinds = found.kinds;
-  if (!firm) kinds = {ProbeKind::kSmooth, ProbeKind::kPositive, ProbeKind::kSpike, ProbeKind::kTies};
-  int least = wanted;
-  if (firm) {
-    for (int n = 0; n < wanted && !enough(); ++n) {
-      for (ProbeKind kind : kinds) {
-        int& so_far = made[static_cast<int>(kind)];
-        if (so_far >= wanted || enough() || all_done()) continue;
-        run_trial(kind, false);
-        ++so_far;
-      }
-    }
-    for (ProbeKind kind : kinds) least = std::min(least, made[static_cast<int>(kind)]);
-  } else {
-    for (int n = 0; found.trials < wanted && !enough() && !all_done(); ++n) run_trial(kinds[n % kinds.size()], false);
-    least = found.trials;
-  }
-  found.error_bound = std::min(1.0, static_cast<double>(tests) * std::pow(1 - shows, least));
-  return found;
 }
 
 }  // namespace tessera

@@ -19,8 +19,8 @@
 // own, so that a look-up meets every index equally often; in every other trial they are small numbers of both signs.
 //
 // Assumption, per trial of the kind that fits: a dependence shows with probability at least kShowsFirm. Which kinds fit
-// is read off the dependences that a pilot finds: those that show in every pilot trial of a kind are firm under it.
-// Where some are firm under none (a logical `and` of many), kShowsWeak is assumed instead, of trials of all kinds.
+// is read off the dependences that a pilot finds: those that show in every pilot trial of a kind, and in three of four of
+// all trials of it afterwards, are firm under it. Where some are firm under none (a logical `and` of many), kShowsWeak is assumed instead, of trials of all kinds.
 // NaN and infinity (kSpecial) are for ops of which nothing else moves anything: is_nan.
 // One thread per object. Tested by probe_test.cc.
 #ifndef TESSERA_PROPAGATE_PROBE_H_
@@ -102,6 +102,8 @@ class Prober {
   const std::vector<double>& RunSpikes(int sign, int trial, const Held& held);
 
  private:
+  class Measurement;
+
   double Spike();
   void DrawBase(ProbeKind kind, int trial, const Held& held);
   bool HasIntegers() const;
