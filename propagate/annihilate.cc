@@ -182,11 +182,12 @@ class Finder {
           if (whole[s][p] != 1) continue;
           bool zero = stops[0][s][p] == 1, one = stops[1][s][p] == 1;
           if (z == clause_.input) {
-            // A slab that holds nothing but the element itself holds nothing: no verdict.
+            // Where any element of this axis would do, a slab of the element's own index alone cannot tell: it holds
+            // nothing but the element itself.
             const bool own_side = (own >> bit & 1) != 0;
             int64_t same = 0;
             for (int64_t i = 0; i < extent; ++i) same += ((i >> bit & 1) != 0) == own_side;
-            if (same == 1) (own_side ? one : zero) = own_side ? zero : one;
+            if (same == 1) (own_side ? one : zero) |= own_side ? zero : one;
           }
           if (zero != one) index[s][p] |= one ? 1 << bit : 0;
           ++seen[s][p][zero != one ? 0 : zero ? 1 : 2];

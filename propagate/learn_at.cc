@@ -15,6 +15,7 @@ constexpr double kMaxSeconds = 5;                // instances on which even few 
 constexpr int kRunsPerRow = 24;
 
 constexpr int64_t kWholePool = 8;        // axes up to this are tried at all indices
+constexpr int64_t kLongestLine = 256;    // axes up to this are tried at all indices through one element
 constexpr int64_t kMostSlabs = 4096;     // along longer axes slices are tried one by one, up to so many
 
 // Of the indices along a long axis: the ends, neighbours, some between.
@@ -72,7 +73,15 @@ std::vector<int64_t> ChooseElements(Prober& prober, int k, size_t most) {
     for (int d = 0; d < shape.rank(); ++d) e += strides[d] * pools[d][rng() % pools[d].size()];
     if (std::find(chosen.begin(), chosen.end(), e) == chosen.end()) chosen.push_back(e);
   }
+  // And all along each axis through one element that may move something, for what is no affine function of the index.
+  int64_t through = 0;
+  for (int d = 0; d < shape.rank(); ++d) through += strides[d] * pools[d][std::min<size_t>(2, pools[d].size() - 1)];
+  for (int d = 0; d < shape.rank(); ++d) {
+    const int64_t start = through - through / strides[d] % shape[d] * strides[d];
+    for (int64_t i = 0; shape[d] <= kLongestLine && i < shape[d]; ++i) chosen.push_back(start + i * strides[d]);
+  }
   std::sort(chosen.begin(), chosen.end());
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
   return chosen;
 }
 
