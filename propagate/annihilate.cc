@@ -10,11 +10,11 @@
 namespace tessera {
 namespace {
 
-constexpr int kSamples = 6;        // input elements whose dependences are stopped
-constexpr int kFirmTrials = 6;     // per measurement; what they miss CheckRule finds
-constexpr int kWeakTrials = 40;    // where no kind of trial is firm
-constexpr int kLookupRounds = 3;   // of fixed indices
-constexpr int kMinFinite = 2;      // trials with numbers, or there is no verdict
+constexpr int kSamples = 8;       // input elements whose dependences are stopped
+constexpr int kFirmTrials = 6;    // per measurement; what they miss CheckRule finds
+constexpr int kWeakTrials = 40;   // where no kind of trial is firm
+constexpr int kLookupRounds = 3;  // of fixed indices
+constexpr int kMinFinite = 2;     // trials with numbers, or there is no verdict
 constexpr int kAny = -1, kAll = -2;
 
 // The kinds of `f` with one of ties among them, which shows what holds of positive or of generic values only.

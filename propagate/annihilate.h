@@ -1,4 +1,5 @@
-// Annihilate: which elements of another operand, at 0 or 1, stop a dependence; and which integer operands are looked up.
+// Annihilate: which elements of another operand, at 0 or 1, stop a dependence; and which integer operands are looked
+// up.
 //
 //   clause   out0[a,b] <- in0[a,c]                      scrambling has found and fitted this much
 //   hold     in1 all at 0: nothing moves any more; in1[bit 0 of row = 1, *] at 0: half of it …
@@ -39,9 +40,9 @@ bool FindLookup(Prober& prober, const Rule& rule, const Sampled& sampled, const 
 // Holds a fitted rule against measurements: without masks on `rows` of each input, then with random elements and slices
 // of operands held. kRuleNotLearned names the first disagreement.
 struct CheckOptions {
-  int rounds = 6;          // of random masks
-  int rows = 6;            // input elements per round
-  double seconds = 1e9;    // stops quietly when spent
+  int rounds = 6;        // of random masks
+  int rows = 6;          // input elements per round
+  double seconds = 1e9;  // stops quietly when spent
 };
 Status CheckRule(Prober& prober, const Rule& rule, const std::vector<Sampled>& sampled, const CheckOptions& options);
 

@@ -39,8 +39,8 @@ struct BlackBox {
 };
 
 // A C function as a black box: `in` and `out` point to dense row-major doubles (integers and bool too, as doubles),
-// one pointer per operand, NULL where absent; `context` is passed through and must outlive the box. A return other than 0
-// is a fault of the callable and ends the process. The box exists only at these shapes.
+// one pointer per operand, NULL where absent; `context` is passed through and must outlive the box. A return other than
+// 0 is a fault of the callable and ends the process. The box exists only at these shapes.
 using BlackBoxFunction = int (*)(void* context, const double* const* in, double* const* out);
 BlackBox MakeBlackBox(std::string name, std::vector<TensorType> inputs, std::vector<TensorType> outputs,
                       BlackBoxFunction function, void* context);

@@ -92,11 +92,11 @@ class Checker {
   Status CheckInput(int k, const Held& held, bool masked, bool complete) {
     const Footprint predicted(rule_, held);
     const Footprints& known = sampled_[k].footprints;
-    MeasureOptions measure = {.kinds = known.kinds,
-                              .trials = known.kinds.empty() || IsInteger(prober_.box().inputs[k]->dtype) ? kWeakTrials
-                                                                                                  : kFirmTrials,
-                              .finite_only = true,
-                              .until_moved = true};
+    MeasureOptions measure = {
+        .kinds = known.kinds,
+        .trials = known.kinds.empty() || IsInteger(prober_.box().inputs[k]->dtype) ? kWeakTrials : kFirmTrials,
+        .finite_only = true,
+        .until_moved = true};
     if (known.kinds.empty()) {
       measure.kinds = {ProbeKind::kSmooth, ProbeKind::kPositive, ProbeKind::kSpike, ProbeKind::kTies};
     } else if (std::find(known.kinds.begin(), known.kinds.end(), ProbeKind::kTies) == known.kinds.end()) {

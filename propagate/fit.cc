@@ -179,7 +179,9 @@ class Fitter {
       const std::optional<AxisPair> pair = PairOf(a, b);
       if (!pair) return Fail("axes too large to learn");
       const AxisForm form = FormOf(*pair);
-      if (Share(*pair) >= kRaggedShare && (form.kind != AxisForm::Kind::kWindow || form.taps > 1)) {
+      // A window of more taps than the axis has indices is none: a few pairs at the border are missing.
+      const bool window = form.kind == AxisForm::Kind::kWindow && form.taps < pair->in;
+      if (Share(*pair) >= kRaggedShare && !window) {
         result_.ragged = true;
         if (options_.ragged_free) return OkStatus();
       }
@@ -269,8 +271,7 @@ class Fitter {
       const int64_t extent = options_.in_view[b];
       if (extent == 1) continue;
       if (partner_[b] < 0) {
-        ASSIGN_OR_RETURN(clause.in.index[b],
-                         FreeIndex(support_[b], extent, static_cast<int64_t>(seen_[b].size())));
+        ASSIGN_OR_RETURN(clause.in.index[b], FreeIndex(support_[b], extent, static_cast<int64_t>(seen_[b].size())));
         continue;
       }
       const AxisForm& form = form_[b];
@@ -316,13 +317,13 @@ class Fitter {
   const FitOptions& options_;
   const int out_rank_, in_rank_;
   Fitted result_;
-  std::vector<Indices> seen_, support_;              // [input axis]: indices tried, indices that moved something
-  bool has_empty_ = false;                           // some row moved nothing
-  std::vector<std::vector<int64_t>> at_;             // [row that moved something][input axis]
-  std::vector<std::vector<Indices>> moved_;          // [the same row][output axis]
-  std::vector<AxisForm> form_;                       // [input axis]
-  std::vector<int> partner_;                         // [input axis]: the output axis that it goes with, or -1
-  std::vector<uint8_t> driven_;                      // [output axis]
+  std::vector<Indices> seen_, support_;      // [input axis]: indices tried, indices that moved something
+  bool has_empty_ = false;                   // some row moved nothing
+  std::vector<std::vector<int64_t>> at_;     // [row that moved something][input axis]
+  std::vector<std::vector<Indices>> moved_;  // [the same row][output axis]
+  std::vector<AxisForm> form_;               // [input axis]
+  std::vector<int> partner_;                 // [input axis]: the output axis that it goes with, or -1
+  std::vector<uint8_t> driven_;              // [output axis]
 };
 
 }  // namespace

@@ -43,9 +43,9 @@ struct Split {
 Shape SplitShape(const Shape& shape, const std::vector<Split>& splits);
 
 struct FitOptions {
-  Shape out_view, in_view;    // of as many elements as the tensors
-  bool ragged_free = false;   // nearly free is free
-  bool tables = false;        // links are allowed
+  Shape out_view, in_view;   // of as many elements as the tensors
+  bool ragged_free = false;  // nearly free is free
+  bool tables = false;       // links are allowed
 };
 
 struct Fitted {
@@ -67,8 +67,8 @@ struct AxisPair {
 };
 struct AxisForm {
   enum class Kind : uint8_t { kWindow, kSpread, kBlock, kTable } kind = Kind::kTable;
-  int64_t scale = 1;                           // s
-  int64_t step = 1, taps = 1, offset = 0;      // d, how many, c
+  int64_t scale = 1;                       // s
+  int64_t step = 1, taps = 1, offset = 0;  // d, how many, c
   int64_t groups = 1;
 };
 // The simplest form that gives exactly these pairs.

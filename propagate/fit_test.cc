@@ -11,7 +11,8 @@ namespace tessera {
 namespace {
 
 AxisPair PairOf(int64_t out, int64_t in, const std::function<bool(int64_t o, int64_t i)>& meets) {
-  AxisPair pair = {.out = out, .in = in, .meets = std::vector<uint8_t>(out * in, 0), .seen = std::vector<uint8_t>(in, 1)};
+  AxisPair pair = {
+      .out = out, .in = in, .meets = std::vector<uint8_t>(out * in, 0), .seen = std::vector<uint8_t>(in, 1)};
   for (int64_t i = 0; i < in; ++i) {
     for (int64_t o = 0; o < out; ++o) pair.meets[i * out + o] = meets(o, i);
   }
@@ -67,7 +68,8 @@ TEST(FitIndexTest, TwoVariablesAndTheSimplest) {
   std::vector<std::vector<int64_t>> values;
   std::vector<int64_t> same, window;
   for (int n = 0; n < 60; ++n) {
-    values.push_back({static_cast<int64_t>(rng() % 5), static_cast<int64_t>(rng() % 7), static_cast<int64_t>(rng() % 3)});
+    values.push_back(
+        {static_cast<int64_t>(rng() % 5), static_cast<int64_t>(rng() % 7), static_cast<int64_t>(rng() % 3)});
     same.push_back(values.back()[1]);
     window.push_back(2 * values.back()[1] + 3 * values.back()[2] - 1);
   }

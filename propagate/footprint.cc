@@ -27,8 +27,11 @@ int64_t ElementAt(const RuleAccess& access, const std::vector<int64_t>& values) 
 class Walk {
  public:
   Walk(const Clause& clause, const Held& held, bool fix_input, int64_t element)
-      : clause_(clause), held_(held), fixed_(fix_input ? clause.in : clause.out),
-        other_(fix_input ? clause.out : clause.in), target_(CoordinatesOf(fixed_.view, element)),
+      : clause_(clause),
+        held_(held),
+        fixed_(fix_input ? clause.in : clause.out),
+        other_(fix_input ? clause.out : clause.in),
+        target_(CoordinatesOf(fixed_.view, element)),
         values_(clause.extents.size(), 0) {
     std::vector<uint8_t> taken(clause.extents.size(), 0);
     const auto take = [&](int variable) {

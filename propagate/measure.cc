@@ -1,4 +1,5 @@
-// Prober::Measure: a pilot of all kinds of trials, the kinds that are firm, and as many trials of these as the bound asks.
+// Prober::Measure: a pilot of all kinds of trials, the kinds that are firm, and as many trials of these as the bound
+// asks.
 #include <algorithm>
 #include <cmath>
 
@@ -23,9 +24,16 @@ bool SameNumber(double a, double b) { return a == b || (std::isnan(a) && std::is
 class Prober::Measurement {
  public:
   Measurement(Prober& prober, int input, std::span<const Group> groups, const Held& held, const MeasureOptions& options)
-      : prober_(prober), x_(prober.point_[input]), input_(input), groups_(groups), held_(held), options_(options),
-        outputs_(static_cast<size_t>(prober.num_outputs())), trial_(static_cast<int>(prober.rng_() % 1024)),
-        done_(groups.size(), 0), showed_(outputs_) {
+      : prober_(prober),
+        x_(prober.point_[input]),
+        input_(input),
+        groups_(groups),
+        held_(held),
+        options_(options),
+        outputs_(static_cast<size_t>(prober.num_outputs())),
+        trial_(static_cast<int>(prober.rng_() % 1024)),
+        done_(groups.size(), 0),
+        showed_(outputs_) {
     found_.moved.assign(groups.size(), std::vector<uint8_t>(outputs_, 0));
     found_.finite = found_.moved;
     found_.kinds = options.kinds;
@@ -99,7 +107,8 @@ class Prober::Measurement {
     for (size_t j = 0; j < outputs_; ++j) moved[j] |= showed_[j] & 1;
     if (kind != ProbeKind::kSpecial) {
       uint8_t* shown = shown_[static_cast<int>(kind)][g].data();
-      for (size_t j = 0; j < outputs_; ++j) shown[j] = static_cast<uint8_t>(shown[j] + (showed_[j] > 1 && shown[j] < 255));
+      for (size_t j = 0; j < outputs_; ++j)
+        shown[j] = static_cast<uint8_t>(shown[j] + (showed_[j] > 1 && shown[j] < 255));
     }
     if (options_.until_moved && g < options_.expected.size()) {
       bool all = true;

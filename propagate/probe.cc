@@ -15,7 +15,7 @@ const std::array<double, 64> kPowers = [] {
   for (int k = 0; k < 64; ++k) powers[k] = std::pow(80.0, k / 64.0);
   return powers;
 }();
-constexpr int64_t kSmallInteger = 9;               // integers that are no indices lie within ± this
+constexpr int64_t kSmallInteger = 9;  // integers that are no indices lie within ± this
 
 bool HasRange(const BlackBox& box, int input) {
   return static_cast<size_t>(input) < box.integer_ranges.size() && box.integer_ranges[input].has_value();
@@ -63,7 +63,8 @@ double Prober::Draw(ProbeKind kind) {
   if (kind == ProbeKind::kTies) return kTieValues[rng_() % 4];
   // 0.05 * 80^u: a power of two, and a mantissa whose logarithm is near enough to uniform.
   const uint64_t bits = rng_();
-  const double magnitude = std::min(4.0, 0.05 * kPowers[bits % 64] * (1 + 0.0708 * static_cast<double>(bits >> 40) * 0x1p-24));
+  const double magnitude =
+      std::min(4.0, 0.05 * kPowers[bits % 64] * (1 + 0.0708 * static_cast<double>(bits >> 40) * 0x1p-24));
   return kind == ProbeKind::kPositive || (rng_() & 1) != 0 ? magnitude : -magnitude;
 }
 
@@ -125,13 +126,10 @@ bool Prober::HasIntegers() const {
 
 int Prober::NumChanges(ProbeKind kind) const {
   switch (kind) {
-    case ProbeKind::kSpike:
-      return 2;
+    case ProbeKind::kSpike: return 2;
     case ProbeKind::kTies:
-    case ProbeKind::kSpecial:
-      return 3;
-    default:
-      return 1;
+    case ProbeKind::kSpecial: return 3;
+    default: return 1;
   }
 }
 

@@ -1,4 +1,5 @@
-// Probe: runs a black box on random values and says which elements of its outputs move when elements of an input change.
+// Probe: runs a black box on random values and says which elements of its outputs move when elements of an input
+// change.
 //
 //   Prober prober(box, /*seed=*/1);
 //   Footprints f = prober.Measure(/*input=*/0, {{0}, {1}, {2}}, held, {.max_error = 1e-9});
@@ -11,7 +12,8 @@
 //
 //   kSmooth    magnitudes log-uniform in 0.05…4, both signs; redrawn                             matmul, softmax, gelu
 //   kPositive  the same, all positive, bools true; redrawn                               sqrt, log, batch norm, and
-//   kSpike     as smooth; up to +1e3…1e6 times the largest held, then down to the opposite      max, arg max, relu6, clip: all that select or
+//   kSpike     as smooth; up to +1e3…1e6 times the largest held, then down to the opposite      max, arg max, relu6,
+//   clip: all that select or
 //                                                                          saturate and rise or fall without end
 //   kTies      values of {-1, 0, 1, 2}, bools false; every other one of them in turn      equal, floor, casts, or
 //
@@ -19,10 +21,10 @@
 // own, so that a look-up meets every index equally often; in every other trial they are small numbers of both signs.
 //
 // Assumption, per trial of the kind that fits: a dependence shows with probability at least kShowsFirm. Which kinds fit
-// is read off the dependences that a pilot finds: those that show in every pilot trial of a kind, and in three of four of
-// all trials of it afterwards, are firm under it. Where some are firm under none (a logical `and` of many), kShowsWeak is assumed instead, of trials of all kinds.
-// NaN and infinity (kSpecial) are for ops of which nothing else moves anything: is_nan.
-// One thread per object. Tested by probe_test.cc.
+// is read off the dependences that a pilot finds: those that show in every pilot trial of a kind, and in three of four
+// of all trials of it afterwards, are firm under it. Where some are firm under none (a logical `and` of many),
+// kShowsWeak is assumed instead, of trials of all kinds. NaN and infinity (kSpecial) are for ops of which nothing else
+// moves anything: is_nan. One thread per object. Tested by probe_test.cc.
 #ifndef TESSERA_PROPAGATE_PROBE_H_
 #define TESSERA_PROPAGATE_PROBE_H_
 

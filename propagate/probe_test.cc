@@ -10,10 +10,10 @@ namespace {
 
 TEST(TrialsTest, IsTheLeastCountThatKeepsTheBound) {
   EXPECT_EQ(Trials(1, 0.5, 0.5), 1);
-  EXPECT_EQ(Trials(1, 0.5, 1e-9), 30);      // 2^-30 < 1e-9 < 2^-29
-  EXPECT_EQ(Trials(1024, 0.5, 1e-9), 40);   // ten more for 1024 tests
+  EXPECT_EQ(Trials(1, 0.5, 1e-9), 30);     // 2^-30 < 1e-9 < 2^-29
+  EXPECT_EQ(Trials(1024, 0.5, 1e-9), 40);  // ten more for 1024 tests
   EXPECT_EQ(Trials(1, 0.9, 1e-9 * 1.01), 9);
-  EXPECT_EQ(Trials(100, 1, 1e-9), 1);       // a spike always shows
+  EXPECT_EQ(Trials(100, 1, 1e-9), 1);  // a spike always shows
   for (double shows : {0.2, 0.5, 0.9}) {
     const int trials = Trials(5000, shows, 1e-9);
     EXPECT_LE(5000 * std::pow(1 - shows, trials), 1e-9);

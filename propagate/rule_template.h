@@ -6,9 +6,10 @@
 //
 // The two witnesses have one structure and differ in numbers. A number that is equal in both is a constant; one that
 // differs has to be an extent of an axis, up to sign, a constant and a whole factor, or the sum of the extents that
-// come before an operand's (concat). So the form that is kept is the witnesses themselves, in the text of rules. Binding
-// asks for what the witnesses cannot speak of: an axis whose extent was the same in both keeps it, one of extent 1 stays
-// so, and tables of links hold for the shapes that they were learned at. Values only. Tested by rule_template_test.cc.
+// come before an operand's (concat). So the form that is kept is the witnesses themselves, in the text of rules.
+// Binding asks for what the witnesses cannot speak of: an axis whose extent was the same in both keeps it, one of
+// extent 1 stays so, and tables of links hold for the shapes that they were learned at. Values only. Tested by
+// rule_template_test.cc.
 #ifndef TESSERA_PROPAGATE_RULE_TEMPLATE_H_
 #define TESSERA_PROPAGATE_RULE_TEMPLATE_H_
 

@@ -58,8 +58,8 @@ Status SpotCheck(const BlackBox& box, const RuleTemplate& relation, const SmallS
   if (!rule) return OkStatus();
   Prober prober(instance, options.seed + 1);
   std::vector<Sampled> sampled(instance.inputs.size());
-  const Status status = CheckRule(prober, *rule, sampled,
-                                  {.rounds = kSpotRounds, .rows = 2, .seconds = options.spot_check_seconds});
+  const Status status =
+      CheckRule(prober, *rule, sampled, {.rounds = kSpotRounds, .rows = 2, .seconds = options.spot_check_seconds});
   stats.runs += prober.runs();
   return status;
 }

@@ -1,6 +1,7 @@
 #include "propagate/small_shapes.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
 
@@ -125,7 +126,8 @@ class Shrinker {
         Tie tie;
         for (size_t n : subset) tie.push_back(axes[n]);
         if (!TryTie(extent, tie)) continue;
-        for (auto n = subset.rbegin(); n != subset.rend(); ++n) axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(*n));
+        for (auto n = subset.rbegin(); n != subset.rend(); ++n)
+          axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(*n));
         changed = true;
         break;
       }
@@ -137,10 +139,10 @@ class Shrinker {
     const size_t number = result_.ties.size() % std::size(kFirst);
     std::vector<std::pair<int64_t, int64_t>> sizes;
     const auto add = [&](int64_t first) {
-      // Fresh differences first, then fresh pairs.
-      for (bool fresh : {true, false}) {
+      // Small and fresh differences first, then fresh pairs, then what is left.
+      for (const auto& [small, fresh] : {std::pair(true, true), {true, false}, {false, true}, {false, false}}) {
         for (int64_t difference : kDifferences) {
-          if (used_pairs_.count({first, first + difference}) != 0) continue;
+          if (used_pairs_.count({first, first + difference}) != 0 || (std::abs(difference) <= 3) != small) continue;
           if ((used_differences_.count(difference) == 0) == fresh) sizes.push_back({first, first + difference});
         }
       }

@@ -35,7 +35,8 @@ StatusOr<BlackBox> Build(const std::string& name, std::span<const std::optional<
 
 BlackBox MakeBox(std::string name, std::vector<Shape> inputs, BoxShape shape, BoxRun run, std::vector<DType> types) {
   std::vector<std::optional<TensorType>> in;
-  for (size_t k = 0; k < inputs.size(); ++k) in.push_back(TensorType{types.empty() ? DType::kF32 : types[k], inputs[k]});
+  for (size_t k = 0; k < inputs.size(); ++k)
+    in.push_back(TensorType{types.empty() ? DType::kF32 : types[k], inputs[k]});
   StatusOr<BlackBox> box = Build(name, in, shape, run);
   TES_CHECK(box.ok(), box.status());
   return *std::move(box);
@@ -94,18 +95,18 @@ BlackBox ConvBox(ConvOf c, Shape x, Shape w) {
   };
   return MakeBox("conv", {std::move(x), std::move(w)}, shape, [c](const auto& in, RefTensor& out) {
     const Shape &xs = in[0]->type.shape, &ws = in[1]->type.shape;
-    const int64_t per_group = ws[0] / c.groups;
+    const int64_t per_group = ws[0] / c.groups, window = ws[2] * ws[3];
     int64_t k = 0;
     ForEachIndex(out.type.shape, [&](const std::vector<int64_t>& at) {
+      const double* x = in[0]->f.data() + (at[0] * xs[1] + at[1] / per_group * ws[1]) * xs[2] * xs[3];
+      const double* w = in[1]->f.data() + at[1] * ws[1] * window;
       double sum = 0;
-      ForEachIndex(Shape{ws[1], ws[2], ws[3]}, [&](const std::vector<int64_t>& tap) {
-        const int64_t y = at[2] * c.stride + tap[1] * c.dilation - c.pad;
-        const int64_t z = at[3] * c.stride + tap[2] * c.dilation - c.pad;
-        if (y < 0 || y >= xs[2] || z < 0 || z >= xs[3]) return;
-        const int64_t channel = at[1] / per_group * ws[1] + tap[0];
-        sum += in[0]->f[((at[0] * xs[1] + channel) * xs[2] + y) * xs[3] + z] *
-               in[1]->f[((at[1] * ws[1] + tap[0]) * ws[2] + tap[1]) * ws[3] + tap[2]];
-      });
+      for (int64_t tap = 0; tap < window; ++tap) {
+        const int64_t y = at[2] * c.stride + tap / ws[3] * c.dilation - c.pad;
+        const int64_t z = at[3] * c.stride + tap % ws[3] * c.dilation - c.pad;
+        if (y < 0 || y >= xs[2] || z < 0 || z >= xs[3]) continue;
+        for (int64_t ic = 0; ic < ws[1]; ++ic) sum += x[(ic * xs[2] + y) * xs[3] + z] * w[ic * window + tap];
+      }
       out.f[k++] = sum;
     });
   });
@@ -246,8 +247,9 @@ BlackBox SliceBox(int64_t start, int64_t step, int64_t size, Shape x) {
 }
 
 BlackBox ReshapeBox(Shape from, Shape to) {
-  BlackBox box = MakeBox("reshape", {std::move(from)}, [to](const auto&) -> StatusOr<Shape> { return to; },
-                         [](const auto& in, RefTensor& out) { out.f = in[0]->f; });
+  BlackBox box = MakeBox(
+      "reshape", {std::move(from)}, [to](const auto&) -> StatusOr<Shape> { return to; },
+      [](const auto& in, RefTensor& out) { out.f = in[0]->f; });
   box.resized = nullptr;
   return box;
 }
@@ -278,9 +280,8 @@ BlackBox WhereBox(Shape shape) {
 }
 
 BlackBox RollBox(int64_t shift, Shape x) {
-  return MoveBox("roll", std::move(x), Same, [=](const auto& at, const Shape& in) {
-    return (at[0] + in[0] - shift % in[0]) % in[0];
-  });
+  return MoveBox("roll", std::move(x), Same,
+                 [=](const auto& at, const Shape& in) { return (at[0] + in[0] - shift % in[0]) % in[0]; });
 }
 
 BlackBox CumsumBox(Shape x) {

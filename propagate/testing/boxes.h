@@ -35,22 +35,22 @@ struct ConvOf {
 BlackBox ConvBox(ConvOf conv, Shape x, Shape w);  // x [N,C,H,W], w [O,C/groups,h,w]
 // Largest element of k x k windows.
 BlackBox MaxPoolBox(int64_t k, int64_t stride, Shape x);
-BlackBox SoftmaxBox(Shape x);                 // along the last axis
-BlackBox LayerNormBox(Shape x);               // of the last axis, with scale and bias
-BlackBox SumBox(Shape x);                     // over axis 1 of 2
-BlackBox ProductBox(Shape x);                 // over axis 1 of 2
-BlackBox TransposeBox(Shape x);               // of 2 axes
-BlackBox ConcatBox(std::vector<Shape> parts);  // along axis 0 of 2
-BlackBox PadBox(int64_t before, int64_t after, Shape x);     // of 1 axis, with 0
-BlackBox ReflectBox(int64_t pad, Shape x);                    // of 1 axis
+BlackBox SoftmaxBox(Shape x);                                           // along the last axis
+BlackBox LayerNormBox(Shape x);                                         // of the last axis, with scale and bias
+BlackBox SumBox(Shape x);                                               // over axis 1 of 2
+BlackBox ProductBox(Shape x);                                           // over axis 1 of 2
+BlackBox TransposeBox(Shape x);                                         // of 2 axes
+BlackBox ConcatBox(std::vector<Shape> parts);                           // along axis 0 of 2
+BlackBox PadBox(int64_t before, int64_t after, Shape x);                // of 1 axis, with 0
+BlackBox ReflectBox(int64_t pad, Shape x);                              // of 1 axis
 BlackBox SliceBox(int64_t start, int64_t step, int64_t size, Shape x);  // of axis 0 of 2
-BlackBox ReshapeBox(Shape from, Shape to);    // exists at these shapes only
-BlackBox GatherBox(Shape x, Shape indices);   // of axis 0 of 2 by a vector
+BlackBox ReshapeBox(Shape from, Shape to);                              // exists at these shapes only
+BlackBox GatherBox(Shape x, Shape indices);                             // of axis 0 of 2 by a vector
 BlackBox WhereBox(Shape shape);
-BlackBox RollBox(int64_t shift, Shape x);     // of 1 axis
-BlackBox CumsumBox(Shape x);                  // along axis 1 of 2
+BlackBox RollBox(int64_t shift, Shape x);            // of 1 axis
+BlackBox CumsumBox(Shape x);                         // along axis 1 of 2
 BlackBox BandedBox(int64_t band, Shape a, Shape b);  // a . b of which only |i - k| <= band counts
-BlackBox CheckerboardBox(Shape shape);        // a, and b added where i + j is even
+BlackBox CheckerboardBox(Shape shape);               // a, and b added where i + j is even
 
 }  // namespace tessera
 

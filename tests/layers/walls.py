@@ -29,13 +29,16 @@ PLACES = {
     "graph": ["graph"],
     "LLVM": ["@system//:" + name for name in ("llvm", "llvm_static", "lld", "lld_static", "lld_archives")],
     "protobuf": ["@system//:protobuf", "@system//:onnx_proto"],
+    "ops or their algebra": ["//graph:op", "//graph:point_evaluator", "//propagate:algebra"],
 }
 
-# (from, to, reason): no path may lead from a folder of `from` to the place `to`.
+# (from, to, reason): no path may lead from a folder or a target of `from` to the place `to`.
 NO_PATH = [
     (["runtime"], "graph", "a compiled program runs without the network that it came from"),
     (["runtime"], "LLVM", "a compiled program runs where no LLVM is installed, on a library under 2 MiB"),
     (["base", "tesa", "graph", "propagate"], "LLVM", "only codegen sees LLVM: all above it builds and tests quickly"),
+    (["//propagate:scramble"], "ops or their algebra",
+     "scrambling learns from runs of a callable alone; what it finds is then held against the algebra"),
     (["engine"], "protobuf", "a program that embeds the library does not carry protobuf; importers do"),
 ]
 
@@ -93,9 +96,9 @@ def check_no_path(edges):
     """Yields (wall, problem) for each pair of NO_PATH; problem is '' when the wall stands."""
     for sources, place, reason in NO_PATH:
         for source in sources:
-            starts = sorted(label for label in edges if is_below(label, source))
+            starts = sorted(label for label in edges if label == source or is_below(label, source))
             path = shortest_path(edges, starts, lambda label: is_in(label, place))
-            name = "//{} does not reach {}".format(source, place)
+            name = "//{} does not reach {}".format(source.lstrip("/"), place)
             yield name, "{} ({})".format("\n      -> ".join(path), reason) if path else ""
 
 

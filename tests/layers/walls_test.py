@@ -45,6 +45,12 @@ class WallsTest(unittest.TestCase):
     def test_runtime_may_not_reach_graph(self):
         self.assertIn("//runtime does not reach graph", problems(graph(("//runtime:executor", "//graph/ops:conv"))))
 
+    def test_scrambling_may_not_reach_the_algebra(self):
+        edges = graph(("//propagate:scramble", "//propagate:fit"), ("//propagate:fit", "//propagate:algebra"))
+        self.assertIn("//propagate:scramble does not reach ops or their algebra", problems(edges))
+        # Others of its folder may.
+        self.assertEqual({}, problems(graph(("//propagate:rule_book", "//propagate:algebra"))))
+
     def test_neighbours_on_one_line_may_not_use_each_other(self):
         for source, target in [("propagate", "runtime"), ("runtime", "propagate")]:
             edges = graph(("//{}:a".format(source), "//{}:b".format(target)))
