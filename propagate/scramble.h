@@ -3,18 +3,24 @@
 //   StatusOr<Rule> rule = LearnRule(box, {.seed = 1});            // a relation, generalised and checked again
 //   InstanceTransfer transfer(box, {});                            // no relation: the very facts, scrambled
 //
-// What is tried. An element of an input is changed at random (sign and magnitude varied; integers as integers; for ops
-// that select, such as max, a spike placed by group tests) and every output element that moves depends on it. Groups of
-// elements are changed together and split along axes when something moves, so that structured answers take
-// logarithmically many runs. The same with slices of another operand held at zero shows what annihilates.
+// What is tried. An element of an input is changed, at random (sign and magnitude varied; integers as integers), by
+// spikes far above and below (for ops that select or saturate), among ties, and every output element that moves depends
+// on it: probe.h. Slices of another operand held at zero, one for each bit of an index, show what annihilates:
+// annihilate.h. Both at two small instances of the op (small_shapes.h), fitted by affine indices (fit.h), and carried
+// to the shapes of the box (rule_template.h). InstanceTransfer changes groups of elements together and splits them
+// along axes when something moves, so that structured answers take logarithmically many runs.
 //
-// What is assumed. A true dependence shows in one trial with probability at least p (kShowsSmooth, kShowsSelecting; for
-// spikes 1). What follows. A dependence of a tensor of n tests is missed with probability at most n (1 - p)^trials;
-// Trials() is the least count that makes this at most max_error (1e-9). A learned relation is checked again by spot
-// scrambling at the real shape; where none fits, InstanceTransfer answers for the instance.
+// What is assumed. A true dependence shows in one trial of a kind that fits it with probability at least kShowsFirm
+// (0.9), and in one trial of all kinds in turn with at least kShowsWeak (0.2): probe.h says which kinds fit. What
+// follows. A dependence of a tensor of n tests is missed with probability at most n (1 - p)^trials; Trials() is the
+// least count that makes this at most max_error (1e-9), and ScrambleStats says what it was. Where only some elements of
+// a large instance are tried, the bound speaks of those. A learned relation is held against random masks, and again at
+// the largest instance up to the real one that the time allows; where none fits, InstanceTransfer answers for the
+// instance.
 //
 // Depends on a callable, shapes and types only (//tests/layers checks that it reaches neither the algebra nor any op's
-// compute). Seeded: the same seed gives the same rule. Tested by scramble_test.cc.
+// compute). Seeded: the same seed gives the same rule. Tested by scramble_test.cc,
+// instance_test.cc and, for every op, agreement_test.cc.
 #ifndef TESSERA_PROPAGATE_SCRAMBLE_H_
 #define TESSERA_PROPAGATE_SCRAMBLE_H_
 
