@@ -15,7 +15,7 @@ constexpr int64_t kTelling = 4;
 // More axes of one size than this are tried alone, all together and all but one only.
 constexpr size_t kMaxSubsets = 10;
 // The size of the n-th extent that changes, in the first instance; where a window needs more, more.
-constexpr int64_t kFirst[] = {5, 6, 7, 8, 5, 6, 7, 8};
+constexpr int64_t kFirst[] = {5, 6, 7, 8, 9, 10, 11, 12};
 constexpr int64_t kMore[] = {0, 3, 7, 12};
 // What is added for the second. No two extents have the same pair of sizes, nor, as far as possible, this difference.
 constexpr int64_t kDifferences[] = {1, 2, -1, 3, 4, -2, 5, 6, -3, 7};
