@@ -4,12 +4,13 @@
 //   bazel run //propagate:apply_benchmark
 //
 // `cells` is the number of cells of the weights, `steps` that of innermost loops in one call.
+#include "propagate/apply.h"
+
 #include <benchmark/benchmark.h>
 
 #include <string>
 #include <vector>
 
-#include "propagate/apply.h"
 #include "propagate/rule.h"
 #include "tesa/random.h"
 
