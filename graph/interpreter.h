@@ -7,8 +7,8 @@
 // run through their ops' references, and an epilogue through its Body; or, as a second opinion, through the evaluated
 // NodeCompute of each node. Declared-pruned elements count as zeros: of constants as they stand in the data, of inputs
 // and computed values whatever is there (apply_masks.h makes that explicit); an output that is a graph input is handed
-// back as it came. The graph is one that the verifier accepts. Values are freed after their last use. Pure functions. Tested by
-// interpreter_test.cc.
+// back as it came. The graph is one that the verifier accepts. Values are freed after their last use. Pure functions.
+// Tested by interpreter_test.cc.
 #ifndef TESSERA_GRAPH_INTERPRETER_H_
 #define TESSERA_GRAPH_INTERPRETER_H_
 

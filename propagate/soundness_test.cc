@@ -1,10 +1,10 @@
 // Soundness, shown: 1,000 random graphs compute the same before and after propagation and shrinking.
 //
-// Graphs have 10 to 60 nodes, weights that lost channels, blocks or elements, residual sums, products, concatenations, grouped convolutions, attention and every op
-// (graph/testing/prunable_graph.h). The masked model, run by the interpreter in double, is the reference; integer
-// results must be equal, floats within 1e-5 of the largest element. It is counted that each op stood in enough
-// graphs and that something shrank in at least four of five; and wrong facts are shown to be noticed. Seeds are split
-// over the shards of the test. Prints its counts.
+// Graphs have 10 to 60 nodes, weights that lost channels, blocks or elements, residual sums, products, concatenations,
+// grouped convolutions, attention and every op (graph/testing/prunable_graph.h). The masked model, run by the
+// interpreter in double, is the reference; integer results must be equal, floats within 1e-5 of the largest element. It
+// is counted that each op stood in enough graphs and that something shrank in at least four of five; and wrong facts
+// are shown to be noticed. Seeds are split over the shards of the test. Prints its counts.
 #include <cmath>
 #include <cstdlib>
 #include <iostream>

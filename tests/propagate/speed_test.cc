@@ -1,4 +1,6 @@
 // Propagation takes seconds, not minutes: the limits of the published networks, with room for a machine that is busy.
+#include "tests/propagate/speed.h"
+
 #include <algorithm>
 #include <cstdio>
 
@@ -6,7 +8,6 @@
 #include "gtest/gtest.h"
 #include "propagate/propagate.h"
 #include "tesa/random.h"
-#include "tests/propagate/speed.h"
 
 namespace tessera {
 namespace {
