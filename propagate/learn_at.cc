@@ -106,6 +106,7 @@ class Learner {
   }
 
   StatusOr<Rule> Learn() {
+    if (MovesInOrder()) return Canonical(rule_);
     RETURN_IF_ERROR(Measure());
     // Once under the natural shapes; where axes fall into groups, again under shapes that show them.
     std::vector<std::vector<Split>> out_splits(box_.outputs.size()), in_splits(box_.inputs.size());
@@ -159,6 +160,41 @@ class Learner {
   int64_t runs() const { return prober_.runs(); }
 
  private:
+  // A large input each element of which moves the output element of its own number, and nothing else: a reshape. Said
+  // by the groups of the elements whose number has some bit, and of those that have it not: two for each bit.
+  bool MovesInOrder() {
+    if (box_.inputs.size() != 1 || box_.outputs.size() != 1) return false;
+    const int64_t count = prober_.num_outputs();
+    if (prober_.shape(0).num_elements() != count || count <= static_cast<int64_t>(kMaxRows)) return false;
+    std::vector<Group> groups;
+    for (int bit = 0; int64_t{1} << bit < count; ++bit) {
+      for (int64_t side : {0, 1}) {
+        groups.emplace_back();
+        for (int64_t e = 0; e < count; ++e) {
+          if ((e >> bit & 1) == side) groups.back().push_back(e);
+        }
+      }
+    }
+    // One trial tells whether it is worth more.
+    const Held nothing(1);
+    for (int trials : {1, 0}) {
+      const MeasureOptions options = {.max_error = options_.max_error, .trials = trials};
+      const Footprints found = prober_.Measure(0, groups, nothing, options);
+      for (size_t g = 0; g < groups.size(); ++g) {
+        std::vector<uint8_t> expected(count, 0);
+        for (int64_t e : groups[g]) expected[e] = 1;
+        if (found.moved[g] != expected) return false;
+      }
+      stats_.trials = found.trials;
+      stats_.error_bound = found.error_bound;
+    }
+    Clause clause;
+    clause.extents = box_.outputs[0].shape.dims();
+    clause.out = clause.in = Straight(box_.outputs[0].shape);
+    rule_.clauses = {clause};
+    return true;
+  }
+
   Status Measure() {
     // As many rows as the size of the instance allows, not its speed: the same seed gives the same rule.
     int64_t elements = prober_.num_outputs();

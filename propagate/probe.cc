@@ -191,8 +191,8 @@ void Prober::Run(std::vector<double>& results) {
 }
 
 double Prober::SecondsPerRun() {
-  DrawBase(ProbeKind::kSmooth, 0, Held(num_inputs()));
   const auto start = std::chrono::steady_clock::now();
+  DrawBase(ProbeKind::kSmooth, 0, Held(num_inputs()));
   double passed = 0;
   int count = 0;
   while (count < 4 && passed < 0.01) {

@@ -12,11 +12,16 @@ namespace tessera {
 namespace {
 
 constexpr int kSpotRounds = 3;
-constexpr double kSpotRuns = 120;  // about what a spot check takes per input
+constexpr double kSpotRuns = 120;             // about what a spot check takes per input
+constexpr int64_t kMaxSpotElements = 100000;  // of an input
 constexpr int kGrowSteps = 24;
 
-// Does a spot check of this instance fit the time? Runs it a few times to see.
+// Does a spot check of this instance fit the time? Runs it a few times to see. Predictions walk over elements: large
+// instances do not fit, however fast they run.
 bool Fits(const BlackBox& box, double seconds) {
+  for (const auto& type : box.inputs) {
+    if (type && type->shape.num_elements() > kMaxSpotElements) return false;
+  }
   const double runs = kSpotRuns * static_cast<double>(std::max<size_t>(box.inputs.size(), 1));
   return Prober(box, 1).SecondsPerRun() * runs < seconds;
 }
