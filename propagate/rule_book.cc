@@ -180,6 +180,20 @@ BlackBox BlackBoxOf(const Graph& graph, const Node& node) {
   return *std::move(box);
 }
 
+namespace {
+
+// Scrambling an instance takes runs in proportion to its elements, each of the whole op: seconds at this size.
+constexpr int64_t kMostToScramble = 4096;
+
+int64_t NumElements(const BlackBox& box) {
+  int64_t elements = 0;
+  for (const std::optional<TensorType>& input : box.inputs) elements += input ? input->shape.num_elements() : 0;
+  for (const TensorType& output : box.outputs) elements += output.shape.num_elements();
+  return elements;
+}
+
+}  // namespace
+
 struct RuleBook::State {
   struct Kept {
     Entry entry;
@@ -219,8 +233,16 @@ struct RuleBook::State {
       }
     }
     Compute compute = NodeCompute(graph, node);
-    if (mode != RuleMode::kExact) return Scrambled(box, ValuesOf(std::move(compute)));
-    Kept kept = {.entry = {.name = box.name, .source = "exact"}};
+    Kept kept = {.entry = {.name = box.name}};
+    if (mode != RuleMode::kExact) {
+      ASSIGN_OR_RETURN(kept, Scrambled(box, ValuesOf(compute)));
+      const bool is_rule = dynamic_cast<const RuleTransfer*>(kept.transfer.get()) != nullptr;
+      if (mode == RuleMode::kInstance || is_rule || NumElements(box) <= kMostToScramble) return kept;
+      kept.entry.source = internal::Join("exact: no relation was learned, and ", NumElements(box),
+                                         " elements are too many to scramble each");
+    } else {
+      kept.entry.source = "exact";
+    }
     Rule rule = RuleOf(std::string(Name(node.op)), compute);
     kept.transfer = std::make_unique<RuleTransfer>(std::move(rule), ValuesOf(std::move(compute)));
     return kept;

@@ -4,7 +4,8 @@
 //   RETURN_IF_ERROR(book.Load(cache_file));            // what earlier runs learned
 //   ASSIGN_OR_RETURN(const Transfer* transfer, book.For(graph, node));
 //
-// learned   scrambling, generalised to a relation; instance scrambling where none fits
+// learned   scrambling, generalised to a relation; where none fits, instance scrambling of small nodes, and of large
+//           ones, which would take hours, the exact rule (Entry::source says so)
 // instance  scrambling of each instance, nothing generalised
 // exact     the algebra of the op's compute description
 //

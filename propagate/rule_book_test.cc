@@ -19,6 +19,7 @@ namespace tessera {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 std::string TempFile(const std::string& name) {
   const char* folder = std::getenv("TEST_TMPDIR");
@@ -26,10 +27,10 @@ std::string TempFile(const std::string& name) {
 }
 
 // Two matmuls of equal shapes, one of another, and a relu.
-Graph Small() {
+Graph Small(const Shape& input = {3, 5}, const std::vector<int64_t>& widths = {5, 5, 7}) {
   GraphBuilder b("small");
-  ValueId x = b.Input("x", DType::kF32, {3, 5});
-  for (int64_t width : {5, 5, 7}) {
+  ValueId x = b.Input("x", DType::kF32, input);
+  for (int64_t width : widths) {
     x = b.Matmul(x, b.Constant("w", Tensor::Full(DType::kF32, {b.ShapeOf(x)[1], width}, 1)));
   }
   b.Output(b.Relu(x));
@@ -158,15 +159,18 @@ TEST(RuleBook, AWrongRuleByHandIsAnError) {
 }
 
 TEST(RuleBook, LearnsOnceAndKeepsWhatItLearned) {
-  const Graph graph = Small();
+  // What is learned where all extents differ holds where some are equal; not the other way round.
+  const Graph graph = Small({30, 50}, {70, 70, 40});
   const std::string path = TempFile("rules.txt");
   RuleBook book(RuleMode::kLearned);
   for (const Node& node : graph.nodes) ASSERT_OK(book.For(graph, node));
   const std::vector<RuleBook::Entry> entries = book.Entries();
-  ASSERT_EQ(entries.size(), 3u);
+  ASSERT_EQ(entries.size(), 4u);
   EXPECT_EQ(entries[0].source, "learned");
   EXPECT_GT(entries[0].stats.runs, 0);
-  EXPECT_EQ(entries[1].source, "cached");  // the same op at another shape
+  EXPECT_EQ(entries[1].source, "cached");  // the same op at other shapes
+  EXPECT_EQ(entries[2].source, "cached");
+  EXPECT_EQ(entries[3].source, "learned");
   ASSERT_OK(book.Save(path));
 
   RuleBook again(RuleMode::kLearned);
@@ -180,6 +184,24 @@ TEST(RuleBook, LearnsOnceAndKeepsWhatItLearned) {
     EXPECT_EQ(learned_rule->rule().clauses, dynamic_cast<const RuleTransfer*>(algebra)->rule().clauses);
   }
   for (const RuleBook::Entry& entry : again.Entries()) EXPECT_EQ(entry.source, "cached");
+}
+
+TEST(RuleBook, ALargeNodeOfWhichNothingIsLearnedHasItsExactRule) {
+  // A table of where each pixel comes from is learned for no shape but its own.
+  GraphBuilder b("resize");
+  for (int64_t side : {4, 40}) {
+    const ValueId x = b.Input("x" + std::to_string(side), DType::kF32, {1, 2, side, side});
+    b.Output(b.Apply(Op::kResize, {x},
+                     MakeAttrs({{"sizes", std::vector<int64_t>{1, 2, 2 * side, 2 * side}},
+                                {"scales", std::vector<double>{1, 1, 2, 2}},
+                                {"mode", "linear"},
+                                {"coordinate", "half_pixel"}})));
+  }
+  ASSERT_OK_AND_ASSIGN(const Graph graph, std::move(b).Build());
+  RuleBook book(RuleMode::kLearned);
+  for (const Node& node : graph.nodes) ASSERT_OK(book.For(graph, node));
+  EXPECT_THAT(book.Entries()[0].source, Not(HasSubstr("exact")));
+  EXPECT_THAT(book.Entries()[1].source, HasSubstr("exact: no relation was learned"));
 }
 
 TEST(RuleBook, ABrokenCacheIsLeftAsideWithAWarning) {
