@@ -174,10 +174,7 @@ const std::vector<TensorInfo>& Model::outputs() const { return state_->outputs; 
 const std::map<std::string, std::string>& Model::metadata() const { return state_->graph.metadata; }
 
 StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, PrepareReport* report) {
-  if (options.on_collapse != "keep" && options.on_collapse != "error") {
-    return Error(ErrorCode::kUsageInvalid, "expected on_collapse to be keep or error, found '", options.on_collapse,
-                 "'");
-  }
+  ASSIGN_OR_RETURN(const OnCollapse on_collapse, ParseOnCollapse(options.on_collapse));
   Graph graph = GraphOf(model);
   // Nobody is told what is pruned; the zeros that stand there are multiplied like everything else.
   if (!options.sparsity) {
@@ -185,10 +182,8 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, Pre
       if (value.kind == ValueKind::kConstant) value.tesa.reset();  // a mask on another is part of what is computed
     }
   }
-  ASSIGN_OR_RETURN(
-      PrepareReport prepared,
-      PrepareForHost(graph, {.propagate = options.propagate && options.sparsity,
-                             .on_collapse = options.on_collapse == "keep" ? OnCollapse::kKeep : OnCollapse::kError}));
+  ASSIGN_OR_RETURN(PrepareReport prepared, PrepareForHost(graph, {.propagate = options.propagate && options.sparsity,
+                                                                  .on_collapse = on_collapse}));
   if (report != nullptr) *report = std::move(prepared);
   return graph;
 }

@@ -332,4 +332,10 @@ Attribute PrunedAttribute(const Graph& graph, const Facts& facts, ValueId value)
   return AttributeOf(bits);
 }
 
+StatusOr<OnCollapse> ParseOnCollapse(std::string_view text) {
+  if (text == "keep") return OnCollapse::kKeep;
+  if (text == "error") return OnCollapse::kError;
+  return Error(ErrorCode::kUsageInvalid, "expected on_collapse to be keep or error, found '", text, "'");
+}
+
 }  // namespace tessera

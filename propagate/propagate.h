@@ -24,6 +24,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -36,6 +37,8 @@
 namespace tessera {
 
 enum class OnCollapse : uint8_t { kError, kKeep };
+// "error" or "keep".
+StatusOr<OnCollapse> ParseOnCollapse(std::string_view text);
 
 struct PropagateOptions {
   OnCollapse on_collapse = OnCollapse::kError;

@@ -384,15 +384,8 @@ Status CheckUsage(const BenchFlags& f, size_t rows) {
 Status BenchVerb(const std::vector<std::string>& args) {
   BenchFlags f;
   RETURN_IF_ERROR(f.flags.Parse(args));
-  if (f.flags.help()) {
-    PrintOut(f.flags.HelpText());
-    return OkStatus();
-  }
-  RETURN_IF_ERROR(CheckModelCount(f.flags.positional(), 64));
-  if (AsksForZoo(f.flags.positional()[0])) {
-    PrintOut(ZooText());
-    return OkStatus();
-  }
+  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 64));
+  if (answered) return OkStatus();
   RETURN_IF_ERROR(CheckUsage(f, f.flags.positional().size() * f.model.batch.size() * f.impose.size() *
                                     f.targets.size() * f.threads.size() * f.sparsity.size() * f.propagate.size() *
                                     std::max<size_t>(1, f.emitters.size())));

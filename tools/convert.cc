@@ -127,20 +127,13 @@ std::string TensorTable(const std::vector<TensorReport>& tensors, const std::str
 Status ConvertVerb(const std::vector<std::string>& args) {
   ConvertFlags f;
   RETURN_IF_ERROR(f.flags.Parse(args));
-  if (f.flags.help()) {
-    PrintOut(f.flags.HelpText());
-    return OkStatus();
-  }
-  RETURN_IF_ERROR(CheckModelCount(f.flags.positional(), 1));
+  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 1));
+  if (answered) return OkStatus();
   const std::string& source = f.flags.positional()[0];
-  if (AsksForZoo(source)) {
-    PrintOut(ZooText());
-    return OkStatus();
-  }
   ASSIGN_OR_RETURN(ModelOptions options, f.model.Options());
   if (!f.weights.empty()) RETURN_IF_ERROR(ReadWeights(f.weights, options.import));
   ASSIGN_OR_RETURN(OpenedModel model, OpenModel(source, options));
-  for (const std::string& warning : model.warnings) PrintNote("warning: " + warning);
+  PrintWarnings(model);
   model.graph.metadata["sparsity"] = SparsitySummary(model.graph);
   RETURN_IF_ERROR(AddMetadata(f.metadata, model.graph));
 

@@ -201,7 +201,7 @@ Status ShowPropagation(const InspectFlags& f, const OpenedModel& opened) {
   const std::string cache = CacheFolder() + "/rules.txt";
   RETURN_IF_ERROR(book.Load(cache));
   PropagateOptions options;
-  options.on_collapse = f.collapse == "keep" ? OnCollapse::kKeep : OnCollapse::kError;
+  ASSIGN_OR_RETURN(options.on_collapse, ParseOnCollapse(f.collapse));
   const auto start = std::chrono::steady_clock::now();
   ASSIGN_OR_RETURN(const Facts facts, Propagate(graph, book, options));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -217,18 +217,9 @@ Status ShowPropagation(const InspectFlags& f, const OpenedModel& opened) {
 Status InspectVerb(const std::vector<std::string>& args) {
   InspectFlags f;
   RETURN_IF_ERROR(f.flags.Parse(args));
-  if (f.flags.help()) {
-    PrintOut(f.flags.HelpText());
-    return OkStatus();
-  }
-  RETURN_IF_ERROR(CheckModelCount(f.flags.positional(), 1));
-  if (AsksForZoo(f.flags.positional()[0])) {
-    PrintOut(ZooText());
-    return OkStatus();
-  }
-  ASSIGN_OR_RETURN(const ModelOptions options, f.model.Options());
-  ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(f.flags.positional()[0], options));
-  for (const std::string& warning : opened.warnings) PrintNote("warning: " + warning);
+  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 1));
+  if (answered) return OkStatus();
+  ASSIGN_OR_RETURN(const OpenedModel opened, f.model.Open(f.flags.positional()[0]));
   if (f.stage == "propagate" && f.kernel.empty() && f.form != "dot") return ShowPropagation(f, opened);
   if (f.form == "html") {
     return Error(ErrorCode::kUsageInvalid,

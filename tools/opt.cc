@@ -70,18 +70,13 @@ std::string StageList() {
 Status OptVerb(const std::vector<std::string>& args) {
   OptFlags f;
   RETURN_IF_ERROR(f.flags.Parse(args));
-  if (f.flags.help() || f.list) {
-    PrintOut(f.list ? StageList() : f.flags.HelpText());
+  if (f.list) {
+    PrintOut(StageList());
     return OkStatus();
   }
-  RETURN_IF_ERROR(CheckModelCount(f.flags.positional(), 1));
-  if (AsksForZoo(f.flags.positional()[0])) {
-    PrintOut(ZooText());
-    return OkStatus();
-  }
-  ASSIGN_OR_RETURN(const ModelOptions options, f.model.Options());
-  ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(f.flags.positional()[0], options));
-  for (const std::string& warning : opened.warnings) PrintNote("warning: " + warning);
+  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 1));
+  if (answered) return OkStatus();
+  ASSIGN_OR_RETURN(OpenedModel opened, f.model.Open(f.flags.positional()[0]));
   Graph& graph = opened.graph;
   if (f.stop_after != "parse") RETURN_IF_ERROR(Verify(graph));
   if (f.stop_after == "parse" || f.stop_after == "verify") {
@@ -92,7 +87,7 @@ Status OptVerb(const std::vector<std::string>& args) {
   PrepareOptions prepare;
   prepare.propagate = f.propagate;
   ASSIGN_OR_RETURN(prepare.rules, ParseRuleMode(f.rules));
-  prepare.on_collapse = f.on_collapse == "keep" ? OnCollapse::kKeep : OnCollapse::kError;
+  ASSIGN_OR_RETURN(prepare.on_collapse, ParseOnCollapse(f.on_collapse));
   PassOptions& passes = prepare.passes;
   passes.print_after = f.print_after;
   passes.out = &printed;

@@ -187,18 +187,9 @@ Status RunTests(Session& session, const OpenedModel& model, Comparison& comparis
 Status RunVerb(const std::vector<std::string>& args) {
   RunFlags f;
   RETURN_IF_ERROR(f.flags.Parse(args));
-  if (f.flags.help()) {
-    PrintOut(f.flags.HelpText());
-    return OkStatus();
-  }
-  RETURN_IF_ERROR(CheckModelCount(f.flags.positional(), 1));
-  if (AsksForZoo(f.flags.positional()[0])) {
-    PrintOut(ZooText());
-    return OkStatus();
-  }
-  ASSIGN_OR_RETURN(const ModelOptions options, f.model.Options());
-  ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(f.flags.positional()[0], options));
-  for (const std::string& warning : opened.warnings) PrintNote("warning: " + warning);
+  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 1));
+  if (answered) return OkStatus();
+  ASSIGN_OR_RETURN(const OpenedModel opened, f.model.Open(f.flags.positional()[0]));
   const Graph& graph = opened.graph;
   // Inputs first: they are read in no time, compiling takes seconds.
   std::vector<Tensor> inputs;

@@ -5,6 +5,7 @@
 
 #include "models/import/tesa_file.h"
 #include "tools/common/input_spec.h"
+#include "tools/common/tool.h"
 
 namespace tessera {
 
@@ -64,6 +65,17 @@ StatusOr<ModelOptions> ModelFlags::Options() const {
   return options;
 }
 
+StatusOr<OpenedModel> ModelFlags::Open(const std::string& spec) const {
+  ASSIGN_OR_RETURN(const ModelOptions options, Options());
+  ASSIGN_OR_RETURN(OpenedModel model, OpenModel(spec, options));
+  PrintWarnings(model);
+  return model;
+}
+
+void PrintWarnings(const OpenedModel& model) {
+  for (const std::string& warning : model.warnings) PrintNote("warning: " + warning);
+}
+
 Status CheckModelCount(const std::vector<std::string>& positional, size_t max) {
   if (positional.empty())
     return Error(ErrorCode::kUsageInvalid, "no model given; expected a path or zoo:NAME, and zoo: lists them");
@@ -71,6 +83,17 @@ Status CheckModelCount(const std::vector<std::string>& positional, size_t max) {
   return Error(ErrorCode::kUsageInvalid, "expected ",
                max == 1 ? "one model" : "at most " + std::to_string(max) + " models", ", found ", positional.size(),
                ": '", positional[max], "' is one too many");
+}
+
+StatusOr<bool> AnswerAtOnce(const FlagSet& flags, size_t max_models) {
+  if (flags.help()) {
+    PrintOut(flags.HelpText());
+    return true;
+  }
+  RETURN_IF_ERROR(CheckModelCount(flags.positional(), max_models));
+  if (!AsksForZoo(flags.positional()[0])) return false;
+  PrintOut(ZooText());
+  return true;
 }
 
 }  // namespace tessera

@@ -2,7 +2,9 @@
 //
 //   ModelFlags model_flags;  model_flags.Declare(flags);
 //   RETURN_IF_ERROR(flags.Parse(args));
-//   ASSIGN_OR_RETURN(const ModelOptions options, model_flags.Options());
+//   ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(flags, 1));
+//   if (answered) return OkStatus();
+//   ASSIGN_OR_RETURN(const OpenedModel opened, model_flags.Open(flags.positional()[0]));
 //
 // Tested by model_source_test.cc.
 #ifndef TESSERA_TOOLS_COMMON_MODEL_FLAGS_H_
@@ -28,10 +30,17 @@ struct ModelFlags {
   void Declare(FlagSet& flags);
   // Reads the files that the flags name. The first of `batch`.
   StatusOr<ModelOptions> Options() const;
+  // The model of that name with these options; its warnings go to stderr.
+  StatusOr<OpenedModel> Open(const std::string& spec) const;
 };
 
 // What the error line says when a verb gets no model, or more than it takes.
 Status CheckModelCount(const std::vector<std::string>& positional, size_t max);
+// Prints what is asked for by --help or by `zoo:` in a model's place: true when that was all. Checks the number of
+// models.
+StatusOr<bool> AnswerAtOnce(const FlagSet& flags, size_t max_models);
+// What a model's opener has to say, to stderr.
+void PrintWarnings(const OpenedModel& model);
 
 }  // namespace tessera
 
