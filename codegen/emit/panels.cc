@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/kernel_builder.h"
@@ -33,10 +34,10 @@ void Pack(const std::byte* from_bytes, const PanelSource& s, int64_t width, std:
   }
 }
 
-// task = one vector of columns of one panel:
-//   for k in depth, lanes at a time:  load lanes rows of lanes elements, turn them, store lanes rows of the panel
-//   for the last k's:                 element by element
-void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
+// A task is one vector of columns of one panel of one matrix: `body` gets the matrix, the vector among all of its
+// columns, and where the vector of the first k lies in the panels.
+void ForEachVector(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes,
+                   const std::function<void(IrValue matrix, IrValue vector, IrValue to)>& body) {
   auto& ir = b.ir();
   const int64_t vectors = DivideUp(s.columns, lanes), panel_vectors = width / lanes,
                 panels = DivideUp(s.columns, width);
@@ -45,7 +46,18 @@ void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int l
   b.For("task", b.begin(), b.end(), 1, [&](IrValue task) {
     IrValue matrix = ir.CreateUDiv(task, b.I64(vectors)), vector = ir.CreateURem(task, b.I64(vectors));
     IrValue panel = ir.CreateUDiv(vector, b.I64(panel_vectors)), in_panel = ir.CreateURem(vector, b.I64(panel_vectors));
-    IrValue to = plus(times(plus(times(matrix, panels), panel), s.depth * width), times(in_panel, lanes));
+    body(matrix, vector, plus(times(plus(times(matrix, panels), panel), s.depth * width), times(in_panel, lanes)));
+  });
+}
+
+// task = one vector of columns of one panel:
+//   for k in depth, lanes at a time:  load lanes rows of lanes elements, turn them, store lanes rows of the panel
+//   for the last k's:                 element by element
+void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
+  auto& ir = b.ir();
+  const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
+  const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
+  ForEachVector(b, s, width, lanes, [&](IrValue matrix, IrValue vector, IrValue to) {
     IrValue from = times(matrix, s.matrix_step);
     // Columns beyond the last repeat it: nobody looks at what they give.
     IrValues columns;
@@ -76,14 +88,9 @@ void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int l
 //   for k in depth:  panel[k] = from[k][columns]
 void EmitCopyPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
   auto& ir = b.ir();
-  const int64_t vectors = DivideUp(s.columns, lanes), panel_vectors = width / lanes,
-                panels = DivideUp(s.columns, width);
   const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
   const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
-  b.For("task", b.begin(), b.end(), 1, [&](IrValue task) {
-    IrValue matrix = ir.CreateUDiv(task, b.I64(vectors)), vector = ir.CreateURem(task, b.I64(vectors));
-    IrValue panel = ir.CreateUDiv(vector, b.I64(panel_vectors)), in_panel = ir.CreateURem(vector, b.I64(panel_vectors));
-    IrValue to = plus(times(plus(times(matrix, panels), panel), s.depth * width), times(in_panel, lanes));
+  ForEachVector(b, s, width, lanes, [&](IrValue matrix, IrValue vector, IrValue to) {
     IrValue column = times(vector, lanes);
     IrValue from = plus(times(matrix, s.matrix_step), column);
     IrValue mask = s.columns % lanes == 0 ? nullptr : b.MaskBelow(ir.CreateSub(b.I64(s.columns), column), lanes);

@@ -20,9 +20,9 @@
 #include <vector>
 
 #include "codegen/compile.h"
-#include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/scattered_stream.h"
 #include "codegen/emit/testing/kernel_runner.h"
+#include "codegen/emit/testing/peak_flops.h"
 #include "codegen/emitter.h"
 #include "codegen/target.h"
 #include "graph/builder.h"
@@ -43,38 +43,8 @@ const Target& Host() {
   return target;
 }
 
-// Multiply-adds a second, times two: twelve independent sums, which hide a latency of up to six cycles.
-double MeasurePeakFlops() {
-  constexpr int kSums = 12;
-  constexpr int64_t kTrips = 1 << 20;
-  const int lanes = Host().Lanes(32);
-  KernelSpec kernel;
-  kernel.family = "peak";
-  kernel.num_args = 1;
-  kernel.emit = [lanes](KernelBuilder& b) {
-    const IrValue factor = b.Load(b.arg(0), b.I64(0), DType::kF32, lanes);
-    const IrValues sums =
-        b.For("trip", b.begin(), b.end(), 1, IrValues(kSums, factor), [&](IrValue, const IrValues& sum) {
-          IrValues next;
-          for (IrValue value : sum) next.push_back(b.Fma(value, factor, factor));
-          return next;
-        });
-    for (int k = 0; k < kSums; ++k) b.Store(b.arg(0), b.I64(k * lanes), DType::kF32, sums[k]);
-  };
-  const StatusOr<KernelRunner> run = KernelRunner::Make(kernel, Host());
-  TES_CHECK(run.ok(), run.status());
-  std::vector<float> data(kSums * lanes, 0.5f);
-  double best = 0;
-  for (int repeat = 0; repeat < 20; ++repeat) {
-    const double start = Seconds();
-    (*run)({data.data()}, 0, kTrips);
-    best = std::max(best, 2.0 * kSums * lanes * kTrips / (Seconds() - start));
-  }
-  return best;
-}
-
 double PeakFlops() {
-  static const double peak = MeasurePeakFlops();
+  static const double peak = MeasurePeakFlops(Host());
   return peak;
 }
 
@@ -234,7 +204,7 @@ void PrintGrid() {
         for (const Emitter& emitter : AllEmitters()) {
           std::string why;
           if (emitter.name != name) continue;
-          const std::optional<double> us = emitter.estimate(graph, graph.nodes[0], Host(), &why);
+          const std::optional<double> us = EstimateWith(emitter, graph, graph.nodes[0], Host(), &why);
           if (us) estimate = *us;
         }
         if (estimate >= 0) {
