@@ -221,16 +221,17 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
 StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
   const Graph graph = GiveOutputsTheirOwn(source);
   PlanBuilder builder(graph, target);
-  std::vector<const Emitter*> emitters;
+  std::vector<Choice> choices;
   for (const Node& node : graph.nodes) {
     std::string report;
-    emitters.push_back(&SelectEmitter(graph, node, target, options.only_emitter, &report));
+    choices.push_back(SelectEmitter(graph, node, target, options.only_emitter, &report));
     builder.plan().notes.push_back(std::move(report));
   }
-  ChoosePlaces(emitters, builder);
+  ChoosePlaces(choices, builder);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
-    RETURN_IF_ERROR(emitters[n]->plan(node, builder).WithContext("node '" + node.name + "'"));
+    const Choice& choice = choices[n];
+    RETURN_IF_ERROR(choice.emitter->plan(node, choice.way.name, builder).WithContext("node '" + node.name + "'"));
   }
   Plan plan = builder.Finish();
   for (size_t k = 0; k < plan.outputs.size(); ++k) plan.outputs[k].name = source[source.outputs[k]].name;

@@ -24,7 +24,7 @@ struct CompileOptions {
   int threads = 0;
   // A folder that keeps compiled objects between processes, keyed by everything they depend on; empty: none.
   std::string cache_dir;
-  // Use this emitter wherever it applies ("generic" compares special emitters with the plain ones).
+  // Use this emitter, or way of one, wherever it applies ("generic" compares special emitters with the plain ones).
   std::string only_emitter;
 };
 

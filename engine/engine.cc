@@ -35,8 +35,9 @@ StatusOr<size_t> FindPort(const std::vector<TensorInfo>& ports, const std::strin
 
 Status CheckEmitter(const std::string& name) {
   std::string known;
+  const std::string_view emitter_name = std::string_view(name).substr(0, name.find(':'));  // "sparse:loop"
   for (const Emitter& emitter : AllEmitters()) {
-    if (name.empty() || emitter.name == name) return OkStatus();
+    if (name.empty() || emitter.name == emitter_name) return OkStatus();
     known += (known.empty() ? "" : ", ") + std::string(emitter.name);
   }
   return Error(ErrorCode::kUsageInvalid, "there is no emitter '", name, "'; there are ", known);

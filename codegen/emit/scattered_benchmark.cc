@@ -198,14 +198,14 @@ void PrintGrid() {
       const Graph graph = MakeGraph(problem);
       std::string line, choice;
       double best = 1e30, chosen = 0;
-      const std::string selected(SelectEmitter(graph, graph.nodes[0], Host(), "", nullptr).name);
+      const std::string selected(SelectEmitter(graph, graph.nodes[0], Host(), "", nullptr).emitter->name);
       for (const char* name : {"matmul", "sparse_stream", "sparse_loop"}) {
         double estimate = -1, time = 1e30;
         for (const Emitter& emitter : AllEmitters()) {
           std::string why;
           if (emitter.name != name) continue;
-          const std::optional<double> us = EstimateWith(emitter, graph, graph.nodes[0], Host(), &why);
-          if (us) estimate = *us;
+          const std::vector<Way> ways = WaysOf(emitter, graph, graph.nodes[0], Host(), &why);
+          if (!ways.empty()) estimate = ways[0].us;
         }
         if (estimate >= 0) {
           Runner run(graph, name);

@@ -393,7 +393,7 @@ TEST(SparseChoiceTest, TakesWhatWasMeasuredToBeQuicker) {
     const Case c = {.rows = row.rows, .depth = row.depth, .columns = row.columns, .density = row.density};
     const Graph graph = OneProduct(c, random).Build();
     std::string report;
-    EXPECT_EQ(SelectEmitter(graph, graph.nodes[0], *target, "", &report).name, row.emitter)
+    EXPECT_EQ(SelectEmitter(graph, graph.nodes[0], *target, "", &report).emitter->name, row.emitter)
         << row.rows << "x" << row.depth << "x" << row.columns << " kept " << row.density << ": " << report;
   }
 }

@@ -100,10 +100,9 @@ std::optional<std::vector<int64_t>> ConcatOffsets(const Graph& graph, const Node
 // Who computes what.
 class PlaceChooser {
  public:
-  PlaceChooser(std::span<const Emitter* const> emitters, PlanBuilder& builder)
-      : graph_(builder.graph()), builder_(builder) {
+  PlaceChooser(std::span<const Choice> choices, PlanBuilder& builder) : graph_(builder.graph()), builder_(builder) {
     for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-      if (emitters[n]->name == "view") view_of_[graph_.nodes[n].outputs[0]] = &graph_.nodes[n];
+      if (choices[n].emitter->name == "view") view_of_[graph_.nodes[n].outputs[0]] = &graph_.nodes[n];
     }
   }
 
@@ -195,8 +194,6 @@ Status PlanView(const Node& node, PlanBuilder& builder) {
   return PlanGeneric(node, builder);
 }
 
-void ChoosePlaces(std::span<const Emitter* const> emitters, PlanBuilder& builder) {
-  PlaceChooser(emitters, builder).Choose();
-}
+void ChoosePlaces(std::span<const Choice> choices, PlanBuilder& builder) { PlaceChooser(choices, builder).Choose(); }
 
 }  // namespace tessera

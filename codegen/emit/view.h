@@ -14,8 +14,8 @@
 
 namespace tessera {
 
-// emitters[n] is the choice for node n of the builder's graph. Only nodes of the view emitter are looked at.
-void ChoosePlaces(std::span<const Emitter* const> emitters, PlanBuilder& builder);
+// choices[n] is the choice for node n of the builder's graph. Only nodes of the view emitter are looked at.
+void ChoosePlaces(std::span<const Choice> choices, PlanBuilder& builder);
 
 }  // namespace tessera
 

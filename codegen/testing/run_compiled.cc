@@ -55,7 +55,7 @@ testing::AssertionResult EveryNodeTakes(const Graph& graph, const std::string& l
   if (!target.ok()) return testing::AssertionFailure() << target.status();
   for (const Node& node : graph.nodes) {
     std::string report;
-    if (SelectEmitter(graph, node, *target, emitter, &report).name == emitter) continue;
+    if (SelectEmitter(graph, node, *target, emitter, &report).ToString() == emitter) continue;
     return testing::AssertionFailure() << level << ": expected " << emitter << ", found " << report;
   }
   return testing::AssertionSuccess();
