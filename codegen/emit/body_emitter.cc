@@ -208,12 +208,36 @@ IrValue EmitNarrow(KernelBuilder& b, IrValue x, DType storage) {
   return b.Widen(b.NarrowToStorage(x, storage), storage);
 }
 
+// Which instructions may be fused with their neighbours. Rounding to f32 costs nothing, as that is what an f32 register
+// holds, but the product of a multiply-add is never rounded: what a `narrow` to f32 reads, and what reads one, stays
+// apart. So body and code agree to the bit where every f32 operation is narrowed.
+std::vector<bool> Contractable(const Body& body) {
+  const auto rounds = [&](int n) {
+    const ScalarInst& inst = body.insts[n];
+    return inst.op == ScalarOp::kNarrow && inst.imm_int == static_cast<int64_t>(DType::kF32);
+  };
+  std::vector<bool> may(body.insts.size(), true);
+  for (size_t n = 0; n < body.insts.size(); ++n) {
+    for (int arg : body.insts[n].args) {
+      if (arg < 0) continue;
+      if (rounds(static_cast<int>(n))) may[arg] = false;
+      if (rounds(arg)) may[n] = false;
+    }
+  }
+  return may;
+}
+
 }  // namespace
 
 IrValue EmitBody(KernelBuilder& b, const Body& body, std::span<const IrValue> inputs,
                  const std::function<IrValue(int axis)>& index) {
   IrValues values;
+  const std::vector<bool> contractable = Contractable(body);
+  const llvm::IRBuilder<>::FastMathFlagGuard guard(b.ir());
+  llvm::FastMathFlags flags = b.ir().getFastMathFlags();
   for (const ScalarInst& inst : body.insts) {
+    flags.setAllowContract(contractable[values.size()]);
+    b.ir().setFastMathFlags(flags);
     const auto arg = [&](int k) { return values[inst.args[k]]; };
     switch (inst.op) {
       case ScalarOp::kInput: values.push_back(inputs[inst.imm_int]); continue;

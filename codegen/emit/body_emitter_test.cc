@@ -183,6 +183,44 @@ TEST_P(BodyEmitterTest, CastsBetweenAllTypes) {
   }
 }
 
+// round(x * y) + z is no multiply-add where the body rounds the product to f32, whatever stands between them; code and
+// body agree to the bit.
+TEST_P(BodyEmitterTest, NarrowToF32IsNeverContracted) {
+  StatusOr<Target> target = MakeTarget(GetParam());
+  ASSERT_TRUE(target.ok());
+  if (!Runs(*target)) GTEST_SKIP() << "this processor cannot run " << GetParam();
+  std::mt19937_64 random(23);
+  constexpr int64_t kCount = 1000;
+  std::vector<Tensor> inputs(3, Tensor(DType::kF32, Shape({kCount})));
+  for (int64_t i = 0; i < kCount; ++i) {
+    std::uniform_real_distribution<double> uniform(1, 2);
+    inputs[0].Set(i, uniform(random));
+    inputs[1].Set(i, uniform(random));
+    // Cancels most of the product: what the rounding took off shows.
+    inputs[2].Set(i, -static_cast<float>(inputs[0].Get(i) * inputs[1].Get(i)) * (1 + 1e-6));
+  }
+  const char* bodies[] = {
+      "(a: f32, b: f32, c: f32) { t3 = mul(a, b); t4 = narrow:f32(t3); t5 = add(t4, c); return narrow:f32(t5) }",
+      "(a: f32, b: f32, c: f32) { t3 = mul(a, b); t4 = neg(t3); t5 = narrow:f32(t4); t6 = sub(c, t5); return "
+      "narrow:f32(t6) }",
+      "(a: f32, b: f32, c: f32) { t3 = mul(a, b); t4 = narrow:f32(t3); t5 = neg(t4); t6 = sub(c, t5); return "
+      "narrow:f32(t6) }",
+  };
+  for (const char* text : bodies) {
+    const StatusOr<Body> body = ParseBody(text);
+    ASSERT_TRUE(body.ok()) << body.status();
+    int differ_from_fused = 0;
+    const std::vector<ScalarValue> found = RunBody(*target, *body, inputs, DType::kF32, 16);
+    ASSERT_EQ(found.size(), static_cast<size_t>(kCount));
+    for (int64_t i = 0; i < kCount; ++i) {
+      const ScalarValue values[] = {{.f = inputs[0].Get(i)}, {.f = inputs[1].Get(i)}, {.f = inputs[2].Get(i)}};
+      ASSERT_EQ(found[i].f, body->Evaluate(values, {}).f) << GetParam() << " " << text << " element " << i;
+      differ_from_fused += found[i].f != static_cast<float>(values[0].f * values[1].f + values[2].f);
+    }
+    EXPECT_GT(differ_from_fused, 0) << "the inputs do not tell the two apart";
+  }
+}
+
 struct Function {
   ScalarOp op;
   double low, high;

@@ -2,7 +2,10 @@
 // axes.
 //
 //   out[n, oc, o..] = sum over ic, k..  x[n, first channel of oc's group + ic, o * stride - pad + k * dilation]
-//                                       * w[oc, ic, k..]                        (padding contributes nothing)
+//                                       * w[oc, ic, k..]       (x outside the image is pad_value, normally 0)
+//
+// pad_value is for integers that stand for reals with a zero point: there a padded tap reads the zero point, so that
+// what the zero point adds to a sum is the same for every window.
 #include <algorithm>
 
 #include "graph/multiply_add.h"
@@ -17,6 +20,7 @@ struct ConvShape {
   Window window;
   int64_t batch, groups;
   int64_t in_channels, out_channels;  // of one group
+  int64_t pad_value;                  // of x's type
 };
 
 StatusOr<ConvShape> ReadConv(const OpContext& c) {
@@ -40,6 +44,14 @@ StatusOr<ConvShape> ReadConv(const OpContext& c) {
   if (w[1] != conv.in_channels) {
     return Error(ErrorCode::kShapeMismatch, "operand 1: expected ", conv.in_channels, " input channels (", channels,
                  " in ", conv.groups, " groups), found ", c.input(1));
+  }
+  const DType dtype = c.dtype(0);
+  conv.pad_value = c.attrs.Int("pad_value", 0);
+  const bool fits =
+      IsInteger(dtype) ? conv.pad_value >= MinInt(dtype) && conv.pad_value <= MaxInt(dtype) : !c.attrs.Has("pad_value");
+  if (!fits) {
+    return Error(ErrorCode::kAttributeInvalid, "expected a pad_value that ", dtype,
+                 " holds, or none where operand 0 is a float, found ", conv.pad_value);
   }
   return conv;
 }
@@ -75,11 +87,11 @@ std::vector<int64_t> RowCoordinates(const Window& window, int64_t row) {
   return at;
 }
 
-// One row of the gathered matrix: tap `tap` of the windows in rows [row, row + rows), zero where it falls into padding.
-// `x` points at the first element of the channel.
+// One row of the gathered matrix: tap `tap` of the windows in rows [row, row + rows), `fill` where it falls into
+// padding. `x` points at the first element of the channel.
 template <typename T>
 void GatherTap(const T* x, const Window& window, const Steps& steps, const std::vector<int64_t>& tap, int64_t row,
-               int64_t rows, T* to) {
+               int64_t rows, T fill, T* to) {
   const int last = static_cast<int>(window.axes.size()) - 1;
   const WindowAxis& inner = window.axes[last];
   for (int64_t r = row; r < row + rows; ++r, to += inner.out) {
@@ -93,7 +105,7 @@ void GatherTap(const T* x, const Window& window, const Steps& steps, const std::
     }
     for (int64_t o = 0; o < inner.out; ++o) {
       const int64_t position = inner.Position(o, tap[last]);
-      to[o] = inside && position >= 0 && position < inner.in ? from[position * steps.spatial[last]] : T{0};
+      to[o] = inside && position >= 0 && position < inner.in ? from[position * steps.spatial[last]] : fill;
     }
   }
 }
@@ -120,7 +132,7 @@ void Convolve(const OpContext& c, const RefTensor& x, const RefTensor& w, RefTen
         for (int64_t ic = 0; ic < conv.in_channels; ++ic) {
           const T* from = ValuesOf<T>(x).data() + n * in.batch + (g * conv.in_channels + ic) * in.channel;
           ForEachIndex(kernel, [&](const std::vector<int64_t>& tap) {
-            GatherTap(from, window, in, tap, row, count, to);
+            GatherTap(from, window, in, tap, row, count, static_cast<T>(conv.pad_value), to);
             to += windows;
           });
         }
@@ -186,8 +198,8 @@ Compute MakeCompute(const OpContext& c) {
   for (const WindowAxis& axis : window.axes) add_axis(axis.kernel);
   if (channels_last) add_terms();
 
-  Access x =
-      WindowRead(In(0), c.shape(0), window, Axis(depthwise ? channel_axis : term_axis), first_spatial, first_tap, 0);
+  Access x = WindowRead(In(0), c.shape(0), window, Axis(depthwise ? channel_axis : term_axis), first_spatial, first_tap,
+                        static_cast<double>(conv.pad_value));
   Access w = {.buffer = In(1), .view = c.shape(1)};
   w.index = {Axis(channel_axis), depthwise ? FixedIndex(0) : Axis(term_axis)};
   for (int i = 0; i < spatial; ++i) w.index.push_back(Axis(first_tap + i));
@@ -219,6 +231,7 @@ OpDef MakeConvOp() {
   def.min_inputs = def.max_inputs = 2;
   def.attrs = WindowAttrs();
   def.attrs.push_back({"groups", AttrKind::kInt, true, "divides the channels of x and of the result"});
+  def.attrs.push_back({"pad_value", AttrKind::kInt, false, "integers only: what x is outside the image; 0"});
   def.infer = &Infer;
   def.reference = &Reference;
   def.compute = &MakeCompute;

@@ -183,7 +183,8 @@ bool PadOfPad(Rewriter& r, NodeId id) {
   return BecomeNode(r, id, Op::kPad, {inner.inputs[0]}, std::move(attrs));
 }
 
-// conv(pad(x)) -> conv(x) with larger pads, where zeros are put around the spatial dimensions only
+// conv(pad(x)) -> conv(x) with larger pads, where the value that conv reads there is put around the spatial dimensions
+// only. A conv without pads of its own takes over any value of an integer type.
 bool ConvOfPad(Rewriter& r, NodeId id) {
   const Node node = r.node(id);
   if (!IsPlainPad(r, node.inputs[0])) return false;
@@ -192,16 +193,20 @@ bool ConvOfPad(Rewriter& r, NodeId id) {
   const int rank = static_cast<int>(around.size() / 2), spatial = rank - 2;
   const bool channels_last = node.attrs.String("layout") == "nhwc";
   const int channel = channels_last ? rank - 1 : 1, first = channels_last ? 1 : 2;
-  if (pad.attrs.Float("value", 0) != 0) return false;
   for (int d : {0, channel}) {
     if (around[d] != 0 || around[rank + d] != 0) return false;
   }
   std::vector<int64_t> pads = node.attrs.Ints("pads");
+  Attrs attrs = node.attrs;
+  const double value = pad.attrs.Float("value", 0);
+  if (value != static_cast<double>(attrs.Int("pad_value", 0))) {
+    if (!IsInteger(r.type(node.inputs[0]).dtype) || !AllAre(pads, 0)) return false;
+    attrs.Set("pad_value", static_cast<int64_t>(value));
+  }
   for (int i = 0; i < spatial; ++i) {
     pads[i] += around[first + i];
     pads[spatial + i] += around[rank + first + i];
   }
-  Attrs attrs = node.attrs;
   attrs.Set("pads", std::move(pads));
   return BecomeNode(r, id, Op::kConv, {pad.inputs[0], node.inputs[1]}, std::move(attrs));
 }

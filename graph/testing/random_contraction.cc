@@ -79,6 +79,7 @@ void RandomConv(CaseBuilder& c) {
   c.attrs.Set("dilations", dilations);
   c.attrs.Set("pads", begins);
   c.attrs.Set("groups", groups);
+  if (IsInteger(x_type) && c.Chance(0.5)) c.attrs.Set("pad_value", c.Int(IsUnsigned(x_type) ? 0 : -8, 7));
   c.attrs.Set("layout", std::string(channels_last ? "nhwc" : "nchw"));
 }
 
