@@ -1,11 +1,17 @@
 """The networks of the comparison, written as ONNX files with seeded weights, so that every engine reads the same bytes.
 
     path = write("mobilenet_v1", folder)
+    path = write("bert_base", folder, pattern="90:1x4", precision="qdq")
 
 Shapes are those of the published networks; weights are random with the variance that keeps activations near 1, because
 only time and agreement are measured with them. Trained networks come from models/zoo instead.
+
+A pattern masks the weights of linear layers and 1x1 convolutions, classifiers included: `90:fine` drops each element with
+probability 0.9, `90:1x4` each block of 4 consecutive inputs of one output; the mask has a seed of its own. The
+precisions `qdq` and `dynamic` are the f32 file through ONNX Runtime's quantiser (quantized.py).
 """
 
+import functools
 import pathlib
 
 import numpy as np
@@ -18,9 +24,11 @@ OPSET = 13
 class Writer:
     """Collects nodes and weights of one graph."""
 
-    def __init__(self, name, seed):
+    def __init__(self, name, seed, pattern="dense"):
         self.name = name
         self.rng = np.random.default_rng(seed)
+        self.mask_rng = np.random.default_rng(seed + 1000)
+        self.pattern = pattern
         self.nodes = []
         self.weights = []
         self.inputs = []
@@ -36,6 +44,16 @@ class Writer:
     def normal(self, name, shape, fan_in):
         return self.constant(name, (self.rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32))
 
+    def pruned(self, name, shape, fan_in, transposed=False):
+        """A weight [out, in, 1, 1] (or [in, out] where transposed) under the mask; variance as that of the dense one."""
+        weight = self.rng.standard_normal(shape) / np.sqrt(fan_in)
+        if self.pattern != "dense":
+            matrix = weight.T if transposed else weight.reshape(shape[0], -1)
+            kept = mask(self.pattern, matrix.shape, self.mask_rng)
+            matrix = matrix * kept / np.sqrt(max(kept.mean(), 1e-9))
+            weight = matrix.T if transposed else matrix.reshape(shape)
+        return self.constant(name, weight.astype(np.float32))
+
     def node(self, op, inputs, **attributes):
         output = f"{op.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
@@ -49,28 +67,37 @@ class Writer:
         onnx.save(model, str(path))
 
 
-def mlp(path, batch=1):
-    """The published MLP: 1024-1024-1024-512-10 with ReLU."""
-    w = Writer("mlp", 1)
-    x = w.input("x", [batch, 1024])
-    sizes = [1024, 1024, 1024, 512, 10]
+def mask(pattern, shape, rng):
+    """True where an element of a weight [out, in] is kept. `pattern` is PERCENT:fine or PERCENT:1xWIDTH."""
+    percent, kind = pattern.split(":")
+    dropped = float(percent) / 100
+    width = 1 if kind == "fine" else int(kind.removeprefix("1x"))
+    blocks = rng.random((shape[0], -(-shape[1] // width))) >= dropped
+    return np.repeat(blocks, width, axis=1)[:, :shape[1]]
+
+
+def mlp(path, sizes, name="mlp", batch=1, pattern="dense"):
+    """Linear layers with ReLU between them."""
+    w = Writer(name, 1, pattern)
+    x = w.input("x", [batch, sizes[0]])
     for layer, (rows, columns) in enumerate(zip(sizes[1:], sizes[:-1])):
-        weight = w.normal(f"fc{layer}.weight", (rows, columns), columns / 2)
+        weight = w.pruned(f"fc{layer}.weight", (rows, columns), columns / 2)
         bias = w.normal(f"fc{layer}.bias", (rows,), rows)
         x = w.node("Gemm", [x, weight, bias], transB=1)
         if layer + 2 < len(sizes):
             x = w.node("Relu", [x])
-    w.save(path, x, [batch, 10])
+    w.save(path, x, [batch, sizes[-1]])
 
 
-def mobilenet_v1(path, batch=1):
+def mobilenet_v1(path, batch=1, pattern="dense"):
     """MobileNet-V1, width 1, 224x224 (Howard et al. 2017, table 1); BatchNorm folded into weights and bias."""
-    w = Writer("mobilenet_v1", 2)
+    w = Writer("mobilenet_v1", 2, pattern)
     x = w.input("image", [batch, 3, 224, 224])
 
     def conv(x, name, inputs, outputs, kernel, stride, groups=1):
         fan_in = inputs // groups * kernel**2
-        weight = w.normal(f"{name}.weight", (outputs, inputs // groups, kernel, kernel), fan_in / 2)
+        draw = w.pruned if kernel == 1 else w.normal
+        weight = draw(f"{name}.weight", (outputs, inputs // groups, kernel, kernel), fan_in / 2)
         bias = w.normal(f"{name}.bias", (outputs,), 100)
         pad = kernel // 2
         x = w.node("Conv", [x, weight, bias], kernel_shape=[kernel, kernel], strides=[stride, stride],
@@ -87,19 +114,19 @@ def mobilenet_v1(path, batch=1):
         channels = outputs
     x = w.node("GlobalAveragePool", [x])
     x = w.node("Flatten", [x])
-    weight = w.normal("classifier.weight", (1000, 1024), 1024)
+    weight = w.pruned("classifier.weight", (1000, 1024), 1024)
     x = w.node("Gemm", [x, weight, w.normal("classifier.bias", (1000,), 1000)], transB=1)
     w.save(path, x, [batch, 1000])
 
 
-def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1):
+def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1, pattern="dense"):
     """A BERT encoder stack on embeddings, as exporters write it: MatMul + Add, decomposed LayerNorm and GELU."""
-    w = Writer(name, 3)
+    w = Writer(name, 3, pattern)
     x = w.input("embeddings", [batch, sequence, hidden])
     size = hidden // heads
 
     def linear(x, name, inputs, outputs):
-        weight = w.normal(f"{name}.weight", (inputs, outputs), inputs)
+        weight = w.pruned(f"{name}.weight", (inputs, outputs), inputs, transposed=True)
         return w.node("Add", [w.node("MatMul", [x, weight]), w.normal(f"{name}.bias", (outputs,), 100)])
 
     def layer_norm(x, name):
@@ -135,21 +162,28 @@ def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1):
     w.save(path, x, [batch, sequence, hidden])
 
 
-def minilm(path, batch=1):
-    transformer(path, "minilm_s128", 6, 384, 12, 1536, 128, batch)
+NETWORKS = {
+    # The published MLP, and one whose weights no cache holds.
+    "mlp": functools.partial(mlp, sizes=[1024, 1024, 1024, 512, 10]),
+    "mlp_4096": functools.partial(mlp, sizes=[4096, 4096, 4096], name="mlp_4096"),
+    "mobilenet_v1": mobilenet_v1,
+    "minilm": functools.partial(transformer, name="minilm_s128", layers=6, hidden=384, heads=12, inner=1536,
+                                sequence=128),
+    "bert_base": functools.partial(transformer, name="bert_base_s128", layers=12, hidden=768, heads=12, inner=3072,
+                                   sequence=128),
+}
 
 
-def bert_base(path, batch=1):
-    transformer(path, "bert_base_s128", 12, 768, 12, 3072, 128, batch)
-
-
-NETWORKS = {"mlp": mlp, "mobilenet_v1": mobilenet_v1, "minilm": minilm, "bert_base": bert_base}
-
-
-def write(name, folder):
-    """Writes NAME.onnx into `folder` and returns its path; an existing file is kept, since the seed is fixed."""
-    path = pathlib.Path(folder) / f"{name}.onnx"
+def write(name, folder, pattern="dense", precision="f32"):
+    """Writes the network into `folder` and returns its path; an existing file is kept, since the seed is fixed."""
+    stem = name + ("" if pattern == "dense" else "_" + pattern.replace(":", ""))
+    path = pathlib.Path(folder) / f"{stem}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        NETWORKS[name](path)
-    return path
+        unfinished = path.with_suffix(".part")
+        NETWORKS[name](unfinished, pattern=pattern)
+        unfinished.rename(path)
+    if precision == "f32":
+        return path
+    from tests.peers import quantized  # needs more packages than the networks themselves
+    return quantized.write(path, precision)
