@@ -6,8 +6,8 @@
 Shapes are those of the published networks; weights are random with the variance that keeps activations near 1, because
 only time and agreement are measured with them. Trained networks come from models/zoo instead.
 
-A pattern masks the weights of linear layers and 1x1 convolutions, classifiers included: `90:fine` drops each element with
-probability 0.9, `90:1x4` each block of 4 consecutive inputs of one output; the mask has a seed of its own. The
+A pattern masks the weights of linear layers and 1x1 convolutions, classifiers included: `90:fine` drops each element
+with probability 0.9, `90:1x4` each block of 4 consecutive inputs of one output; the mask has a seed of its own. The
 precisions `qdq` and `dynamic` are the f32 file through ONNX Runtime's quantiser (quantized.py).
 """
 
@@ -45,7 +45,7 @@ class Writer:
         return self.constant(name, (self.rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32))
 
     def pruned(self, name, shape, fan_in, transposed=False):
-        """A weight [out, in, 1, 1] (or [in, out] where transposed) under the mask; variance as that of the dense one."""
+        """A weight [out, in, 1, 1] (or [in, out] where transposed) under the mask, its variance as if dense."""
         weight = self.rng.standard_normal(shape) / np.sqrt(fan_in)
         if self.pattern != "dense":
             matrix = weight.T if transposed else weight.reshape(shape[0], -1)
