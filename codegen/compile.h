@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "codegen/plan.h"
 #include "codegen/target.h"
+#include "codegen/tuning_records.h"
 #include "graph/graph.h"
 #include "runtime/program.h"
 
@@ -26,6 +27,9 @@ struct CompileOptions {
   std::string cache_dir;
   // Use this emitter, or way of one, wherever it applies ("generic" compares special emitters with the plain ones).
   std::string only_emitter;
+  // What was measured of the network's nodes (tuner.h) decides where it says anything; borrowed, may be null.
+  const TuningRecords* tuning = nullptr;
+  int tuning_threads = 0;  // of an inference, as given to Tune
 };
 
 struct CompileResult {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "codegen/plan.h"
+#include "codegen/tuning_records.h"
 
 namespace tessera {
 
@@ -56,6 +57,10 @@ struct Choice {
 // empty) names the emitter, or emitter and way ("sparse:loop"), to use where it applies, for tests and comparisons.
 Choice SelectEmitter(const Graph& graph, const Node& node, const Target& target, std::string_view only,
                      std::string* report);
+// The same where ways of this node have been measured with `threads`: of those the quickest, whatever was expected of
+// others.
+Choice SelectTuned(const Graph& graph, const Node& node, const Target& target, const TuningRecords& records,
+                   int threads, std::string_view only, std::string* report);
 
 }  // namespace tessera
 

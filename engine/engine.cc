@@ -12,6 +12,7 @@
 #include "graph/verifier.h"
 #include "propagate/pipeline.h"
 #include "runtime/device.h"
+#include "runtime/processors.h"
 
 namespace tessera {
 namespace {
@@ -196,9 +197,14 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   ASSIGN_OR_RETURN(const Target target, MakeTarget(null_device ? "host" : options.target));
   PrepareReport prepared;
   ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options, &prepared));
-  ASSIGN_OR_RETURN(
-      CompileResult compiled,
-      tessera::Compile(graph, target, {.cache_dir = options.cache_dir, .only_emitter = options.only_emitter}));
+  CompileOptions compile = {.threads = 0, .cache_dir = options.cache_dir, .only_emitter = options.only_emitter};
+  TuningRecords tuning;
+  if (!options.tuning_file.empty()) {
+    ASSIGN_OR_RETURN(tuning, TuningRecords::ReadIfPresent(options.tuning_file));
+    compile.tuning = &tuning;
+    compile.tuning_threads = ThreadsToUse(options.threads);
+  }
+  ASSIGN_OR_RETURN(CompileResult compiled, tessera::Compile(graph, target, compile));
   auto session = std::make_unique<Session::State>();
   ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : target.device));
   session->program = compiled.program;

@@ -46,7 +46,10 @@ struct Options {
   bool propagate = true;
   // When nothing is left of an output or a layer: "keep" runs what there is, "error" refuses with the chain of causes.
   std::string on_collapse = "keep";
-  // Use this emitter wherever it applies, e.g. "generic"; for tests and comparisons.
+  // A file of measured times (the `tune` tool writes it) that decides among kernels where it says anything of them;
+  // empty, or no such file: estimates decide.
+  std::string tuning_file;
+  // Use this emitter wherever it applies, e.g. "generic", or one way of it, "sparse:loop"; for tests and comparisons.
   std::string only_emitter;
 };
 

@@ -97,6 +97,8 @@ double AvailableProcessors() {
   return std::max(processors, 0.01);
 }
 
+int ThreadsToUse(int asked) { return asked > 0 ? asked : std::max(1, static_cast<int>(AvailableProcessors())); }
+
 std::string DescribeProcessor() {
   std::string name = "unknown processor";
   if (StatusOr<std::string> text = ReadFile("/proc/cpuinfo"); text.ok()) {

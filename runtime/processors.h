@@ -17,6 +17,10 @@ namespace tessera {
 // At least a small positive number. Reads files of /proc and /sys at every call.
 double AvailableProcessors();
 
+// Threads of an inference for which `asked` were asked: 0 is as many as AvailableProcessors(), rounded down, at
+// least 1.
+int ThreadsToUse(int asked);
+
 // The parts of it that are text, for tests.
 // The group's quota from cgroup v2's cpu.max ("150000 100000" is 1.5); nothing for "max 100000" or what does not parse.
 // One line for reports: the processor's name as the system gives it, and how many this process may use.

@@ -92,8 +92,7 @@ StatusOr<std::unique_ptr<ThreadPool>> ThreadPool::Create(const ThreadPoolOptions
                  kMaxThreads, ", or 0 for one per processor");
   }
   const double processors = AvailableProcessors();
-  int num_threads = options.num_threads;
-  if (num_threads == 0) num_threads = std::clamp(static_cast<int>(processors), 1, kMaxThreads);
+  const int num_threads = std::min(ThreadsToUse(options.num_threads), kMaxThreads);
   std::unique_ptr<ThreadPool> pool(new ThreadPool(options, num_threads, processors < num_threads));
   try {
     pool->workers_.reserve(static_cast<size_t>(num_threads - 1));

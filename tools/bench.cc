@@ -29,7 +29,7 @@ struct BenchFlags {
   double warmup = 0.2, min_time = 2;
   int64_t runs = 10;
   bool compare = false, profile = false, no_check = false;
-  std::string form = "table", trace, cache;
+  std::string form = "table", trace, cache, tuning;
   ModelFlags model;
   FlagSet flags =
       FlagSet("bench", "MODEL… [flags]",
@@ -54,6 +54,7 @@ struct BenchFlags {
                &compare);
     flags.Bool("no_check", "skips the reference; rows then say so", &no_check);
     flags.String("cache", "FOLDER", "keeps compiled kernels between processes", &cache);
+    flags.String("tuning", "FILE", "takes the kernels that `tune` found quickest", &tuning);
     model.Declare(flags);
     flags.Section("Output");
     flags.Choice("form", TableFormNames(), "how results look; json and jsonl carry every sample and the machine",
@@ -120,6 +121,7 @@ StatusOr<std::vector<BenchCase>> PrepareCases(const BenchFlags& f, Status& wrong
                 wanted.propagate = propagate == "on";
                 wanted.only_emitter = emitter == "auto" ? "" : emitter;
                 if (!f.cache.empty()) wanted.cache_dir = UserPath(f.cache);
+                if (!f.tuning.empty()) wanted.tuning_file = UserPath(f.tuning);
                 Progress("compiling " + source);
                 StatusOr<BenchCase> prepared = PrepareCase(model, wanted);
                 if (prepared.ok()) {
