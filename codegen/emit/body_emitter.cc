@@ -168,6 +168,29 @@ class InstEmitter {
   DType type_;
 };
 
+// Float to i32, u32, i64 or u64: towards 0, saturating, NaN gives 0. LLVM's intrinsic for that becomes scalar code on
+// x86; its plain conversion is an instruction, but undefined for what does not fit, so that is taken out before.
+IrValue EmitFloatToInt(KernelBuilder& b, IrValue x, DType to) {
+  auto& ir = b.ir();
+  llvm::Type* type = b.VectorType(to, KernelBuilder::LanesOf(x));
+  const bool is_unsigned = IsUnsigned(to);
+  if (b.target().kind != TargetKind::kX86) {
+    const auto id = is_unsigned ? llvm::Intrinsic::fptoui_sat : llvm::Intrinsic::fptosi_sat;
+    return ir.CreateIntrinsic(id, {type, x->getType()}, {x});
+  }
+  // The lowest value is a power of two or 0, the first that is too high a power of two: both are exact in any float.
+  const int value_bits = TypeInfo(to).bits - (is_unsigned ? 0 : 1);
+  llvm::Constant* high = llvm::ConstantFP::get(x->getType(), std::ldexp(1.0, value_bits));
+  llvm::Constant* low = llvm::ConstantFP::get(x->getType(), is_unsigned ? 0.0 : -std::ldexp(1.0, value_bits));
+  IrValue above = ir.CreateFCmpOGE(x, high);
+  IrValue fits = ir.CreateSelect(ir.CreateFCmpOLT(x, high), x, llvm::Constant::getNullValue(x->getType()));
+  fits = ir.CreateSelect(ir.CreateFCmpOGT(fits, low), fits, low);
+  IrValue value = is_unsigned ? ir.CreateFPToUI(fits, type) : ir.CreateFPToSI(fits, type);
+  llvm::Constant* highest = is_unsigned ? llvm::Constant::getAllOnesValue(type)
+                                        : llvm::ConstantInt::get(type, static_cast<uint64_t>(MaxInt(to)), true);
+  return ir.CreateSelect(above, highest, value);
+}
+
 IrValue EmitCast(KernelBuilder& b, IrValue x, DType from, DType to) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(x);
@@ -178,10 +201,7 @@ IrValue EmitCast(KernelBuilder& b, IrValue x, DType from, DType to) {
                          : ir.CreateICmpNE(x, llvm::Constant::getNullValue(x->getType()));
   }
   if (IsFloat(from) && IsFloat(to)) return ir.CreateFPCast(x, type);
-  if (IsFloat(from)) {
-    const auto id = IsUnsigned(to) ? llvm::Intrinsic::fptoui_sat : llvm::Intrinsic::fptosi_sat;
-    return ir.CreateIntrinsic(id, {type, x->getType()}, {x});
-  }
+  if (IsFloat(from)) return EmitFloatToInt(b, x, to);
   const bool zero_extends = IsUnsigned(from) || IsBool(from);
   if (IsFloat(to)) return zero_extends ? ir.CreateUIToFP(x, type) : ir.CreateSIToFP(x, type);
   return zero_extends ? ir.CreateZExtOrTrunc(x, type) : ir.CreateSExtOrTrunc(x, type);

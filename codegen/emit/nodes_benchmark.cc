@@ -57,6 +57,11 @@ void Softmax(benchmark::State& state) {
 }
 BENCHMARK(Softmax)->Arg(128)->Arg(384)->Arg(1000);
 
+void LogSoftmax(benchmark::State& state) {
+  RunNode(state, [&](GraphBuilder& b) { b.Output(b.LogSoftmax(b.Input("x", DType::kF32, {128, state.range(0)}), 1)); });
+}
+BENCHMARK(LogSoftmax)->Arg(128)->Arg(1000);
+
 void LayerNorm(benchmark::State& state) {
   RunNode(state, [&](GraphBuilder& b) {
     const int64_t hidden = state.range(0);
@@ -74,12 +79,21 @@ void Attention(benchmark::State& state) {
     b.Output(b.Attention(q, k, b.Input("v", DType::kF32, heads), 0.125));
   });
 }
-BENCHMARK(Attention)->Args({128, 32})->Args({128, 64})->Args({384, 64});
+BENCHMARK(Attention)->Args({128, 32})->Args({128, 64})->Args({384, 32})->Args({384, 64});
 
+// Elementwise functions: in the first cache, and through the second.
 void Gelu(benchmark::State& state) {
-  RunNode(state, [](GraphBuilder& b) { b.Output(b.Gelu(b.Input("x", DType::kF32, {128, 1536}))); });
+  RunNode(state, [&](GraphBuilder& b) { b.Output(b.Gelu(b.Input("x", DType::kF32, {state.range(0), 64}))); });
 }
-BENCHMARK(Gelu);
+BENCHMARK(Gelu)->Arg(32)->Arg(3072);
+
+void Elementwise(benchmark::State& state) {
+  constexpr Op kOps[] = {Op::kExp, Op::kErf, Op::kTanh, Op::kSigmoid, Op::kSilu, Op::kLog};
+  const Op op = kOps[state.range(0)];
+  state.SetLabel(std::string(Name(op)));
+  RunNode(state, [&](GraphBuilder& b) { b.Output(b.Apply(op, {b.Input("x", DType::kF32, {32, 64})})); });
+}
+BENCHMARK(Elementwise)->DenseRange(0, 5);
 
 void Transpose(benchmark::State& state) {
   RunNode(state, [](GraphBuilder& b) { b.Output(b.Transpose(b.Input("x", DType::kF32, {384, 512}), {1, 0})); });

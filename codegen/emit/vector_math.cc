@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "llvm/IR/Intrinsics.h"
+#include "llvm/IR/IntrinsicsX86.h"
 
 namespace tessera {
 namespace {
@@ -55,29 +56,62 @@ class Math {
     for (size_t k = coefficients.size() - 1; k-- > 0;) sum = Fma(sum, x, C(coefficients[k]));
     return sum;
   }
-  // 2^n for integers n (as int_type) within the normal range.
-  IrValue PowerOfTwo(IrValue n) const {
-    return FromBits(ir_.CreateShl(ir_.CreateAdd(n, I(exponent_bias())), I(mantissa_bits())));
-  }
 
   KernelBuilder& b_;
   llvm::IRBuilder<>& ir_;
   llvm::Type* type_;
 };
 
+// Rounding to integers and conversion to int_type in one addition: in x + magic, magic = 1.5·2^mantissa_bits, the unit
+// of the last place is 1, so that the low bits of the sum are the integer. LLVM's conversions that saturate become
+// scalar code on x86; this needs |x| < 2^(mantissa_bits - 1), which callers see to, and gives garbage (not poison)
+// elsewhere.
+struct Rounded {
+  IrValue whole;  // as a float
+  IrValue bits;   // of x + magic: the integer is bits - MagicBits(m), and bits << mantissa_bits is that of the integer
+};
+
+double Magic(const Math& m) { return std::ldexp(1.5, m.mantissa_bits()); }
+IrValue MagicBits(const Math& m) { return m.I(m.is_double() ? 0x4338000000000000 : 0x4b400000); }
+
+Rounded RoundOf(const Math& m, IrValue x_plus_magic) {
+  return {m.Sub(x_plus_magic, m.C(Magic(m))), m.ToBits(x_plus_magic)};
+}
+
+// 2^n for the n of a Rounded, if that is a normal number or n = -(bias), which gives 0.
+IrValue PowerOfTwo(const Math& m, const Rounded& n) {
+  IrValue exponent = m.ir_.CreateShl(n.bits, m.I(m.mantissa_bits()));
+  return m.FromBits(m.ir_.CreateAdd(exponent, m.I(m.exponent_bias() << m.mantissa_bits())));
+}
+
+// value · 2^n for any n by one instruction, where there is one: AVX-512's scalef, which rounds subnormal results
+// correctly. Lanes outside `keep` (nullptr: none) become 0. nullptr where there is no such instruction.
+IrValue ScaleInOne(const Math& m, IrValue value, IrValue n, IrValue keep = nullptr) {
+  const int bits = m.lanes() * (m.is_double() ? 64 : 32);
+  if (!m.b_.target().has_avx512 || bits != 512) return nullptr;
+  const auto id =
+      m.is_double() ? llvm::Intrinsic::x86_avx512_mask_scalef_pd_512 : llvm::Intrinsic::x86_avx512_mask_scalef_ps_512;
+  llvm::Type* mask_type = m.ir_.getIntNTy(static_cast<unsigned>(m.lanes()));
+  IrValue mask = keep == nullptr ? llvm::Constant::getAllOnesValue(mask_type) : m.ir_.CreateBitCast(keep, mask_type);
+  constexpr int kCurrentRounding = 4;
+  return m.ir_.CreateIntrinsic(id, {}, {value, n, m.C(0), mask, m.ir_.getInt32(kCurrentRounding)});
+}
+
+// ln2 in two pieces, the first short enough that n times it is exact.
+double Ln2High(const Math& m) { return m.is_double() ? 6.93147180369123816490e-01 : 0.693359375; }
+double Ln2Low(const Math& m) { return m.is_double() ? 1.90821492927058770002e-10 : -2.12194440054690583e-4; }
+constexpr double kLog2E = 1.4426950408889634;
+
 // n and expm1(r) of the reduction x = n·ln2 + r.
 struct ExpParts {
-  IrValue n;  // as int_type
+  Rounded n;
   IrValue q;  // expm1(r), |r| <= ln2 / 2
 };
 
 ExpParts ReduceExp(const Math& m, IrValue x) {
-  IrValue n = EmitRoundEven(m.b_, m.Mul(x, m.C(1.4426950408889634)));
-  // ln2 in two pieces, the first short enough that n times it is exact.
-  const double high = m.is_double() ? 6.93147180369123816490e-01 : 0.693359375;
-  const double low = m.is_double() ? 1.90821492927058770002e-10 : -2.12194440054690583e-4;
-  IrValue r = m.Fma(n, m.C(-high), x);
-  r = m.Fma(n, m.C(-low), r);
+  const Rounded n = RoundOf(m, m.Fma(x, m.C(kLog2E), m.C(Magic(m))));
+  IrValue r = m.Fma(n.whole, m.C(-Ln2High(m)), x);
+  r = m.Fma(n.whole, m.C(-Ln2Low(m)), r);
   // expm1(r) = r + r²·(1/2! + r/3! + …)
   std::vector<double> coefficients;
   double factorial = 2;
@@ -85,10 +119,63 @@ ExpParts ReduceExp(const Math& m, IrValue x) {
     coefficients.push_back(1 / factorial);
     factorial *= k + 1;
   }
-  IrValue q = m.Fma(m.Mul(r, r), m.Horner(r, coefficients), r);
-  IrValue ni = m.ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {m.int_type(), m.type_}, {n});
-  return {ni, q};
+  return {n, m.Fma(m.Mul(r, r), m.Horner(r, coefficients), r)};
 }
+
+// e^r for f32, |r| <= ln2 / 2: the smallest largest relative error of degree 5 that is exact at 0 (9.2e-8).
+IrValue ExpOfSmall(const Math& m, IrValue r) {
+  return m.Horner(
+      r, {1.0, 0.9999997063123514, 0.4999914784017655, 0.1666763813023917, 0.04189815970939971, 0.008290271925131256});
+}
+
+// An odd function f32 -> f32 by table: f(x) = x·g(|x|), g a polynomial of `degree` on each of 16 cells of `width`
+// around k·width, found by a permutation of one register for each coefficient. |x| above 15.5 cells counts as that;
+// there f must be flat. About half of the work of a rational function. Only where 16 lanes are a register (AVX-512).
+IrValue OddByTable(const Math& m, IrValue x, double (*f)(double), double width, int degree) {
+  constexpr int kCells = 16;
+  const auto g = [&](double a) {
+    a = std::max(std::fabs(a), 1e-8);
+    return f(a) / a;
+  };
+  // Interpolation at Chebyshev's nodes, by divided differences, then as powers of the distance from the cell's centre.
+  std::vector<std::vector<double>> coefficients(degree + 1, std::vector<double>(kCells));
+  for (int cell = 0; cell < kCells; ++cell) {
+    std::vector<double> nodes, differences;
+    for (int k = 0; k <= degree; ++k) {
+      nodes.push_back(width / 2 * std::cos(3.14159265358979323846 * (k + 0.5) / (degree + 1)));
+      differences.push_back(g(cell * width + nodes[k]));
+    }
+    for (int order = 1; order <= degree; ++order) {
+      for (int k = degree; k >= order; --k) {
+        differences[k] = (differences[k] - differences[k - 1]) / (nodes[k] - nodes[k - order]);
+      }
+    }
+    std::vector<double> powers(degree + 1, 0.0);
+    for (int k = degree; k >= 0; --k) {  // powers = powers · (u - nodes[k]) + differences[k]
+      for (int d = degree; d >= 0; --d) powers[d] = (d > 0 ? powers[d - 1] : 0.0) - nodes[k] * powers[d];
+      powers[0] += differences[k];
+    }
+    for (int d = 0; d <= degree; ++d) coefficients[d][cell] = powers[d];
+  }
+  // A little below the edge, which would round to a seventeenth cell.
+  IrValue a = m.ClampBelow(m.Abs(x), (kCells - 0.51) * width);
+  // The unit of the last place of a + magic is one cell: its low bits are the cell's number, and that is all that the
+  // permutation looks at.
+  const double magic = 1.5 * 0x1p23 * width;
+  IrValue sum = m.Add(a, m.C(magic));
+  IrValue u = m.Sub(a, m.Sub(sum, m.C(magic)));
+  IrValue cell = m.ToBits(sum);
+  IrValue value = nullptr;
+  for (int d = degree; d >= 0; --d) {
+    std::vector<float> row(coefficients[d].begin(), coefficients[d].end());
+    IrValue table = llvm::ConstantDataVector::get(m.ir_.getContext(), row);
+    IrValue coefficient = m.ir_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_permvar_sf_512, {}, {table, cell});
+    value = value == nullptr ? coefficient : m.Fma(value, u, coefficient);
+  }
+  return m.CopySign(m.Mul(a, value), x);
+}
+
+bool HasOddTables(const Math& m) { return m.b_.target().has_avx512 && !m.is_double() && m.lanes() == 16; }
 
 // Above and below these, exp has reached infinity and zero.
 double ExpMax(const Math& m) { return m.is_double() ? 710.0 : 89.0; }
@@ -112,9 +199,7 @@ IrValue LogOfNormal(const Math& m, IrValue x, IrValue extra_exponent) {
   for (int k = 3; k <= (m.is_double() ? 23 : 11); k += 2) coefficients.push_back(2.0 / k);
   IrValue tail = m.Mul(z, m.Horner(z, coefficients));
   IrValue log_mant = m.Sub(f, m.Mul(s, m.Sub(f, tail)));
-  const double high = m.is_double() ? 6.93147180369123816490e-01 : 0.693359375;
-  const double low = m.is_double() ? 1.90821492927058770002e-10 : -2.12194440054690583e-4;
-  return m.Fma(nf, m.C(high), m.Fma(nf, m.C(low), log_mant));
+  return m.Fma(nf, m.C(Ln2High(m)), m.Fma(nf, m.C(Ln2Low(m)), log_mant));
 }
 
 // One of sin (quadrant 0) and cos (quadrant 1), computed in f64.
@@ -123,10 +208,10 @@ IrValue SinQuadrant(KernelBuilder& b, IrValue x, int quadrant) {
   const int lanes = KernelBuilder::LanesOf(x);
   IrValue wide = narrow ? b.ir().CreateFPExt(x, b.VectorType(DType::kF64, lanes)) : x;
   const Math m(b, wide);
-  IrValue n = EmitRoundEven(b, m.Mul(wide, m.C(0.63661977236758134308)));
-  IrValue r = m.Fma(n, m.C(-1.57079632673412561417), wide);  // the first 33 bits of π/2
-  r = m.Fma(n, m.C(-6.07710050630396597660e-11), r);         // the next 33
-  r = m.Fma(n, m.C(-2.02226624879595063154e-21), r);
+  const Rounded n = RoundOf(m, m.Fma(wide, m.C(0.63661977236758134308), m.C(Magic(m))));
+  IrValue r = m.Fma(n.whole, m.C(-1.57079632673412561417), wide);  // the first 33 bits of π/2
+  r = m.Fma(n.whole, m.C(-6.07710050630396597660e-11), r);         // the next 33
+  r = m.Fma(n.whole, m.C(-2.02226624879595063154e-21), r);
   IrValue z = m.Mul(r, r);
   std::vector<double> sin_terms, cos_terms;
   double factorial = 1;
@@ -138,8 +223,7 @@ IrValue SinQuadrant(KernelBuilder& b, IrValue x, int quadrant) {
   IrValue sine = m.Mul(r, m.Horner(z, sin_terms));
   cos_terms.insert(cos_terms.begin(), 1.0);
   IrValue cosine = m.Horner(z, cos_terms);
-  IrValue q =
-      m.ir_.CreateAdd(m.ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {m.int_type(), m.type_}, {n}), m.I(quadrant));
+  IrValue q = m.ir_.CreateAdd(n.bits, m.I(quadrant));
   IrValue swap = m.ir_.CreateICmpNE(m.ir_.CreateAnd(q, m.I(1)), m.I(0));
   IrValue negate = m.ir_.CreateICmpNE(m.ir_.CreateAnd(q, m.I(2)), m.I(0));
   IrValue value = m.Select(swap, cosine, sine);
@@ -190,29 +274,41 @@ IrValue EmitTrunc(KernelBuilder& b, IrValue x) {
 IrValue EmitExp(KernelBuilder& b, IrValue x) {
   const Math m(b, x);
   x = m.ClampAbove(m.ClampBelow(x, ExpMax(m)), ExpMin(m));
-  const ExpParts parts = ReduceExp(m, x);
+  Rounded n;
+  IrValue value = nullptr;
+  if (m.is_double()) {
+    const ExpParts parts = ReduceExp(m, x);
+    n = parts.n;
+    value = m.Add(parts.q, m.C(1));
+  } else {
+    n = RoundOf(m, m.Fma(x, m.C(kLog2E), m.C(Magic(m))));
+    IrValue r = m.Fma(n.whole, m.C(-Ln2High(m)), x);
+    value = ExpOfSmall(m, m.Fma(n.whole, m.C(-Ln2Low(m)), r));
+  }
+  if (IrValue scaled = ScaleInOne(m, value, n.whole)) return scaled;
   // 2^n in two steps: n reaches beyond the normal exponents on both sides.
-  IrValue half = m.ir_.CreateAShr(parts.n, m.I(1));
-  IrValue rest = m.ir_.CreateSub(parts.n, half);
-  IrValue value = m.Add(parts.q, m.C(1));
-  return m.Mul(m.Mul(value, m.PowerOfTwo(half)), m.PowerOfTwo(rest));
+  IrValue whole = m.ir_.CreateSub(n.bits, MagicBits(m));
+  IrValue half = m.ir_.CreateAShr(whole, m.I(1));
+  const auto power = [&](IrValue k) {
+    return m.FromBits(m.ir_.CreateShl(m.ir_.CreateAdd(k, m.I(m.exponent_bias())), m.I(m.mantissa_bits())));
+  };
+  return m.Mul(m.Mul(value, power(half)), power(m.ir_.CreateSub(whole, half)));
 }
 
 IrValue EmitExpNonPositive(KernelBuilder& b, IrValue x) {
   const Math m(b, x);
   if (m.is_double()) return EmitExp(b, x);
-  // Where the exponent of the result would be below the normal ones, it is 0; the clamp keeps n in range till then.
-  const double lowest = -87.33;
-  IrValue tiny = m.Less(x, m.C(lowest));
-  x = m.Select(tiny, m.C(lowest), x);
-  IrValue n = EmitRoundEven(b, m.Mul(x, m.C(1.4426950408889634)));
-  IrValue r = m.Fma(n, m.C(-0.693359375), x);
-  r = m.Fma(n, m.C(2.12194440054690583e-4), r);
-  // e^r on [-ln2/2, ln2/2], the smallest largest relative error (2e-9) of degree 6; both first coefficients round to 1.
-  IrValue value =
-      m.Horner(r, {1.0, 1.0, 0.499999920751, 0.166664200721, 0.0416682261893, 0.00837482405059, 0.00138368357425});
-  IrValue scale = m.PowerOfTwo(m.ir_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {m.int_type(), m.type_}, {n}));
-  return m.Select(tiny, m.C(0), m.Mul(value, scale));
+  // ln2 in one piece: its error, 2e-9 for each n, is far below what the rounding of x itself leaves of e^x.
+  const auto rest = [&](IrValue n) { return ExpOfSmall(m, m.Fma(n, m.C(-0.6931471805599453), x)); };
+  if (m.b_.target().has_avx512 && m.lanes() == 16) {
+    IrValue n = EmitRoundEven(b, m.Mul(x, m.C(kLog2E)));
+    // Also what -∞ makes of r, NaN, is masked away; a NaN in x is not.
+    return ScaleInOne(m, rest(n), n, m.ir_.CreateFCmpUGE(x, m.C(-87.3)));
+  }
+  // At -88 and below n is -127, whose power of two comes out as 0.
+  x = m.ClampAbove(x, -88.0);
+  const Rounded n = RoundOf(m, m.Fma(x, m.C(kLog2E), m.C(Magic(m))));
+  return m.Mul(rest(n.whole), PowerOfTwo(m, n));
 }
 
 IrValue EmitExpm1(KernelBuilder& b, IrValue x) {
@@ -221,7 +317,7 @@ IrValue EmitExpm1(KernelBuilder& b, IrValue x) {
   const double high = m.is_double() ? 300.0 : 60.0;
   IrValue clamped = m.ClampAbove(m.ClampBelow(x, high), -50.0);
   const ExpParts parts = ReduceExp(m, clamped);
-  IrValue scale = m.PowerOfTwo(parts.n);
+  IrValue scale = PowerOfTwo(m, parts.n);
   IrValue value = m.Fma(parts.q, scale, m.Sub(scale, m.C(1)));
   value = m.Select(m.Less(m.C(high), x), EmitExp(b, x), value);
   return m.Select(m.Equal(x, m.C(0)), x, value);  // keeps -0
@@ -258,16 +354,18 @@ IrValue EmitLog1p(KernelBuilder& b, IrValue x) {
 
 IrValue EmitTanh(KernelBuilder& b, IrValue x) {
   const Math m(b, x);
+  if (HasOddTables(m)) return OddByTable(m, x, &std::tanh, 0.5, 5);
   // Beyond this tanh rounds to 1.
   IrValue magnitude = m.ClampBelow(m.Abs(x), m.is_double() ? 20.0 : 10.0);
   const ExpParts parts = ReduceExp(m, m.Add(magnitude, magnitude));
-  IrValue scale = m.PowerOfTwo(parts.n);
+  IrValue scale = PowerOfTwo(m, parts.n);
   IrValue e = m.Fma(parts.q, scale, m.Sub(scale, m.C(1)));
   return m.CopySign(m.Div(e, m.Add(e, m.C(2))), x);
 }
 
 IrValue EmitErf(KernelBuilder& b, IrValue x) {
   const Math m(b, x);
+  if (HasOddTables(m)) return OddByTable(m, x, &std::erf, 0.25, 4);
   IrValue magnitude = m.Abs(x);
   if (!m.is_double()) {
     IrValue a = m.ClampBelow(magnitude, 3.92);
