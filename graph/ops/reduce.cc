@@ -20,6 +20,19 @@ StatusOr<std::vector<TensorType>> InferReduce(Context c) {
   return std::vector<TensorType>{{c.dtype(0), ReductionOf(c).result}};
 }
 
+// Integers narrower than i32 can be summed as what they compute in, which no sum of a few million of them leaves.
+StatusOr<std::vector<TensorType>> InferSum(Context c) {
+  ASSIGN_OR_RETURN(std::vector<TensorType> types, InferReduce<TypeClass::kNumber>(c));
+  if (!c.attrs.Has("dtype")) return types;
+  const DType dtype = c.attrs.Type("dtype");
+  if (!IsInteger(c.dtype(0)) || dtype != ComputeType(c.dtype(0))) {
+    return Error(ErrorCode::kAttributeInvalid, "expected dtype to be the type in which integers ", c.dtype(0),
+                 " compute, found ", dtype);
+  }
+  types[0].dtype = dtype;
+  return types;
+}
+
 // One stage: combiner over element(x).
 template <typename Element>
 Compute ReduceCompute(Context c, std::string name, Combiner combiner, Element element, Body finish = {}) {
@@ -208,9 +221,8 @@ OpDef ArgOp(std::string_view doc) {
 }  // namespace
 
 OpDef MakeReduceSumOp() {
-  return ReduceOp(
-      "The sum; integers wrap.", &InferReduce<TypeClass::kNumber>,
-      [](Context c) { return ReduceCompute(c, "sum", Combiner::kAdd, Same); },
+  OpDef def = ReduceOp(
+      "The sum; integers wrap.", &InferSum, [](Context c) { return ReduceCompute(c, "sum", Combiner::kAdd, Same); },
       [](Context, const std::vector<double>& x) {
         double sum = 0;
         for (double v : x) sum += v;
@@ -221,6 +233,8 @@ OpDef MakeReduceSumOp() {
         for (Wide v : x) sum += v;
         return sum;
       });
+  def.attrs.push_back({"dtype", AttrKind::kDType, false, "of the sum of integers: i32 where x is narrower; as x"});
+  return def;
 }
 
 OpDef MakeReduceMeanOp() {

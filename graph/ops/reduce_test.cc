@@ -93,6 +93,16 @@ TEST(ReduceTest, IntegersWrapToTheirType) {
   EXPECT_EQ(CodeOf(Op::kReduceMean, {x}, Axes({0})), ErrorCode::kTypeMismatch);
 }
 
+TEST(ReduceTest, SumsOfNarrowIntegersCanBeI32) {
+  Attrs attrs = Axes({0}, 0);
+  attrs.Set("dtype", DType::kI32);
+  EXPECT_EQ(Result(Op::kReduceSum, {Make(DType::kI8, {3}, {100, 100, -1})}, attrs).i, (Ints{199}));
+  EXPECT_EQ(Result(Op::kReduceSum, {Make(DType::kU8, {2}, {255, 255})}, attrs).i, (Ints{510}));
+  EXPECT_EQ(CodeOf(Op::kReduceSum, {Make(DType::kF32, {2}, {1, 2})}, attrs), ErrorCode::kAttributeInvalid);
+  attrs.Set("dtype", DType::kI64);
+  EXPECT_EQ(CodeOf(Op::kReduceSum, {Make(DType::kU8, {2}, {255, 255})}, attrs), ErrorCode::kAttributeInvalid);
+}
+
 TEST(ReduceTest, NothingGivesTheIdentity) {
   const auto of = [](Op op, DType dtype) { return Result(op, {Tensor(dtype, {2, 0})}, Axes({1}, 0)); };
   EXPECT_EQ(of(Op::kReduceSum, DType::kF32).f, (Doubles{0, 0}));

@@ -171,6 +171,7 @@ bool ReduceOfOne(Rewriter& r, NodeId id) {
     if (r.shape(node.inputs[0])[static_cast<int>(axis)] != 1) return false;
   }
   const ValueId out = node.outputs[0];
+  if (r.type(out).dtype != r.type(node.inputs[0]).dtype) return false;
   if (r.shape(out) == r.shape(node.inputs[0])) return Become(r, id, node.inputs[0]);
   Attrs attrs;
   attrs.Set("shape", r.shape(out).dims());

@@ -93,7 +93,11 @@ void RandomDequantize(CaseBuilder& c) {
   Scales(c, shape, c.FloatType(), from);
 }
 
-void RandomReduceSum(CaseBuilder& c) { Reduce(c, c.NumberType(), -9, 9); }
+void RandomReduceSum(CaseBuilder& c) {
+  const DType dtype = c.Chance(0.3) ? QuantizedType(c) : c.NumberType();
+  Reduce(c, dtype, IsInteger(dtype) ? -100 : -9, IsInteger(dtype) ? 200 : 9);
+  if (IsInteger(dtype) && c.Chance(0.5)) c.attrs.Set("dtype", ComputeType(dtype));
+}
 void RandomReduceMean(CaseBuilder& c) { Reduce(c, c.FloatType(), -3, 3); }
 void RandomReduceMax(CaseBuilder& c) { Reduce(c, c.Chance(0.15) ? DType::kBool : c.NumberType(), -200, 200); }
 void RandomReduceMin(CaseBuilder& c) { Reduce(c, c.Chance(0.15) ? DType::kBool : c.NumberType(), -200, 200); }
