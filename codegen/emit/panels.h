@@ -33,6 +33,17 @@ Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width
 PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target);
 double PackPanelsMicroseconds(const PanelSource& source, const Target& target);
 
+// Panels of units: 32-bit lanes that hold `elements` consecutive depths of a u8 operand each, 4 as they are or 2
+// widened to 16 bits; zeros beyond the depth.
+//
+//   B[depth, columns], u8  ->  [matrix][panel][ceil(depth / elements)][width] lanes
+//
+// For products that take several elements a lane: u8 times i8 by vpdpbusd (4) or by vpmaddwd (2).
+int64_t PackedUnits(const PanelSource& source, int elements, int64_t width);  // lanes of all matrices
+PlanStep PlanPackUnits(const PanelSource& source, int elements, int64_t width, StepArg from, StepArg to,
+                       const Target& target);
+double PackUnitsMicroseconds(const PanelSource& source, int elements, const Target& target);
+
 }  // namespace tessera
 
 #endif  // TESSERA_CODEGEN_EMIT_PANELS_H_

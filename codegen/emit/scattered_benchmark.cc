@@ -165,7 +165,7 @@ void RegisterEncoding() {
     for (int64_t k = 0; k < kept.size(); ++k) kept.Set(k, random() % 10 == 0);
     const ScatteredPattern pattern = ScatteredPattern::Make(kept, rows, depth, depth, 1);
     const ScatteredBlocks blocks = {.rows = rows, .block_rows = 112, .group_rows = 31};
-    for (auto _ : state) benchmark::DoNotOptimize(EncodeStream(pattern, blocks, true));
+    for (auto _ : state) benchmark::DoNotOptimize(EncodeStream(pattern, blocks, {}));
     const StreamCounts counts = CountStream(pattern, blocks);
     state.counters["encode_ns_per_instruction"] =
         benchmark::Counter(static_cast<double>(state.iterations() * (counts.elements + counts.column_loads)) / 1e9,

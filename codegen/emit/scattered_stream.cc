@@ -18,28 +18,34 @@ constexpr X86Register kAtPanel = X86Register::kRax;
 // Writes the functions. `vectors` registers make a panel's 16 lanes.
 class StreamEncoder {
  public:
-  explicit StreamEncoder(bool avx512)
-      : avx512_(avx512),
-        vectors_(avx512 ? 1 : 2),
-        x_(avx512 ? 31 : 12),
-        code_(avx512 ? X86Assembler::Width::k512 : X86Assembler::Width::k256) {}
+  explicit StreamEncoder(const StreamForm& form)
+      : form_(form),
+        vectors_(form.avx512 ? 1 : 2),
+        x_(form.MaxGroupRows() * vectors_),
+        code_(form.avx512 ? X86Assembler::Width::k512 : X86Assembler::Width::k256) {}
 
   StreamCode Encode(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
+    TES_CHECK(blocks.group_rows <= form_.MaxGroupRows(), blocks.group_rows);
     StreamCode result;
     StreamVisitor visitor;
     visitor.on_block = [&](int64_t block) {
       code_.Align(64);
       result.entry.push_back(code_.size());
       result.first_element.push_back(elements_);
-      first_row_ = block * blocks.block_rows;
-      weights_base_ = -kWeightsReach;
+      first_row_ = blocks.first_row(block);
       weights_at_ = 0;
       code_.Add(kWeights, kWeightsReach);
       weights_base_ = kWeightsReach;
     };
     visitor.on_group = [&](int64_t first_row, int rows) {
       group_row_ = first_row;
-      for (int k = 0; k < rows * vectors_; ++k) code_.Zero(k);
+      for (int k = 0; k < rows * vectors_; ++k) {
+        if (form_.adds) {
+          code_.Load(k, kSums, SumAt(k));
+        } else {
+          code_.Zero(k);
+        }
+      }
       code_.Copy(kAtPanel, kPanel);
       panel_base_ = 0;
     };
@@ -60,22 +66,12 @@ class StreamEncoder {
         code_.Add(kWeights, 2 * kWeightsReach);
         weights_base_ += 2 * kWeightsReach;
       }
-      const int sum = static_cast<int>(row - group_row_) * vectors_;
-      const auto displacement = static_cast<int32_t>(weights_at_ - weights_base_);
-      if (avx512_) {
-        code_.MultiplyAdd(sum, x_, kWeights, displacement);
-      } else {
-        code_.Broadcast(x_ + 2, kWeights, displacement);
-        for (int v = 0; v < vectors_; ++v) code_.MultiplyAdd(sum + v, x_ + v, x_ + 2);
-      }
+      MultiplyAdd(static_cast<int>(row - group_row_) * vectors_, static_cast<int32_t>(weights_at_ - weights_base_));
       weights_at_ += 4;
       ++elements_;
     };
-    visitor.after_group = [&](int64_t first_row, int rows) {
-      for (int k = 0; k < rows * vectors_; ++k) {
-        const int64_t at = ((first_row - first_row_) * vectors_ + k) * (kPanelLanes / vectors_) * 4;
-        code_.Store(k, kSums, static_cast<int32_t>(at));
-      }
+    visitor.after_group = [&](int64_t, int rows) {
+      for (int k = 0; k < rows * vectors_; ++k) code_.Store(k, kSums, SumAt(k));
     };
     visitor.after_block = [&](int64_t) { code_.Return(); };
     WalkStream(pattern, blocks, visitor);
@@ -84,13 +80,35 @@ class StreamEncoder {
   }
 
  private:
+  // Where register k of the group lies among the sums.
+  int32_t SumAt(int k) const {
+    return static_cast<int32_t>(((group_row_ - first_row_) * vectors_ + k) * (kPanelLanes / vectors_) * 4);
+  }
+
+  // The row's registers, `sum` on, += the panel's × the unit of weights at `displacement`.
+  void MultiplyAdd(int sum, int32_t displacement) {
+    if (form_.avx512 && form_.unit == SparseUnit::kF32) return code_.MultiplyAdd(sum, x_, kWeights, displacement);
+    if (form_.avx512 && form_.unit == SparseUnit::kInt8x4) return code_.DotAdd(sum, x_, kWeights, displacement);
+    const int w = x_ + vectors_;
+    code_.Broadcast(w, kWeights, displacement);
+    for (int v = 0; v < vectors_; ++v) {
+      if (form_.unit == SparseUnit::kF32) {
+        code_.MultiplyAdd(sum + v, x_ + v, w);
+      } else {
+        const int product = v == vectors_ - 1 ? w : w + 1;  // the last one needs the weights no more
+        code_.MultiplyPairs(product, x_ + v, w);
+        code_.AddInt32(sum + v, sum + v, product);
+      }
+    }
+  }
+
   // Bytes that a one-byte displacement reaches on either side; AVX2's counts bytes.
   static constexpr int32_t kWideWeights = 512, kNarrowWeights = 128;
-  const bool avx512_;
+  const StreamForm form_;
   const int vectors_;
-  const int x_;  // the panel's registers, then the broadcast
-  const int32_t kWeightsReach = avx512_ ? kWideWeights : kNarrowWeights;
-  const int32_t kPanelReach = avx512_ ? 8192 : 128;
+  const int x_;  // the panel's registers, then the broadcast, then a product
+  const int32_t kWeightsReach = form_.avx512 ? kWideWeights : kNarrowWeights;
+  const int32_t kPanelReach = form_.avx512 ? 8192 : 128;
   X86Assembler code_;
   int64_t elements_ = 0, first_row_ = 0, group_row_ = 0;
   int64_t weights_at_ = 0, weights_base_ = 0, panel_base_ = 0;  // bytes
@@ -98,15 +116,27 @@ class StreamEncoder {
 
 }  // namespace
 
+std::string_view Name(SparseUnit unit) {
+  constexpr std::string_view kNames[] = {"f32", "i8x4", "i16x2"};
+  return kNames[static_cast<int>(unit)];
+}
+
+std::string StreamForm::Key() const {
+  return internal::Join(Name(unit), avx512 ? " evex" : " vex", adds ? " adds" : "");
+}
+
 ScatteredPattern ScatteredPattern::Make(const Bitmap& kept, int64_t rows, int64_t depth, int64_t row_step,
-                                        int64_t depth_step) {
+                                        int64_t depth_step, int elements) {
   ScatteredPattern pattern;
   pattern.rows = rows;
-  pattern.depth = depth;
+  pattern.depth = (depth + elements - 1) / elements;
   pattern.begin.push_back(0);
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t k = 0; k < depth; ++k) {
-      if (kept[row * row_step + k * depth_step]) pattern.columns.push_back(static_cast<int32_t>(k));
+    for (int64_t unit = 0; unit < pattern.depth; ++unit) {
+      const int64_t end = std::min(depth, (unit + 1) * elements);
+      bool any = false;
+      for (int64_t k = unit * elements; k < end; ++k) any |= kept[row * row_step + k * depth_step];
+      if (any) pattern.columns.push_back(static_cast<int32_t>(unit));
     }
     pattern.begin.push_back(pattern.num_kept());
   }
@@ -131,8 +161,8 @@ void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, 
     visitor.on_block(block);
     const int64_t rows = blocks.rows_of(block), groups = blocks.groups_of(block);
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t first = block * blocks.block_rows + rows * g / groups;
-      const auto count = static_cast<int>(block * blocks.block_rows + rows * (g + 1) / groups - first);
+      const int64_t first = blocks.first_row(block) + rows * g / groups;
+      const auto count = static_cast<int>(blocks.first_row(block) + rows * (g + 1) / groups - first);
       std::fill(rows_at.begin(), rows_at.end(), 0);
       for (int r = 0; r < count; ++r) {
         for (int64_t k = pattern.begin[first + r]; k < pattern.begin[first + r + 1]; ++k) {
@@ -163,8 +193,8 @@ StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks&
   return counts;
 }
 
-StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, bool avx512) {
-  return StreamEncoder(avx512).Encode(pattern, blocks);
+StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamForm& form) {
+  return StreamEncoder(form).Encode(pattern, blocks);
 }
 
 }  // namespace tessera

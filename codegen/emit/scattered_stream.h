@@ -3,22 +3,25 @@
 //   sums[row][lane] = sum over kept (row, k) of W[row, k] * x[k][lane]          one panel: 16 lanes, x is [depth][16]
 //
 //   group of rows, as many as fit the registers:             for each k that any of the group's rows keeps:
-//     zmm0 … zmm30 = 0                                         zmm31 = x[k]                       loaded once
+//     zmm0 … zmm30 = 0, or the sums so far                     zmm31 = x[k]                       loaded once
 //     …                                                        zmm_row += zmm31 * [weights++]     for each row that
 //     sums[row] = zmm_row                                                                         keeps (row, k)
+//
+// k counts *units*: what a 32-bit lane holds, and one multiply-add takes. That is one f32, or four integers of 8 bits,
+// whose products one instruction adds up (SparseUnit). A unit is kept where any of its elements is.
 //
 // The pattern is the code; the values are data, read front to back by the multiply-adds themselves, so that new values
 // of the same pattern need no compilation. On AVX2, which has no broadcast within a multiply-add, a group is 6 rows of
 // 2 registers each, and a broadcast serves both.
 //
-// Roofline: cycles for a kept element and a panel, with r kept elements for each column that a group loads:
+// Roofline: cycles for a kept unit and a panel, with r kept units for each column that a group loads:
 //
-//   Zen 4, AVX-512   max(1, (1 + 2/r) / 2)       one 512-bit multiply-add a cycle; two loads, a 512-bit one counts
-//   twice Zen 5, AVX-512   max(1/2, (1 + 1/r) / 2)     two multiply-adds, two loads of any width Zen 4, AVX2 max(1, (1
-//   + 2/r) / 2)       two multiply-adds and two loads a cycle, a panel is two registers
+//   Zen 4, AVX-512   max(1, (1 + 2/r) / 2)      one 512-bit multiply-add a cycle; two loads, a 512-bit one counts twice
+//   Zen 5, AVX-512   max(1/2, (1 + 1/r) / 2)    two multiply-adds, two loads of any width
+//   Zen 4, AVX2      max(1, (1 + 2/r) / 2)      two multiply-adds and two loads a cycle, a panel is two registers
 //
 // 31 rows have r = 2 from 6 % kept on and r = 3.2 at 10 %, 6 rows r = 1.3 at 10 %: on Zen 4 multiply-adds bind AVX-512
-// nearly always. Code is read at 7 + 7/r bytes an element, which the second level delivers in time. Time that is
+// nearly always. Code is read at 7 + 7/r bytes a unit, which the second level delivers in time. Time that is
 // measured stands in sparse_stream.cc.
 //
 // Values only; thread-compatible. Tested by sparse_matmul_test.cc.
@@ -29,23 +32,36 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tesa/bitmap.h"
+#include "tesa/types.h"
 
 namespace tessera {
 
 // Lanes of a panel on every processor: one register of AVX-512, two of AVX2.
 inline constexpr int kPanelLanes = 16;
 
-// Which elements of W [rows, depth] are kept.
-struct ScatteredPattern {
-  int64_t rows = 0, depth = 0;
-  std::vector<int64_t> begin;    // of each row in `columns`, and the end: rows + 1 numbers
-  std::vector<int32_t> columns;  // ascending within a row
+// What a 32-bit lane of a panel and a 32-bit weight hold, and what multiplies and adds them.
+enum class SparseUnit : uint8_t {
+  kF32,      // one f32 each
+  kInt8x4,   // u8 of x, i8 of W, four each, sums i32: vpdpbusd
+  kInt16x2,  // the same widened to 16 bits, two each: vpmaddwd and an addition, exact where there is no vpdpbusd
+};
+inline int ElementsOf(SparseUnit unit) { return unit == SparseUnit::kF32 ? 1 : unit == SparseUnit::kInt8x4 ? 4 : 2; }
+inline DType SumsOf(SparseUnit unit) { return unit == SparseUnit::kF32 ? DType::kF32 : DType::kI32; }
+std::string_view Name(SparseUnit unit);
 
-  // Element (row, k) is bit row * row_step + k * depth_step of `kept`.
-  static ScatteredPattern Make(const Bitmap& kept, int64_t rows, int64_t depth, int64_t row_step, int64_t depth_step);
+// Which units of W [rows, depth] are kept.
+struct ScatteredPattern {
+  int64_t rows = 0, depth = 0;   // depth in units
+  std::vector<int64_t> begin;    // of each row in `columns`, and the end: rows + 1 numbers
+  std::vector<int32_t> columns;  // units, ascending within a row
+
+  // Element (row, k) is bit row * row_step + k * depth_step of `kept`, k < depth; `elements` of them are a unit.
+  static ScatteredPattern Make(const Bitmap& kept, int64_t rows, int64_t depth, int64_t row_step, int64_t depth_step,
+                               int elements = 1);
   int64_t num_kept() const { return static_cast<int64_t>(columns.size()); }
   double density() const;
   std::string Digest() const;  // of everything above
@@ -54,16 +70,24 @@ struct ScatteredPattern {
 // Rows that one task computes, and how they fall into groups.
 struct ScatteredBlocks {
   int64_t rows = 0;         // of the matrix
-  int64_t block_rows = 16;  // a multiple of kPanelLanes, except where there is only one block
+  int64_t block_rows = 16;  // at most; a multiple of kPanelLanes, except where there is only one block
   int group_rows = 31;      // at most
+  // Where blocks begin, and `rows` at the end, all but that multiples of kPanelLanes; empty: every block_rows.
+  std::vector<int64_t> cuts;
 
-  int64_t blocks() const { return (rows + block_rows - 1) / block_rows; }
-  int64_t rows_of(int64_t block) const { return std::min(block_rows, rows - block * block_rows); }
-  // The groups of a block differ by one row at most: first row of group g of a block with `groups` groups.
+  int64_t blocks() const {
+    return cuts.empty() ? (rows + block_rows - 1) / block_rows : static_cast<int64_t>(cuts.size()) - 1;
+  }
+  int64_t first_row(int64_t block) const { return cuts.empty() ? block * block_rows : cuts[block]; }
+  int64_t rows_of(int64_t block) const {
+    return cuts.empty() ? std::min(block_rows, rows - block * block_rows) : cuts[block + 1] - cuts[block];
+  }
+  // The groups of a block differ by one row at most.
   int64_t groups_of(int64_t block) const { return (rows_of(block) + group_rows - 1) / group_rows; }
 };
 
-// Calls on_group(first row, rows), on_column(k), on_element(row, k) in the order of the stream, block by block.
+// Calls on_group(first row, rows), on_column(k), on_element(row, k) in the order of the stream, block by block; k and
+// elements are units.
 struct StreamVisitor {
   std::function<void(int64_t block)> on_block = [](int64_t) {};
   std::function<void(int64_t first_row, int rows)> on_group = [](int64_t, int) {};
@@ -80,14 +104,23 @@ struct StreamCounts {
 };
 StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks);
 
-// Functions void(const float* panel, const float* weights, float* sums), System V, that use no stack: one a block,
-// `sums` is [rows of the block][kPanelLanes].
+// Functions void(const void* panel, const void* weights, void* sums), System V, that use no stack: one a block,
+// `sums` is [rows of the block][kPanelLanes], 32 bits each.
 struct StreamCode {
   std::string bytes;
   std::vector<int64_t> entry;          // of each block in `bytes`, 64-byte aligned
   std::vector<int64_t> first_element;  // of each block in the stream of weights
 };
-StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, bool avx512);
+struct StreamForm {
+  SparseUnit unit = SparseUnit::kF32;
+  bool avx512 = true;  // with AVX512-VNNI where the unit is kInt8x4; otherwise AVX2 with FMA
+  bool adds = false;   // to what `sums` hold; otherwise they start at zero
+
+  // Rows that a group may have at most: all registers but those of the panel's row and of what a multiply-add needs.
+  int MaxGroupRows() const { return !avx512 ? 6 : unit == SparseUnit::kInt16x2 ? 30 : 31; }
+  std::string Key() const;
+};
+StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamForm& form);
 
 }  // namespace tessera
 

@@ -1,6 +1,7 @@
 #include "codegen/emit/sparse_matmul.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
@@ -20,28 +21,35 @@ int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 // task = a block of a panel: the core, then the way to memory.
 class SparseEmitter {
  public:
-  SparseEmitter(KernelBuilder& b, const SparseSchedule& schedule, int64_t depth, int64_t columns, bool by_columns,
+  SparseEmitter(KernelBuilder& b, const SparseProblem& problem, const SparseSchedule& schedule,
                 const TileEpilogue& epilogue, int first_arg)
       : b_(b),
         s_(schedule),
-        depth_(depth),
-        columns_(columns),
-        by_columns_(by_columns),
+        depth_(problem.depth()),
+        columns_(problem.columns()),
+        by_columns_(problem.by_columns),
+        sums_(SumsOf(problem.unit)),
         epilogue_(epilogue),
         first_arg_(first_arg),
         lanes_(std::min(kPanelLanes, b.target().Lanes(32))) {}
 
-  void Emit(const SparseCore& core) {
+  void Emit(const std::vector<SparsePart>& parts) {
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
       const int64_t blocks = s_.blocks.blocks(), panels = DivideUp(columns_, kPanelLanes);
       const int64_t inner = s_.panels_outer ? blocks : panels;
       IrValue outer_at = ir().CreateUDiv(task, b_.I64(inner)), inner_at = ir().CreateURem(task, b_.I64(inner));
       IrValue block = s_.panels_outer ? inner_at : outer_at, panel = s_.panels_outer ? outer_at : inner_at;
       IrValue x = b_.ElementPointer(b_.arg(0), Times(panel, depth_ * kPanelLanes), DType::kF32);
-      core(b_, block, x, b_.scratch());
-      IrValue row = Times(block, s_.blocks.block_rows), column = Times(panel, kPanelLanes);
+      SparseSite site = {.block = block, .panel = x, .sums = b_.scratch()};
+      for (const SparsePart& part : parts) {
+        part.core(b_, site);
+        site.first_arg += static_cast<int>(part.constants.size());
+        site.adds = true;
+      }
+      const auto [row, rows] = EmitBlockRows(b_, s_.blocks, block);
+      IrValue column = Times(panel, kPanelLanes);
       // A function of its own, so that the epilogue's constants do not wait in registers around the core.
-      b_.Outline("finish", {row, column}, [&](const IrValues& at) { Finish(at[0], at[1]); });
+      b_.Outline("finish", {row, rows, column}, [&](const IrValues& at) { Finish(at[0], at[1], at[2]); });
     });
   }
 
@@ -56,11 +64,10 @@ class SparseEmitter {
     return ir().CreateSelect(ir().CreateICmpSLT(left, b_.I64(most)), left, b_.I64(most));
   }
   IrValue LoadSums(IrValue row, int64_t lane) {
-    return b_.Load(b_.scratch(), Plus(Times(row, kPanelLanes), b_.I64(lane)), DType::kF32, lanes_);
+    return b_.Load(b_.scratch(), Plus(Times(row, kPanelLanes), b_.I64(lane)), sums_, lanes_);
   }
 
-  void Finish(IrValue first_row, IrValue first_column) {
-    IrValue rows = Left(s_.blocks.rows, first_row, s_.blocks.block_rows);
+  void Finish(IrValue first_row, IrValue rows, IrValue first_column) {
     if (by_columns_) return FinishByColumns(first_row, first_column, rows);
     // Y lies as the sums do.
     b_.For("row", b_.I64(0), rows, 1, [&](IrValue r) {
@@ -125,7 +132,7 @@ class SparseEmitter {
     for (int lane = 0; lane < kPanelLanes; lane += lanes_) {
       const IrValues turned = Turn(r, lane);
       for (int t = 0; t < lanes_; ++t) {
-        b_.Store(b_.scratch(), b_.I64(square + (lane + t) * int64_t{lanes_}), DType::kF32, turned[t]);
+        b_.Store(b_.scratch(), b_.I64(square + (lane + t) * int64_t{lanes_}), sums_, turned[t]);
       }
     }
     IrValue mask = nullptr;
@@ -134,7 +141,7 @@ class SparseEmitter {
     }
     b_.For("token", b_.I64(0), tokens, 1, [&](IrValue t) {
       EpilogueEmitter finish(b_, epilogue_, first_arg_);
-      IrValue value = b_.Load(b_.scratch(), Plus(Times(t, lanes_), b_.I64(square)), DType::kF32, lanes_);
+      IrValue value = b_.Load(b_.scratch(), Plus(Times(t, lanes_), b_.I64(square)), sums_, lanes_);
       finish.Store(value, Plus(first_column, t), feature, mask);
     });
   }
@@ -143,6 +150,7 @@ class SparseEmitter {
   const SparseSchedule& s_;
   const int64_t depth_, columns_;
   const bool by_columns_;
+  const DType sums_;
   const TileEpilogue& epilogue_;
   const int first_arg_;
   const int lanes_;
@@ -150,7 +158,17 @@ class SparseEmitter {
 
 }  // namespace
 
-std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& node, std::string* why) {
+SparseShare SparseProblem::Share(Bitmap kept) const {
+  SparseShare share;
+  const int elements = ElementsOf(unit);
+  share.pattern = std::make_shared<ScatteredPattern>(
+      ScatteredPattern::Make(kept, rows(), source.depth, row_step, depth_step, elements));
+  share.kept = std::make_shared<const Bitmap>(std::move(kept));
+  return share;
+}
+
+std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& node, const Target& target,
+                                               std::string* why) {
   const auto no = [&](auto... pieces) {
     *why = internal::Join(pieces...);
     return std::nullopt;
@@ -203,18 +221,60 @@ std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& n
     return no("expected at least ", kMinSparseColumns, " columns, found ", problem.source.columns);
   }
   const Value& weights = graph[problem.weights];
-  if (weights.type.dtype != DType::kF32 || graph[problem.x].type.dtype != DType::kF32) {
-    return no("expected f32, found ", Name(graph[problem.x].type.dtype), " and ", Name(weights.type.dtype));
+  const DType w_type = weights.type.dtype, x_type = graph[problem.x].type.dtype;
+  if (x_type == DType::kU8 && w_type == DType::kI8) {
+    problem.unit = target.has_vnni ? SparseUnit::kInt8x4 : SparseUnit::kInt16x2;
+  } else if (w_type != DType::kF32 || x_type != DType::kF32) {
+    return no("expected f32, or u8 with weights of i8, found ", Name(x_type), " and ", Name(w_type));
   }
   if (!weights.tesa) return no("the weights declare nothing as pruned");
-  problem.pattern = std::make_shared<ScatteredPattern>(
-      ScatteredPattern::Make(weights.tesa->KeptBitmap(), rows, depth, problem.row_step, problem.depth_step));
+  problem.source.type = x_type;
+  Bitmap kept = weights.tesa->KeptBitmap();
+  problem.all.pattern = std::make_shared<ScatteredPattern>(
+      ScatteredPattern::Make(kept, rows, depth, problem.row_step, problem.depth_step, ElementsOf(problem.unit)));
+  problem.all.kept = std::make_shared<const Bitmap>(std::move(kept));
   return problem;
 }
 
+std::string DescribeKept(const SparseProblem& problem) {
+  const double density = static_cast<double>(problem.all.kept->Count()) / static_cast<double>(problem.all.kept->size());
+  const auto percent = [](double share) { return static_cast<int>(share * 100 + 0.5); };
+  std::string text = internal::Join("scattered, ", percent(density), " % kept");
+  if (problem.unit == SparseUnit::kF32) return text;
+  return text +
+         internal::Join(", ", percent(problem.all.pattern->density()), " % of units of ", ElementsOf(problem.unit));
+}
+
+UnitReader::UnitReader(const SparseProblem& problem, const SparseShare& share, const Tensor& weights)
+    : unit_(problem.unit),
+      depth_(problem.source.depth),
+      row_step_(problem.row_step),
+      depth_step_(problem.depth_step),
+      kept_(*share.kept),
+      data_(weights.bytes().data()) {}
+
+uint32_t UnitReader::operator()(int64_t row, int64_t unit) const {
+  const int elements = ElementsOf(unit_);
+  uint32_t bits = 0;
+  for (int e = 0; e < elements && unit * elements + e < depth_; ++e) {
+    const int64_t at = row * row_step_ + (unit * elements + e) * depth_step_;
+    if (!kept_[at]) continue;
+    if (unit_ == SparseUnit::kF32) {
+      std::memcpy(&bits, data_ + at * 4, 4);
+    } else if (unit_ == SparseUnit::kInt8x4) {
+      bits |= static_cast<uint32_t>(static_cast<uint8_t>(data_[at])) << (8 * e);
+    } else {
+      bits |= static_cast<uint32_t>(static_cast<uint16_t>(static_cast<int8_t>(data_[at]))) << (16 * e);
+    }
+  }
+  return bits;
+}
+
 std::string SparseSchedule::Key() const {
-  return internal::Join("blocks of ", blocks.block_rows, " groups of ", blocks.group_rows,
-                        panels_outer ? " panels first" : "");
+  std::string key = internal::Join("blocks of ", blocks.block_rows, " groups of ", blocks.group_rows,
+                                   panels_outer ? " panels first" : "");
+  for (int64_t cut : blocks.cuts) key += internal::Join(" ", cut);
+  return key;
 }
 
 double PanelMissShare(const SparseProblem& problem, const Target& target) {
@@ -255,42 +315,71 @@ double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedul
   const double more = std::max<double>(shuffles, epilogue_cost), less = std::min<double>(shuffles, epilogue_cost);
   const double per_vector = (more + 0.3 * less) * machine.op_ns + machine.load_ns;
   const double tasks = static_cast<double>(schedule.blocks.blocks() * problem.panels());
+  const int elements = ElementsOf(problem.unit);
   return (vectors * per_vector + tasks * 40 * MachineModel::kCycle + machine.step_ns) / 1000 +
-         PackPanelsMicroseconds(problem.source, target);
+         (elements == 1 ? PackPanelsMicroseconds(problem.source, target)
+                        : PackUnitsMicroseconds(problem.source, elements, target));
 }
 
-void PlanSparseSteps(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
-                     const std::string& family, const std::string& core_key, const std::vector<int>& constants,
-                     SparseCore core, PlanBuilder& builder) {
-  const int panels = builder.Temp(node.name + ".panels", 4 * PackedElements(problem.source, kPanelLanes));
-  PlanStep pack = PlanPackPanels(problem.source, kPanelLanes, builder.Read(problem.x),
-                                 {.buffer = panels, .writes = true}, builder.target());
+std::pair<IrValue, IrValue> EmitBlockRows(KernelBuilder& b, const ScatteredBlocks& blocks, IrValue block) {
+  auto& ir = b.ir();
+  if (!blocks.cuts.empty()) {
+    IrValue cuts = b.ConstantArray("cuts", DType::kI64, blocks.cuts);
+    IrValue first = b.Load(cuts, block, DType::kI64, 1);
+    IrValue end = b.Load(cuts, ir.CreateAdd(block, b.I64(1)), DType::kI64, 1);
+    return {first, ir.CreateSub(end, first, "", true, true)};
+  }
+  IrValue first = ir.CreateMul(block, b.I64(blocks.block_rows), "", true, true);
+  if (blocks.rows % blocks.block_rows == 0) return {first, b.I64(blocks.block_rows)};
+  IrValue left = ir.CreateSub(b.I64(blocks.rows), first);
+  return {first, ir.CreateSelect(ir.CreateICmpSLT(left, b.I64(blocks.block_rows)), left, b.I64(blocks.block_rows))};
+}
+
+StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder) {
+  const StepArg to = {.buffer = builder.Temp(node.name + ".panels", problem.panel_bytes()), .writes = true};
+  const StepArg from = builder.Read(problem.x);
+  const int elements = ElementsOf(problem.unit);
+  PlanStep pack = elements == 1 ? PlanPackPanels(problem.source, kPanelLanes, from, to, builder.target())
+                                : PlanPackUnits(problem.source, elements, kPanelLanes, from, to, builder.target());
   pack.label = node.name;
   builder.AddStep(std::move(pack));
+  return {.buffer = to.buffer};
+}
 
+void PlanSparseKernel(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
+                      const std::string& family, std::vector<SparsePart> parts, StepArg panels, PlanBuilder& builder) {
   const TileEpilogue epilogue(builder.graph(), node);
   PlanStep step;
-  step.args = {{.buffer = panels}};
-  for (int constant : constants) step.args.push_back({.buffer = constant});
-  const auto first_arg = static_cast<int>(step.args.size());
+  step.args = {panels};
   step.kernel.family = family;
-  step.kernel.key = internal::Join(family, " ", problem.rows(), "x", problem.columns(), "x", problem.depth(),
-                                   problem.by_columns ? " by columns " : " by rows ", schedule.Key(), " ", core_key,
-                                   " ", epilogue.Key());
-  step.kernel.emit = [schedule, depth = problem.depth(), columns = problem.columns(), by_columns = problem.by_columns,
-                      epilogue, first_arg, core = std::move(core)](KernelBuilder& b) {
-    SparseEmitter(b, schedule, depth, columns, by_columns, epilogue, first_arg).Emit(core);
+  step.kernel.key = internal::Join(family, " ", Name(problem.unit), " ", problem.rows(), "x", problem.columns(), "x",
+                                   problem.depth(), problem.by_columns ? " by columns " : " by rows ", schedule.Key());
+  for (const SparsePart& part : parts) {
+    for (int constant : part.constants) step.args.push_back({.buffer = constant});
+    step.kernel.key += "; " + part.key;
+    step.flops += part.flops * static_cast<double>(problem.columns());
+  }
+  step.kernel.key += "; " + epilogue.Key();
+  const auto first_arg = static_cast<int>(step.args.size());
+  step.kernel.emit = [problem, schedule, epilogue, first_arg, parts = std::move(parts)](KernelBuilder& b) {
+    SparseEmitter(b, problem, schedule, epilogue, first_arg).Emit(parts);
   };
   epilogue.AddArguments(node, builder, step);
   step.tasks = schedule.blocks.blocks() * problem.panels();
   // Sums, and a square on its way.
   step.scratch_bytes = (schedule.blocks.block_rows + kPanelLanes) * kPanelLanes * 4;
   step.label = node.name;
-  // Kept elements are the work.
-  step.flops = 2.0 * static_cast<double>(problem.pattern->num_kept()) * static_cast<double>(problem.columns());
-  step.bytes =
-      4.0 * static_cast<double>(problem.pattern->num_kept() + problem.columns() * (problem.depth() + problem.rows()));
+  const int64_t columns = problem.columns();
+  step.bytes = static_cast<double>(4 * problem.all.pattern->num_kept() +
+                                   ByteSize(problem.source.type, columns * problem.source.depth) +
+                                   ByteSize(epilogue.dtype(), columns * problem.rows()));
   builder.AddStep(std::move(step));
+}
+
+void PlanSparseSteps(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
+                     const std::string& family, std::vector<SparsePart> parts, PlanBuilder& builder) {
+  const StepArg panels = PlanSparsePanels(node, problem, builder);
+  PlanSparseKernel(node, problem, schedule, family, std::move(parts), panels, builder);
 }
 
 }  // namespace tessera

@@ -1,28 +1,31 @@
-// What the sparse matrix emitters share: reading the product from a node, packing the activations, and taking sums to
-// the result.
+// What the sparse matrix emitters share: reading the product from a node, packing the activations, the parts that add
+// up to it, and taking sums to the result.
 //
 //   Y[row, column] = epilogue(sum over kept (row, k) of W[row, k] * X[k, column])
 //
 // W is constant and declares what is pruned; rows are W's output features, columns are tokens or pixels. In
 // x · W and in a channels-last 1x1 convolution, X and Y lie column by column ([columns][depth], [columns][rows]); in
-// W · x they lie row by row.
+// W · x they lie row by row. Elements are f32, or x is u8 and W i8 with sums of i32; a panel's 32-bit lane holds a
+// *unit* of them (scattered_stream.h).
 //
-//   step 1, unless X lies in panels already:  panels[column / 16][k][16] = X          transposed in registers
+//   step 1, unless X lies in panels already:  panels[column / 16][unit][16] = X       transposed in registers
 //   step 2, task = one block of rows of one panel:
-//     sums[row][16] = W's block times the panel                                       the core: sparse_stream, _loop
+//     sums[row][16]  = the first part's rows of the block times the panel             each part's core: StreamPart,
+//     sums[row][16] += the second part's …                                            LoopPart (sparse_parts.h)
 //     Y = epilogue(sums), transposed in registers where Y lies column by column       squares of one register's lanes
 //
-// Blocks are a multiple of 16 rows so that those squares are whole, and small enough that sums stay in the first-level
-// cache. Pruned means absent: nothing is multiplied by a padding zero, so that infinities elsewhere do no harm. Values
-// only; functions are stateless. Tested by sparse_matmul_test.cc.
+// Parts share the panels and the sums: one kernel however many there are. Blocks are a multiple of 16 rows so that
+// those squares are whole, and small enough that sums stay in the first-level cache. Pruned means absent: nothing is
+// multiplied by a padding zero of f32, so that infinities elsewhere do no harm. Values only; functions are stateless.
+// Tested by sparse_matmul_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_SPARSE_MATMUL_H_
 #define TESSERA_CODEGEN_EMIT_SPARSE_MATMUL_H_
 
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "codegen/emit/epilogue.h"
@@ -30,36 +33,53 @@
 #include "codegen/emit/scattered_stream.h"
 #include "codegen/plan.h"
 #include "graph/graph.h"
+#include "tesa/bitmap.h"
 
 namespace tessera {
 
-struct SparseProblem {
-  std::shared_ptr<const ScatteredPattern> pattern;
-  ValueId weights = ValueId::kNone, x = ValueId::kNone;
-  int64_t row_step = 1, depth_step = 1;  // of W where it lies
-  PanelSource source;                    // X; one matrix
-  bool by_columns = true;                // Y lies [columns][rows]
-
-  int64_t rows() const { return pattern->rows; }
-  int64_t depth() const { return pattern->depth; }
-  int64_t columns() const { return source.columns; }
-  int64_t panels() const { return (columns() + kPanelLanes - 1) / kPanelLanes; }
+// Some of W's kept elements: all, or one part's.
+struct SparseShare {
+  std::shared_ptr<const Bitmap> kept;               // elements of W as it lies
+  std::shared_ptr<const ScatteredPattern> pattern;  // units that hold one of them
 };
 
-// Of a matmul with one constant operand of two dimensions, or a channels-last 1x1 convolution, f32, whose weights
-// declare pruned elements; otherwise nullopt, and *why says what was found.
-std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& node, std::string* why);
+struct SparseProblem {
+  SparseUnit unit = SparseUnit::kF32;
+  SparseShare all;
+  ValueId weights = ValueId::kNone, x = ValueId::kNone;
+  int64_t row_step = 1, depth_step = 1;  // of W where it lies, in elements
+  PanelSource source;                    // X, in elements; one matrix
+  bool by_columns = true;                // Y lies [columns][rows]
 
-// W[row, k].
-class WeightReader {
+  int64_t rows() const { return all.pattern->rows; }
+  int64_t depth() const { return all.pattern->depth; }  // units
+  int64_t columns() const { return source.columns; }
+  int64_t panels() const { return (columns() + kPanelLanes - 1) / kPanelLanes; }
+  // Bytes of all panels.
+  int64_t panel_bytes() const { return panels() * depth() * kPanelLanes * 4; }
+  // The share that holds `kept`.
+  SparseShare Share(Bitmap kept) const;
+};
+
+// Of a matmul with one constant operand of two dimensions, or a channels-last 1x1 convolution, f32 or u8 · i8, whose
+// weights declare pruned elements; otherwise nullopt, and *why says what was found.
+std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& node, const Target& target,
+                                               std::string* why);
+
+// "scattered, 10 % kept", and of units where they hold several elements.
+std::string DescribeKept(const SparseProblem& problem);
+
+// The units of a share's weights as 32 bits; what it does not keep is zero.
+class UnitReader {
  public:
-  WeightReader(const SparseProblem& problem, const Tensor& weights)
-      : row_step_(problem.row_step), depth_step_(problem.depth_step), data_(weights.data<float>()) {}
-  float operator()(int64_t row, int64_t k) const { return data_[row * row_step_ + k * depth_step_]; }
+  UnitReader(const SparseProblem& problem, const SparseShare& share, const Tensor& weights);
+  uint32_t operator()(int64_t row, int64_t unit) const;
 
  private:
-  const int64_t row_step_, depth_step_;
-  const std::span<const float> data_;
+  const SparseUnit unit_;
+  const int64_t depth_, row_step_, depth_step_;  // elements
+  const Bitmap& kept_;
+  const std::byte* const data_;
 };
 
 struct SparseSchedule {
@@ -84,13 +104,36 @@ double PanelMissShare(const SparseProblem& problem, const Target& target);
 double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
                                int epilogue_cost);
 
-// Writes sums[rows of the block][16]: W's rows from `block` * block_rows on times the panel at `panel`.
-using SparseCore = std::function<void(KernelBuilder& b, IrValue block, IrValue panel, IrValue sums)>;
+// Packs X, or whatever else gives the panels of `problem`, as steps of their own: the buffer of panel_bytes().
+StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder);
 
-// Adds both steps of `node`. `family` and `core_key` name the core, `constants` are its arguments 1, 2, ….
+// Where a core is called: i64 number of a block, pointers to the panel and to sums[rows of the block][16], all of 32
+// bits.
+struct SparseSite {
+  IrValue block = nullptr, panel = nullptr, sums = nullptr;
+  int first_arg = 1;  // the kernel's argument that is the part's first constant
+  bool adds = false;  // to the sums of the parts before; otherwise sums are written
+};
+using SparseCore = std::function<void(KernelBuilder& b, const SparseSite& at)>;
+
+// A share of the product and how it is computed.
+struct SparsePart {
+  std::string key;             // all that the core's code depends on, beside problem, schedule and SparseSite::adds
+  std::vector<int> constants;  // buffers that the core reads
+  SparseCore core;
+  double flops = 0;  // on one column
+};
+
+// Number of the first row of `block` and of its rows, in a kernel.
+std::pair<IrValue, IrValue> EmitBlockRows(KernelBuilder& b, const ScatteredBlocks& blocks, IrValue block);
+
+// Adds the second step of `node`, whose panels are `panels`: all parts, one after the other on each block, then the way
+// out. `family` names the kernel.
+void PlanSparseKernel(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
+                      const std::string& family, std::vector<SparsePart> parts, StepArg panels, PlanBuilder& builder);
+// Both steps.
 void PlanSparseSteps(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
-                     const std::string& family, const std::string& core_key, const std::vector<int>& constants,
-                     SparseCore core, PlanBuilder& builder);
+                     const std::string& family, std::vector<SparsePart> parts, PlanBuilder& builder);
 
 }  // namespace tessera
 

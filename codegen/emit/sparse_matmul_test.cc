@@ -11,6 +11,8 @@
 #include <limits>
 #include <random>
 
+#include "codegen/emit/sparse_parts.h"
+#include "codegen/emit/testing/kernel_runner.h"
 #include "codegen/emitter.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
@@ -27,10 +29,19 @@ class Random {
   explicit Random(uint64_t seed) : rng_(seed) {}
   int64_t Int(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng_); }
   bool Chance(double p) { return std::uniform_real_distribution<double>(0, 1)(rng_) < p; }
-  Tensor Make(const Shape& shape) {
-    Tensor tensor(DType::kF32, shape);
-    std::uniform_real_distribution<float> value(-1, 1);
-    for (float& element : tensor.mutable_data<float>()) element = value(rng_);
+  // f32 in [-1, 1], i32 in a few thousands, bytes from all that there are, the ends often.
+  Tensor Make(const Shape& shape, DType type = DType::kF32) {
+    Tensor tensor(type, shape);
+    if (type == DType::kF32) {
+      std::uniform_real_distribution<float> value(-1, 1);
+      for (float& element : tensor.mutable_data<float>()) element = value(rng_);
+      return tensor;
+    }
+    const int64_t low = type == DType::kU8 ? 0 : type == DType::kI8 ? -128 : -5000;
+    const int64_t high = type == DType::kU8 ? 255 : type == DType::kI8 ? 127 : 5000;
+    for (int64_t k = 0; k < shape.num_elements(); ++k) {
+      tensor.Set(k, static_cast<double>(Chance(0.1) ? (Chance(0.5) ? low : high) : Int(low, high)));
+    }
     return tensor;
   }
 
@@ -101,21 +112,26 @@ struct Case {
   int64_t rows = 1, depth = 1, columns = 1;  // of Y = W · X
   bool weights_left = false, transpose_w = false, transpose_x = false;
   double density = 0.1;
+  bool integers = false;
 };
 
-// A graph of one product, and the tensors to run it on.
+// A graph of one product, f32 or u8 · i8, and the tensors to run it on.
 struct OneProduct {
   GraphBuilder builder{"sparse"};
+  bool integers = false;
   std::vector<Tensor> inputs;
   ValueId result;
   int64_t rows, columns;
 
+  DType x_type() const { return integers ? DType::kU8 : DType::kF32; }
+  DType sum_type() const { return integers ? DType::kI32 : DType::kF32; }
   // Weights of `shape`, kept where `keep` says so.
   ValueId Weights(const Shape& shape, Random& random, const std::function<bool(int64_t)>& keep) {
     std::vector<uint8_t> kept;
     for (int64_t k = 0; k < shape.num_elements(); ++k) kept.push_back(keep(k) ? 1 : 0);
-    const Attribute tesa = Attribute::FromKept(shape, kept, 32);
-    const ValueId id = builder.Constant("w", tesa.ApplyTo(random.Make(shape)));
+    const DType type = integers ? DType::kI8 : DType::kF32;
+    const Attribute tesa = Attribute::FromKept(shape, kept, TypeInfo(type).bits);
+    const ValueId id = builder.Constant("w", tesa.ApplyTo(random.Make(shape, type)));
     builder.SetTesa(id, tesa);
     return id;
   }
@@ -123,38 +139,44 @@ struct OneProduct {
   OneProduct(const Case& c, Random& random)
       : OneProduct(c, random, [&](int64_t) { return random.Chance(c.density); }) {}
   OneProduct(const Case& c, Random& random, const std::function<bool(int64_t)>& keep)
-      : rows(c.weights_left ? c.rows : c.columns), columns(c.weights_left ? c.columns : c.rows) {
+      : integers(c.integers), rows(c.weights_left ? c.rows : c.columns), columns(c.weights_left ? c.columns : c.rows) {
     // W lies [rows, depth], or transposed, in place A; [depth, rows], or transposed, in place B.
     const Shape w = c.weights_left != c.transpose_w ? Shape{c.rows, c.depth} : Shape{c.depth, c.rows};
     const Shape x = c.weights_left != c.transpose_x ? Shape{c.depth, c.columns} : Shape{c.columns, c.depth};
-    inputs.push_back(random.Make(x));
-    const ValueId activations = builder.Input("x", DType::kF32, x);
+    inputs.push_back(random.Make(x, x_type()));
+    const ValueId activations = builder.Input("x", x_type(), x);
     const ValueId weights = Weights(w, random, keep);
     result = c.weights_left ? builder.Matmul(weights, activations, c.transpose_w, c.transpose_x)
                             : builder.Matmul(activations, weights, c.transpose_x, c.transpose_w);
   }
-  OneProduct() : rows(0), columns(0) {}
+  explicit OneProduct(bool of_integers) : integers(of_integers), rows(0), columns(0) {}
 
   ValueId Operand(const Shape& shape, Random& random) {
     const std::string name = "operand" + std::to_string(inputs.size());
-    inputs.push_back(random.Make(shape));
-    return builder.Input(name, DType::kF32, shape);
+    inputs.push_back(random.Make(shape, sum_type()));
+    return builder.Input(name, sum_type(), shape);
   }
-  // bias along the columns or rows of the result, then an activation.
+  // bias along the columns or rows of the result, then an activation; of integers the second one is a shift to u8.
   void BiasAndActivation(Random& random, int bias, int activation) {
     BodyBuilder body;
-    Scalar value = body.Input(DType::kF32);
+    Scalar value = body.Input(sum_type());
+    DType type = sum_type();
     std::vector<ValueId> operands;
     if (bias != 0) {
       operands.push_back(Operand(bias == 1   ? Shape{columns}
                                  : bias == 2 ? Shape{rows, 1}
                                              : Shape{rows, columns},
                                  random));
-      value = value + body.Input(DType::kF32);
+      value = value + body.Input(sum_type());
     }
     if (activation == 1) value = Max(value, 0.0);
-    if (activation == 2) value = value * 0.5 * (Erf(value * 0.7071067811865476) + 1.0);
-    result = builder.WithEpilogue(result, body.Finish(value), operands, DType::kF32);
+    if (activation == 2 && integers) {
+      type = DType::kU8;
+      value = Min(Max(body.Op(ScalarOp::kShr, {value, body.ConstInt(DType::kI32, 9)}) + 128.0, 0.0), 255.0);
+    } else if (activation == 2) {
+      value = value * 0.5 * (Erf(value * 0.7071067811865476) + 1.0);
+    }
+    result = builder.WithEpilogue(result, body.Finish(value), operands, type);
   }
   Graph Build() {
     builder.Output(result);
@@ -166,13 +188,20 @@ struct OneProduct {
 
 struct Kind {
   std::string level, emitter;
+  bool integers = false;
 };
 
+// host:x86-64-v4 is AVX-512 without VNNI.
 std::vector<Kind> AllKinds() {
   std::vector<Kind> kinds;
-  for (const std::string& level : RunnableLevels()) {
-    if (level != "host:x86-64") kinds.push_back({level, "sparse_stream"});
-    kinds.push_back({level, "sparse_loop"});
+  std::vector<std::string> levels = RunnableLevels();
+  if (MakeTarget("host")->has_avx512) levels.push_back("host:x86-64-v4");
+  for (const bool integers : {false, true}) {
+    for (const std::string& level : levels) {
+      if (level == "host:x86-64-v4" && !integers) continue;
+      if (level != "host:x86-64") kinds.push_back({level, "sparse_stream", integers});
+      kinds.push_back({level, "sparse_loop", integers});
+    }
   }
   return kinds;
 }
@@ -180,7 +209,7 @@ std::vector<Kind> AllKinds() {
 class SparseMatmulTest : public testing::TestWithParam<Kind> {
  protected:
   void Expect(const Graph& graph, std::span<const Tensor> inputs) {
-    const auto& [level, emitter] = GetParam();
+    const auto& [level, emitter, integers] = GetParam();
     EXPECT_TRUE(EveryNodeTakes(graph, level, emitter));
     const StatusOr<std::vector<RefTensor>> expected = Interpret(graph, inputs);
     ASSERT_TRUE(expected.ok()) << expected.status();
@@ -188,7 +217,7 @@ class SparseMatmulTest : public testing::TestWithParam<Kind> {
     ASSERT_TRUE(found.ok()) << found.status();
     for (const std::vector<Tensor>& outputs : *found) {
       for (size_t k = 0; k < outputs.size(); ++k) {
-        EXPECT_TRUE(Close(outputs[k], (*expected)[k].ToTensor(), 1e-5))
+        EXPECT_TRUE(Close(outputs[k], (*expected)[k].ToTensor(), integers ? 0 : 1e-5))
             << (&outputs == &(*found)[0] ? 1 : 2) << " threads";
       }
     }
@@ -201,7 +230,8 @@ class SparseMatmulTest : public testing::TestWithParam<Kind> {
 
 TEST_P(SparseMatmulTest, OddSizesAtLength) {
   Random random(1);
-  OneProduct product({.rows = 333, .depth = 777, .columns = 1000, .density = 0.1}, random);
+  OneProduct product({.rows = 333, .depth = 777, .columns = 1000, .density = 0.1, .integers = GetParam().integers},
+                     random);
   product.BiasAndActivation(random, 1, 1);
   Expect(std::move(product));
 }
@@ -212,6 +242,7 @@ TEST_P(SparseMatmulTest, TinySizes) {
     Case c = {.rows = random.Int(1, 5), .depth = random.Int(1, 5), .columns = random.Int(8, 12)};
     c.weights_left = random.Chance(0.5);
     c.density = 0.5;
+    c.integers = GetParam().integers;
     SCOPED_TRACE(internal::Join(c.rows, "x", c.depth, "x", c.columns, c.weights_left));
     Expect(OneProduct(c, random));
   }
@@ -230,7 +261,8 @@ TEST_P(SparseMatmulTest, EveryOrderWithEveryEpilogue) {
                         .weights_left = (order & 1) != 0,
                         .transpose_w = (order & 2) != 0,
                         .transpose_x = (order & 4) != 0,
-                        .density = 0.2};
+                        .density = 0.2,
+                        .integers = GetParam().integers};
         SCOPED_TRACE(internal::Join("order ", order, " bias ", bias, " activation ", activation, ": ", c.rows, "x",
                                     c.depth, "x", c.columns));
         OneProduct product(c, random);
@@ -247,7 +279,8 @@ TEST_P(SparseMatmulTest, EveryRemainder) {
   for (const int64_t rows : {16, 31, 32, 33, 62, 63, 64, 112, 127, 128, 129, 256, 260}) {
     for (const int64_t columns : {16, 24, 48, 41}) {
       SCOPED_TRACE(internal::Join(rows, " rows, ", columns, " columns"));
-      Expect(OneProduct({.rows = rows, .depth = 40, .columns = columns, .density = 0.3}, random));
+      Expect(OneProduct(
+          {.rows = rows, .depth = 40, .columns = columns, .density = 0.3, .integers = GetParam().integers}, random));
     }
   }
 }
@@ -257,15 +290,21 @@ TEST_P(SparseMatmulTest, LongStreams) {
   Random random(5);
   for (const int64_t depth : {127, 128, 129, 257, 2100}) {
     SCOPED_TRACE(depth);
-    Expect(OneProduct({.rows = 40, .depth = depth, .columns = 20, .density = 0.6}, random));
+    Expect(OneProduct({.rows = 40, .depth = depth, .columns = 20, .density = 0.6, .integers = GetParam().integers},
+                      random));
   }
   // One element at the far end.
-  Expect(OneProduct({.rows = 3, .depth = 5000, .columns = 17}, random, [](int64_t at) { return at % 5000 == 4999; }));
+  Expect(OneProduct({.rows = 3, .depth = 5000, .columns = 17, .integers = GetParam().integers}, random,
+                    [](int64_t at) { return at % 5000 == 4999; }));
 }
 
 TEST_P(SparseMatmulTest, NothingKeptEverythingKeptAndEmptyRowsAndColumns) {
   Random random(6);
-  const Case c = {.rows = 90, .depth = 50, .columns = 40, .transpose_w = true};  // W lies [rows, depth]
+  const Case c = {.rows = 90,
+                  .depth = 50,
+                  .columns = 40,
+                  .transpose_w = true,
+                  .integers = GetParam().integers};  // W lies [rows, depth]
   const std::pair<const char*, std::function<bool(int64_t)>> patterns[] = {
       {"nothing", [](int64_t) { return false; }},
       {"everything", [](int64_t) { return true; }},
@@ -285,19 +324,20 @@ TEST_P(SparseMatmulTest, NothingKeptEverythingKeptAndEmptyRowsAndColumns) {
 
 TEST_P(SparseMatmulTest, BatchesAreColumns) {
   Random random(7);
-  OneProduct product;
-  product.inputs.push_back(random.Make({2, 3, 5, 30}));
-  const ValueId x = product.builder.Input("x", DType::kF32, {2, 3, 5, 30});
+  OneProduct product(GetParam().integers);
+  product.inputs.push_back(random.Make({2, 3, 5, 30}, product.x_type()));
+  const ValueId x = product.builder.Input("x", product.x_type(), {2, 3, 5, 30});
   const ValueId w = product.Weights({30, 70}, random, [&](int64_t) { return random.Chance(0.2); });
   product.result = product.builder.Matmul(x, w);
   Expect(std::move(product));
 }
 
 TEST_P(SparseMatmulTest, PointwiseConvolutions) {
+  if (GetParam().integers) GTEST_SKIP() << "convolutions of integers have a geometry of their own";
   Random random(8);
   for (const int64_t size : {2, 5, 7, 14}) {
     SCOPED_TRACE(size);
-    OneProduct product;
+    OneProduct product(false);
     const int64_t in = random.Int(1, 90), out = random.Int(1, 140);
     const Shape x = {2, size, size, in};
     product.inputs.push_back(random.Make(x));
@@ -312,8 +352,9 @@ TEST_P(SparseMatmulTest, PointwiseConvolutions) {
 
 // x + f(x): the result may take the place of the residual.
 TEST_P(SparseMatmulTest, ResidualsInPlace) {
+  if (GetParam().integers) GTEST_SKIP() << "sums have another type than what is added to";
   Random random(9);
-  OneProduct maker;
+  OneProduct maker(false);
   const ValueId x = maker.builder.Input("x", DType::kF32, {40, 48});
   maker.inputs.push_back(random.Make({40, 48}));
   BodyBuilder body;
@@ -329,6 +370,7 @@ TEST_P(SparseMatmulTest, ResidualsInPlace) {
 
 // What is pruned is absent, also where it would meet an infinity.
 TEST_P(SparseMatmulTest, PrunedColumnsMeetNoInfinities) {
+  if (GetParam().integers) GTEST_SKIP() << "integers have none";
   Random random(10);
   OneProduct product({.rows = 50, .depth = 40, .columns = 33, .transpose_w = true}, random,
                      [](int64_t at) { return at % 40 != 7 && at % 3 == 0; });
@@ -338,7 +380,7 @@ TEST_P(SparseMatmulTest, PrunedColumnsMeetNoInfinities) {
     product.inputs[0].Set(column * 40 + 7, 0);
     with_infinities[0].Set(column * 40 + 7, std::numeric_limits<double>::infinity());
   }
-  const auto& [level, emitter] = GetParam();
+  const auto& [level, emitter, integers] = GetParam();
   const auto plain = RunGuarded(graph, product.inputs, level, emitter, {1});
   const auto infinite = RunGuarded(graph, with_infinities, level, emitter, {1});
   ASSERT_TRUE(plain.ok() && infinite.ok());
@@ -346,7 +388,9 @@ TEST_P(SparseMatmulTest, PrunedColumnsMeetNoInfinities) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, SparseMatmulTest, testing::ValuesIn(AllKinds()), [](const auto& info) {
-  return info.param.emitter + "_level" + std::to_string(info.index / 2);
+  std::string name = internal::Join(info.param.emitter, "_", info.param.level, info.param.integers ? "_integers" : "");
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  return name;
 });
 
 // The same pattern with other values is the same kernel; another pattern is another one.
@@ -398,13 +442,82 @@ TEST(SparseChoiceTest, TakesWhatWasMeasuredToBeQuicker) {
   }
 }
 
+// Runs all steps of a plan of one input and one output on this thread.
+std::vector<std::byte> RunPlan(const Plan& plan, const Target& target, const Tensor& input) {
+  std::vector<std::vector<std::byte>> buffers;
+  size_t output = 0;
+  for (const PlanBuffer& buffer : plan.buffers) {
+    buffers.emplace_back(buffer.bytes + 64);
+    const Tensor& from = buffer.kind == BufferClass::kInput ? input : buffer.constant;
+    if (buffer.kind == BufferClass::kInput || buffer.kind == BufferClass::kConstant) {
+      std::memcpy(buffers.back().data(), from.bytes().data(), buffer.bytes);
+    }
+    if (buffer.kind == BufferClass::kOutput) output = buffers.size() - 1;
+  }
+  for (const PlanStep& step : plan.steps) {
+    const StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, target);
+    TES_CHECK(run.ok(), run.status());
+    std::vector<void*> args;
+    for (const StepArg& arg : step.args) args.push_back(buffers[arg.buffer].data() + arg.offset);
+    std::vector<std::byte> scratch(step.scratch_bytes);
+    (*run)(args, 0, step.tasks, scratch.data());
+  }
+  buffers[output].resize(plan.buffers[output].bytes);
+  return buffers[output];
+}
+
+// Shares of one matrix, each computed by another core, in blocks of different heights: their sum is the product.
+TEST(SparsePartsTest, AddUpToTheProduct) {
+  for (const std::string& level : RunnableLevels()) {
+    const StatusOr<Target> target = MakeTarget(level);
+    ASSERT_TRUE(target.ok());
+    if (!HasStream(*target)) continue;
+    for (const bool integers : {false, true}) {
+      SCOPED_TRACE(internal::Join(level, integers ? " integers" : " f32"));
+      Random random(13);
+      OneProduct product({.rows = 150, .depth = 90, .columns = 40, .density = 0.4, .integers = integers}, random);
+      const Graph graph = product.Build();
+      std::string why;
+      const std::optional<SparseProblem> problem = ReadSparseProblem(graph, graph.nodes[0], *target, &why);
+      ASSERT_TRUE(problem.has_value()) << why;
+      std::vector<Bitmap> kept(3, Bitmap(problem->all.kept->size()));
+      for (int64_t at : problem->all.kept->Positions()) kept[random.Int(0, 2)].Set(at, true);
+      kept[2].SetRange(90 * 70, kept[2].size(), false);  // some elements in no part: they count as pruned
+      Bitmap in_parts = kept[0];
+      in_parts |= kept[1];
+      in_parts |= kept[2];
+
+      SparseSchedule schedule;
+      schedule.blocks = {.rows = 150, .block_rows = 64, .group_rows = 6, .cuts = {0, 16, 80, 96, 150}};
+      PlanBuilder builder(graph, *target);
+      PlanSparseSteps(graph.nodes[0], *problem, schedule, "parts",
+                      {StreamPart(*problem, problem->Share(kept[0]), schedule, false, builder),
+                       LoopPart(*problem, problem->Share(kept[1]), schedule, builder),
+                       StreamPart(*problem, problem->Share(kept[2]), schedule, true, builder)},
+                      builder);
+      const std::vector<std::byte> found = RunPlan(builder.Finish(), *target, product.inputs[0]);
+
+      Graph masked = graph;
+      Value& weights = masked[problem->weights];
+      const Attribute tesa = Attribute::FromKept(weights.type.shape, in_parts, TypeInfo(weights.type.dtype).bits);
+      weights.constant = tesa.ApplyTo(weights.constant);
+      weights.tesa = tesa;
+      const StatusOr<std::vector<RefTensor>> expected = Interpret(masked, product.inputs);
+      ASSERT_TRUE(expected.ok()) << expected.status();
+      Tensor result((*expected)[0].type.dtype, (*expected)[0].type.shape);
+      std::memcpy(result.mutable_bytes().data(), found.data(), found.size());
+      EXPECT_TRUE(Close(result, (*expected)[0].ToTensor(), integers ? 0 : 1e-5));
+    }
+  }
+}
+
 TEST(ReadSparseProblemTest, WithoutDeclaredSparsityThereIsNone) {
   Random random(11);
   OneProduct product({.rows = 64, .depth = 64, .columns = 32}, random);
   Graph graph = product.Build();
   for (Value& value : graph.values) value.tesa.reset();
   std::string why;
-  EXPECT_FALSE(ReadSparseProblem(graph, graph.nodes[0], &why).has_value());
+  EXPECT_FALSE(ReadSparseProblem(graph, graph.nodes[0], *MakeTarget("host"), &why).has_value());
   EXPECT_EQ(why, "the weights declare nothing as pruned");
 }
 

@@ -55,20 +55,27 @@ void X86Assembler::Move(int opcode, int vector, X86Register base, int32_t displa
   Memory(vector, base, displacement, width_ == Width::k512 ? 64 : 1);
 }
 
-void X86Assembler::Broadcast(int to, X86Register base, int32_t displacement) {
-  TES_CHECK(width_ == Width::k256, "vbroadcastss");
-  Prefix(kMap0F38, kPrefix66, to, 0, Number(base) >> 3, false, 0x18);
-  Memory(to, base, displacement, 1);
+void X86Assembler::Register(int map, int opcode, int to, int x, int y) {
+  Prefix(map, kPrefix66, to, x, y >> 3, false, opcode);
+  Byte(0xc0 | (to & 7) << 3 | (y & 7));
 }
 
-void X86Assembler::MultiplyAdd(int sum, int x, int w) {
-  Prefix(kMap0F38, kPrefix66, sum, x, w >> 3, false, 0xb8);
-  Byte(0xc0 | (sum & 7) << 3 | (w & 7));
+void X86Assembler::Broadcast(int to, X86Register base, int32_t displacement) {
+  Prefix(kMap0F38, kPrefix66, to, 0, Number(base) >> 3, false, 0x18);
+  Memory(to, base, displacement, width_ == Width::k512 ? 4 : 1);
 }
+
+void X86Assembler::MultiplyAdd(int sum, int x, int w) { Register(kMap0F38, 0xb8, sum, x, w); }
 
 void X86Assembler::MultiplyAdd(int sum, int x, X86Register base, int32_t displacement) {
   TES_CHECK(width_ == Width::k512, "vfmadd231ps with a broadcast");
   Prefix(kMap0F38, kPrefix66, sum, x, Number(base) >> 3, true, 0xb8);
+  Memory(sum, base, displacement, 4);
+}
+
+void X86Assembler::DotAdd(int sum, int x, X86Register base, int32_t displacement) {
+  TES_CHECK(width_ == Width::k512, "vpdpbusd with a broadcast");
+  Prefix(kMap0F38, kPrefix66, sum, x, Number(base) >> 3, true, 0x50);
   Memory(sum, base, displacement, 4);
 }
 

@@ -36,12 +36,17 @@ class X86Assembler {
   // Whole vectors, unaligned.
   void Load(int to, X86Register base, int32_t displacement) { Move(0x10, to, base, displacement); }
   void Store(int from, X86Register base, int32_t displacement) { Move(0x11, from, base, displacement); }
-  // All lanes = the f32 at [base + displacement]. k256 only: EVEX has it inside MultiplyAdd.
+  // All lanes = the 32 bits at [base + displacement].
   void Broadcast(int to, X86Register base, int32_t displacement);
   // sum += x * w
   void MultiplyAdd(int sum, int x, int w);
   // sum += x * the f32 at [base + displacement], in all lanes. k512 only.
   void MultiplyAdd(int sum, int x, X86Register base, int32_t displacement);
+  // sum += the products of x's unsigned and memory's signed bytes, four to a lane. k512 only, AVX512-VNNI.
+  void DotAdd(int sum, int x, X86Register base, int32_t displacement);
+  // to = the products of x's and w's signed 16-bit numbers, pairs added up. Never saturates below 2^31.
+  void MultiplyPairs(int to, int x, int w) { Register(1, 0xf5, to, x, w); }
+  void AddInt32(int to, int x, int y) { Register(1, 0xfe, to, x, y); }
   void Zero(int vector);
   void Copy(X86Register to, X86Register from);
   void Add(X86Register to, int32_t value);
@@ -60,6 +65,8 @@ class X86Assembler {
   void Move(int opcode, int vector, X86Register base, int32_t displacement);
   // ModRM and displacement of a memory operand; a one-byte displacement counts in units of `unit`.
   void Memory(int reg, X86Register base, int32_t displacement, int unit);
+  // to = x op y, all registers, with the prefix 66.
+  void Register(int map, int opcode, int to, int x, int y);
   // Everything before ModRM. `rm_high`: bits 3 and 4 of the operand in ModRM's rm (of a base: bit 3).
   void Prefix(int map, int prefix, int reg, int vvvv, int rm_high, bool broadcast, int opcode);
 

@@ -90,10 +90,12 @@ TEST_P(X86AssemblerTest, ProductsWithMemory) {
           code_.MultiplyAdd(sum, x, kBases[base], displacement);
           expected.push_back("vfmadd231ps " + Vector(sum) + ", " + Vector(x) + ", dword ptr " +
                              Address(base, displacement) + "{1to16}");
-        } else {
-          code_.Broadcast(sum, kBases[base], displacement);
-          expected.push_back("vbroadcastss " + Vector(sum) + ", dword ptr " + Address(base, displacement));
+          code_.DotAdd(sum, x, kBases[base], displacement);
+          expected.push_back("vpdpbusd " + Vector(sum) + ", " + Vector(x) + ", dword ptr " +
+                             Address(base, displacement) + "{1to16}");
         }
+        code_.Broadcast(sum, kBases[base], displacement);
+        expected.push_back("vbroadcastss " + Vector(sum) + ", dword ptr " + Address(base, displacement));
       }
     }
   }
@@ -106,7 +108,12 @@ TEST_P(X86AssemblerTest, ProductsOfRegistersAndZeros) {
     for (int x = 0; x < registers(); ++x) {
       const int w = (sum + 3 * x) % registers();
       code_.MultiplyAdd(sum, x, w);
-      expected.push_back("vfmadd231ps " + Vector(sum) + ", " + Vector(x) + ", " + Vector(w));
+      const std::string operands = Vector(sum) + ", " + Vector(x) + ", " + Vector(w);
+      expected.push_back("vfmadd231ps " + operands);
+      code_.MultiplyPairs(sum, x, w);
+      expected.push_back("vpmaddwd " + operands);
+      code_.AddInt32(sum, x, w);
+      expected.push_back("vpaddd " + operands);
     }
     code_.Zero(sum);
     expected.push_back((wide() ? "vpxord " : "vxorps ") + Vector(sum) + ", " + Vector(sum) + ", " + Vector(sum));
