@@ -224,10 +224,9 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const Compile
   std::vector<Choice> choices;
   for (const Node& node : graph.nodes) {
     std::string report;
-    choices.push_back(options.tuning == nullptr
-                          ? SelectEmitter(graph, node, target, options.only_emitter, &report)
-                          : SelectTuned(graph, node, target, *options.tuning, options.tuning_threads,
-                                        options.only_emitter, &report));
+    choices.push_back(options.tuning == nullptr ? SelectEmitter(graph, node, target, options.only_emitter, &report)
+                                                : SelectTuned(graph, node, target, *options.tuning,
+                                                              options.tuning_threads, options.only_emitter, &report));
     builder.plan().notes.push_back(std::move(report));
   }
   ChoosePlaces(choices, builder);

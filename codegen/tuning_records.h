@@ -6,8 +6,8 @@
 //   WriteFileAtomically(path, records.ToString());
 //
 //   # tessera tuning records 1
-//   3f9c…	sparse_stream	124.1	matmul f32[192,512] x f32[512,512] kept 10 %
-//   3f9c…	matmul	881.0	matmul f32[192,512] x f32[512,512] kept 10 %
+//   3f9c… <TAB> sparse_stream <TAB> 124.1 <TAB> matmul f32[192,512] x f32[512,512] kept 10 %
+//   3f9c… <TAB> matmul <TAB> 881.0 <TAB> matmul f32[192,512] x f32[512,512] kept 10 %
 //
 // A line is a node's key (single_node.h: op, types, epilogue, pattern of what is kept, processor, threads; not the
 // weights' values), a way's name, its median in microseconds, and words for people, separated by tabs. Of two lines

@@ -130,6 +130,7 @@ struct Evaluation {
   BodyForm form;
   Body join;
   bool strided = true;                        // no index is read
+  int inner = 0;                              // the last reduced axis that is longer than 1
   std::vector<std::vector<int64_t>> strides;  // [read][axis] of the flat position
   std::vector<int64_t> at;
   std::vector<ScalarValue> values, finish_values;
@@ -137,6 +138,8 @@ struct Evaluation {
 
   explicit Evaluation(const Stage& s) : stage(s), inverse(s), form(FormOf(s.body)) {
     at.resize(stage.rank());
+    inner = stage.rank() - 1;
+    while (inner > stage.parallel_rank && stage.extents[inner] == 1) --inner;
     values.resize(stage.reads.size());
     finish_values.resize(stage.finish_reads.size() + 1);
     runs.resize(stage.reads.size());
@@ -166,6 +169,8 @@ int64_t CeilDiv(int64_t a, int64_t b) { return -FloorDiv(-a, b); }
 struct PointEvaluator::State {
   Compute compute;
   Read read;
+  std::vector<const RefTensor*> inputs;   // empty: `read` gives their elements
+  std::vector<bool> mostly_zero, finite;  // of `inputs`
   std::vector<RefTensor> tables;
   std::vector<std::unique_ptr<Evaluation>> stages;
   // A buffer that stages write: who does, and, where stages read it too, the elements computed so far.
@@ -271,7 +276,7 @@ struct PointEvaluator::State {
       if (stage.extents[axis] == 0) return acc;
       e.at[axis] = 0;
     }
-    const int inner = rank - 1;
+    const int inner = e.inner;
     while (true) {
       acc = e.strided ? AlongStrided(e, acc) : AlongGeneral(e, acc);
       e.at[inner] = 0;
@@ -289,7 +294,7 @@ struct PointEvaluator::State {
 
   ScalarValue AlongGeneral(Evaluation& e, ScalarValue acc) {
     const Stage& stage = e.stage;
-    const int inner = stage.rank() - 1;
+    const int inner = e.inner;
     for (e.at[inner] = 0; e.at[inner] < stage.extents[inner]; ++e.at[inner]) {
       for (size_t r = 0; r < stage.reads.size(); ++r) e.values[r] = At(stage.reads[r], e.at, e.values);
       acc = Join(e, acc, stage.body.Evaluate(e.values, e.at));
@@ -300,7 +305,7 @@ struct PointEvaluator::State {
   // Where read `r` runs along the innermost axis, from e.at with that axis at 0.
   Run RunOf(const Evaluation& e, size_t r) {
     const Access& access = e.stage.reads[r];
-    const int inner = e.stage.rank() - 1;
+    const int inner = e.inner;
     Run run = {.position = 0, .step = e.strides[r][inner], .begin = 0, .end = e.stage.extents[inner]};
     for (size_t d = 0; d < access.index.size(); ++d) {
       const IndexExpr& expr = access.index[d];
@@ -324,6 +329,31 @@ struct PointEvaluator::State {
     return run;
   }
 
+  void TakeInputs(std::vector<const RefTensor*> tensors) {
+    inputs = std::move(tensors);
+    for (const RefTensor* input : inputs) {
+      int64_t zeros = 0;
+      bool all_finite = true;
+      if (input != nullptr) {
+        for (double value : input->f) {
+          zeros += value == 0;
+          all_finite &= std::isfinite(value);
+        }
+      }
+      mostly_zero.push_back(input != nullptr && zeros > input->size() / 2);
+      finite.push_back(all_finite);
+    }
+  }
+
+  // Pruned weights: a product with zero adds nothing, unless the other factor is infinite.
+  bool SkipsZeros(BufferRef zeros, BufferRef other) const { return mostly_zero[zeros.index] && finite[other.index]; }
+
+  // All of an input of floats, where it is at hand.
+  const double* Elements(BufferRef ref) const {
+    if (ref.kind != BufferKind::kInput || inputs.empty() || inputs[ref.index] == nullptr) return nullptr;
+    return inputs[ref.index]->is_float() ? inputs[ref.index]->f.data() : nullptr;
+  }
+
   ScalarValue Along(const Access& access, const Run& run, int64_t k) {
     if (k < run.begin || k >= run.end) return {.f = access.fill, .i = static_cast<int64_t>(access.fill)};
     const int64_t position = run.position + k * run.step;
@@ -333,7 +363,7 @@ struct PointEvaluator::State {
 
   ScalarValue AlongStrided(Evaluation& e, ScalarValue acc) {
     const Stage& stage = e.stage;
-    const int inner = stage.rank() - 1;
+    const int inner = e.inner;
     const int64_t extent = stage.extents[inner];
     for (size_t r = 0; r < stage.reads.size(); ++r) e.runs[r] = RunOf(e, r);
     const bool is_float = IsFloat(stage.body.result_type());
@@ -341,11 +371,28 @@ struct PointEvaluator::State {
       const Access& a = stage.reads.front();
       const Access& b = stage.reads.back();
       const Run x = e.runs.front(), y = e.runs.back();
-      if (e.form == BodyForm::kProduct) {
-        for (int64_t k = 0; k < extent; ++k) acc.f += Along(a, x, k).f * Along(b, y, k).f;
-      } else {
+      if (e.form == BodyForm::kIdentity) {
         for (int64_t k = 0; k < extent; ++k) acc.f += Along(a, x, k).f;
+        return acc;
       }
+      // Where both are within their buffers they are read directly, in the same order.
+      int64_t begin = extent, end = extent;
+      const double *from_a = Elements(a.buffer), *from_b = Elements(b.buffer);
+      if (from_a != nullptr && from_b != nullptr) {
+        begin = std::min(std::max(x.begin, y.begin), extent);
+        end = std::max(begin, std::min(x.end, y.end));
+      }
+      for (int64_t k = 0; k < begin; ++k) acc.f += Along(a, x, k).f * Along(b, y, k).f;
+      if (begin < end && SkipsZeros(b.buffer, a.buffer)) {
+        for (int64_t k = begin; k < end; ++k) {
+          const double factor = from_b[y.position + k * y.step];
+          if (factor != 0) acc.f += from_a[x.position + k * x.step] * factor;
+        }
+      } else {
+        for (int64_t k = begin; k < end; ++k)
+          acc.f += from_a[x.position + k * x.step] * from_b[y.position + k * y.step];
+      }
+      for (int64_t k = end; k < extent; ++k) acc.f += Along(a, x, k).f * Along(b, y, k).f;
       return acc;
     }
     for (int64_t k = 0; k < extent; ++k) {
@@ -359,6 +406,10 @@ struct PointEvaluator::State {
 
 PointEvaluator::PointEvaluator(Compute compute, Read read)
     : state_(std::make_unique<State>(std::move(compute), std::move(read))) {}
+PointEvaluator::PointEvaluator(Compute compute, std::vector<const RefTensor*> inputs)
+    : PointEvaluator(std::move(compute), [inputs](int input, int64_t element) { return inputs[input]->Get(element); }) {
+  state_->TakeInputs(std::move(inputs));
+}
 PointEvaluator::PointEvaluator(PointEvaluator&&) noexcept = default;
 PointEvaluator::~PointEvaluator() = default;
 

@@ -5,7 +5,8 @@
 //   at.Value(/*output=*/0, /*element=*/17).f;
 //
 // Demand-driven evaluation of a Compute: an element of a temporary is computed when it is first asked for and kept.
-// Sums run in double, as in Evaluate. Each input element is asked for through the callback. One thread per object.
+// Sums run in double, as in Evaluate. Input elements are asked for through the callback, or read from tensors. One
+// thread per object.
 // Tested by point_evaluator_test.cc against Evaluate, for every op.
 #ifndef TESSERA_GRAPH_POINT_EVALUATOR_H_
 #define TESSERA_GRAPH_POINT_EVALUATOR_H_
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "graph/compute.h"
 
@@ -22,6 +24,9 @@ class PointEvaluator {
  public:
   using Read = std::function<ScalarValue(int input, int64_t element)>;
   PointEvaluator(Compute compute, Read read);
+  // With all inputs at hand, which sums of products then walk directly: a nanosecond for each product. Borrowed; null
+  // for operands that are absent.
+  PointEvaluator(Compute compute, std::vector<const RefTensor*> inputs);
   PointEvaluator(PointEvaluator&&) noexcept;
   ~PointEvaluator();
 

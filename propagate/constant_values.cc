@@ -248,19 +248,22 @@ ConstantValues ValuesOf(Compute compute) {
     if (points > kMaxWork) {
       return Error(ErrorCode::kLimitExceeded, "the values of ", elements.size(), " elements take ", points, " points");
     }
-    if (static_cast<int64_t>(elements.size()) > shared->outputs[output].shape.num_elements() / 2) {
+    const auto evaluate = [&](PointEvaluator at) {
+      for (size_t k = 0; k < elements.size(); ++k) values[k] = at.Value(output, elements[k]);
+    };
+    // What is read more than once is worth having at hand.
+    int64_t all_inputs = 0;
+    for (const TensorType& type : shared->inputs) all_inputs += type.shape.num_elements();
+    if (points > static_cast<double>(all_inputs)) {
       const std::vector<std::optional<TensorType>> types(shared->inputs.begin(), shared->inputs.end());
       const std::vector<RefTensor> tensors = Tensors(types, inputs);
       std::vector<const RefTensor*> pointers;
       for (const RefTensor& tensor : tensors) pointers.push_back(&tensor);
-      std::vector<RefTensor> outputs;
-      Evaluate(*shared, pointers, outputs);
-      for (size_t k = 0; k < elements.size(); ++k) values[k] = outputs[output].Get(elements[k]);
-      return OkStatus();
+      evaluate(PointEvaluator(*shared, std::move(pointers)));
+    } else {
+      std::vector<KnownReader> readers(inputs.begin(), inputs.end());
+      evaluate(PointEvaluator(*shared, [&](int input, int64_t element) { return readers[input](element); }));
     }
-    std::vector<KnownReader> readers(inputs.begin(), inputs.end());
-    PointEvaluator at(*shared, [&](int input, int64_t element) { return readers[input](element); });
-    for (size_t k = 0; k < elements.size(); ++k) values[k] = at.Value(output, elements[k]);
     return OkStatus();
   };
   const auto alike = [shared](std::span<const Known* const> inputs, int output) {
