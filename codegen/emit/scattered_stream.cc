@@ -14,6 +14,10 @@ namespace {
 constexpr X86Register kPanel = X86Register::kRdi, kWeights = X86Register::kRsi, kSums = X86Register::kRdx;
 // Where the stream is: bases that follow what they address, so that displacements are short.
 constexpr X86Register kAtPanel = X86Register::kRax;
+// Of a loop: what is left to do.
+constexpr X86Register kCount = X86Register::kRcx;
+
+int64_t FloorDivide(int64_t x, int64_t y) { return x >= 0 ? x / y : -((-x + y - 1) / y); }
 
 // Writes the functions. `vectors` registers make a panel's 16 lanes.
 class StreamEncoder {
@@ -50,26 +54,16 @@ class StreamEncoder {
       panel_base_ = 0;
     };
     visitor.on_column = [&](int64_t k) {
-      const int64_t at = k * kPanelLanes * 4;
-      while (at - panel_base_ >= kPanelReach) {
-        // One step to where this column is the first within reach.
-        const int64_t step = (at - panel_base_) / kPanelReach * kPanelReach + kPanelReach;
-        code_.Add(kAtPanel, static_cast<int32_t>(step));
-        panel_base_ += step;
-      }
-      for (int v = 0; v < vectors_; ++v) {
-        code_.Load(x_ + v, kAtPanel, static_cast<int32_t>(at - panel_base_) + v * 32);
-      }
+      if (!in_run_) Column(k);
     };
     visitor.on_element = [&](int64_t row, int64_t) {
-      if (weights_at_ - weights_base_ >= kWeightsReach) {
-        code_.Add(kWeights, 2 * kWeightsReach);
-        weights_base_ += 2 * kWeightsReach;
-      }
-      MultiplyAdd(static_cast<int>(row - group_row_) * vectors_, static_cast<int32_t>(weights_at_ - weights_base_));
-      weights_at_ += 4;
-      ++elements_;
+      if (!in_run_) Element(static_cast<int>(row - group_row_));
     };
+    visitor.on_run = [&](int64_t k, int64_t columns, uint32_t rows) {
+      Run(k, columns, rows);
+      in_run_ = true;
+    };
+    visitor.after_run = [&] { in_run_ = false; };
     visitor.after_group = [&](int64_t, int rows) {
       for (int k = 0; k < rows * vectors_; ++k) code_.Store(k, kSums, SumAt(k));
     };
@@ -83,6 +77,62 @@ class StreamEncoder {
   // Where register k of the group lies among the sums.
   int32_t SumAt(int k) const {
     return static_cast<int32_t>(((group_row_ - first_row_) * vectors_ + k) * (kPanelLanes / vectors_) * 4);
+  }
+
+  void Column(int64_t k) {
+    const int64_t at = k * kPanelLanes * 4;
+    // A step to where this column is the first within reach; back again after a run that other rows have elements in.
+    if (at - panel_base_ >= kPanelReach || at - panel_base_ < -kPanelReach) {
+      const int64_t step = FloorDivide(at - panel_base_, kPanelReach) * kPanelReach + kPanelReach;
+      code_.Add(kAtPanel, static_cast<int32_t>(step));
+      panel_base_ += step;
+    }
+    LoadColumn(static_cast<int32_t>(at - panel_base_));
+  }
+  void LoadColumn(int32_t displacement) {
+    for (int v = 0; v < vectors_; ++v) code_.Load(x_ + v, kAtPanel, displacement + v * 32);
+  }
+
+  // Row `row` of the group.
+  void Element(int row) {
+    if (weights_at_ - weights_base_ >= kWeightsReach) {
+      code_.Add(kWeights, 2 * kWeightsReach);
+      weights_base_ += 2 * kWeightsReach;
+    }
+    MultiplyAdd(row * vectors_, static_cast<int32_t>(weights_at_ - weights_base_));
+    weights_at_ += 4;
+    ++elements_;
+  }
+
+  // The loop over `columns` columns that `rows` keep, two at a time, the odd one before it.
+  void Run(int64_t k, int64_t columns, uint32_t rows) {
+    if (columns % 2 != 0) {
+      Column(k);
+      for (uint32_t left = rows; left != 0; left &= left - 1) Element(std::countr_zero(left));
+      ++k;
+    }
+    // Both pointers to where the loop begins: they move with it.
+    const int64_t at = k * kPanelLanes * 4;
+    if (at != panel_base_) code_.Add(kAtPanel, static_cast<int32_t>(at - panel_base_));
+    if (weights_at_ != weights_base_) code_.Add(kWeights, static_cast<int32_t>(weights_at_ - weights_base_));
+    const int32_t column_bytes = 4 * std::popcount(rows);
+    code_.Set(kCount, static_cast<int32_t>(columns / 2));
+    const int64_t top = code_.size();
+    for (int column = 0; column < 2; ++column) {
+      LoadColumn(column * kPanelLanes * 4);
+      int32_t weight = column * column_bytes;
+      for (uint32_t left = rows; left != 0; left &= left - 1, weight += 4) {
+        MultiplyAdd(std::countr_zero(left) * vectors_, weight);
+      }
+    }
+    code_.Add(kAtPanel, 2 * kPanelLanes * 4);
+    code_.Add(kWeights, 2 * column_bytes);
+    code_.CountDown(kCount, top);
+    const int64_t looped = columns / 2 * 2;
+    panel_base_ = at + looped * kPanelLanes * 4;
+    weights_at_ += looped * column_bytes;
+    weights_base_ = weights_at_;
+    elements_ += looped * std::popcount(rows);
   }
 
   // The row's registers, `sum` on, += the panel's × the unit of weights at `displacement`.
@@ -112,6 +162,7 @@ class StreamEncoder {
   X86Assembler code_;
   int64_t elements_ = 0, first_row_ = 0, group_row_ = 0;
   int64_t weights_at_ = 0, weights_base_ = 0, panel_base_ = 0;  // bytes
+  bool in_run_ = false;                                         // whose code is written
 };
 
 }  // namespace
@@ -154,6 +205,60 @@ std::string ScatteredPattern::Digest() const {
   return hasher.Finish().ToHex();
 }
 
+namespace {
+
+// The columns of one group.
+class GroupWalk {
+ public:
+  // rows_at[k]: which of the rows from `first_row` on keep column k.
+  GroupWalk(const StreamVisitor& visitor, std::vector<uint32_t>& rows_at, int64_t first_row, bool rolled)
+      : visitor_(visitor), rows_at_(rows_at), first_row_(first_row), rolled_(rolled) {}
+
+  void Walk(int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end;) {
+      const auto [rows, columns] = rolled_ ? RunAt(k, end) : std::pair(uint32_t{0}, int64_t{0});
+      if (columns == 0) {
+        if (rows_at_[k] != 0) Column(k, rows_at_[k]);
+        ++k;
+        continue;
+      }
+      visitor_.on_run(k, columns, rows);
+      for (int64_t c = k; c < k + columns; ++c) {
+        Column(c, rows);
+        rows_at_[c] &= ~rows;
+      }
+      visitor_.after_run();
+      // What is left there may have runs of its own.
+      Walk(k, k + columns);
+      k += columns;
+    }
+  }
+
+ private:
+  void Column(int64_t k, uint32_t rows) {
+    visitor_.on_column(k);
+    for (; rows != 0; rows &= rows - 1) visitor_.on_element(first_row_ + std::countr_zero(rows), k);
+  }
+
+  // The rows that columns k and k + 1 share, and how many columns from k on all of them keep; 0 columns: no run.
+  std::pair<uint32_t, int64_t> RunAt(int64_t k, int64_t end) const {
+    if (end - k < kMinRunColumns) return {0, 0};
+    const uint32_t rows = rows_at_[k] & rows_at_[k + 1];
+    if (std::popcount(rows) < kMinRunRows) return {0, 0};
+    int64_t columns = 2;
+    while (k + columns < end && (rows_at_[k + columns] & rows) == rows) ++columns;
+    if (columns < kMinRunColumns) return {0, 0};
+    return {rows, columns};
+  }
+
+  const StreamVisitor& visitor_;
+  std::vector<uint32_t>& rows_at_;
+  const int64_t first_row_;
+  const bool rolled_;
+};
+
+}  // namespace
+
 void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamVisitor& visitor) {
   TES_CHECK(blocks.group_rows <= 32 && blocks.rows == pattern.rows, blocks.group_rows);
   std::vector<uint32_t> rows_at(pattern.depth);  // of each column: which rows of the group keep it
@@ -170,13 +275,7 @@ void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, 
         }
       }
       visitor.on_group(first, count);
-      for (int64_t k = 0; k < pattern.depth; ++k) {
-        if (rows_at[k] == 0) continue;
-        visitor.on_column(k);
-        for (uint32_t left = rows_at[k]; left != 0; left &= left - 1) {
-          visitor.on_element(first + std::countr_zero(left), k);
-        }
-      }
+      GroupWalk(visitor, rows_at, first, blocks.rolled).Walk(0, pattern.depth);
       visitor.after_group(first, count);
     }
     visitor.after_block(block);
@@ -189,6 +288,12 @@ StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks&
   visitor.on_group = [&](int64_t, int) { ++counts.groups; };
   visitor.on_column = [&](int64_t) { ++counts.column_loads; };
   visitor.on_element = [&](int64_t, int64_t) { ++counts.elements; };
+  visitor.on_run = [&](int64_t, int64_t columns, uint32_t rows) {
+    ++counts.runs;
+    counts.run_columns += columns;
+    counts.run_rows += std::popcount(rows);
+    counts.run_elements += columns * std::popcount(rows);
+  };
   WalkStream(pattern, blocks, visitor);
   return counts;
 }

@@ -272,7 +272,7 @@ uint32_t UnitReader::operator()(int64_t row, int64_t unit) const {
 
 std::string SparseSchedule::Key() const {
   std::string key = internal::Join("blocks of ", blocks.block_rows, " groups of ", blocks.group_rows,
-                                   panels_outer ? " panels first" : "");
+                                   blocks.rolled ? " rolled" : "", panels_outer ? " panels first" : "");
   for (int64_t cut : blocks.cuts) key += internal::Join(" ", cut);
   return key;
 }

@@ -90,10 +90,12 @@ StreamForm StreamFormFor(const SparseProblem& problem, const Target& target) {
 }
 
 double StreamCodeBytes(const StreamCounts& counts, const SparseProblem& problem, const Target& target) {
-  const auto elements = static_cast<double>(counts.elements), loads = static_cast<double>(counts.column_loads);
+  // A loop has two of its columns in code, and 34 bytes around them.
+  const auto elements = static_cast<double>(counts.elements - counts.run_elements + 2 * counts.run_rows);
+  const auto loads = static_cast<double>(counts.column_loads - counts.run_columns + 2 * counts.runs);
   double element = target.has_avx512 ? 7 : 16;
   if (problem.unit == SparseUnit::kInt16x2) element = target.has_avx512 ? 19 : 22;
-  return element * elements + (target.has_avx512 ? 7 : 14) * loads;
+  return element * elements + (target.has_avx512 ? 7 : 14) * loads + 34 * static_cast<double>(counts.runs);
 }
 
 double StreamCoreNanoseconds(const SparseProblem& problem, const SparseShare& share, const SparseSchedule& schedule,

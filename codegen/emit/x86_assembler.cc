@@ -98,6 +98,28 @@ void X86Assembler::Add(X86Register to, int32_t value) {
   Int32(value);
 }
 
+void X86Assembler::Set(X86Register to, int32_t value) {
+  if (Number(to) >= 8) Byte(0x41);
+  Byte(0xb8 | (Number(to) & 7));
+  Int32(value);
+}
+
+void X86Assembler::CountDown(X86Register counter, int64_t top) {
+  if (Number(counter) >= 8) Byte(0x41);
+  Byte(0x83);  // sub, which fuses with the jump
+  Byte(0xe8 | (Number(counter) & 7));
+  Byte(1);
+  const auto near = top - (size() + 2);
+  if (near >= -128) {
+    Byte(0x75);
+    Byte(static_cast<int>(near) & 255);
+  } else {
+    Byte(0x0f);
+    Byte(0x85);
+    Int32(static_cast<int32_t>(top - (size() + 4)));
+  }
+}
+
 void X86Assembler::Align(int alignment) {
   while (size() % alignment != 0) Byte(0x90);
 }

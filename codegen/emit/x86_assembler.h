@@ -50,6 +50,10 @@ class X86Assembler {
   void Zero(int vector);
   void Copy(X86Register to, X86Register from);
   void Add(X86Register to, int32_t value);
+  // Its low 32 bits; the others become zero.
+  void Set(X86Register to, int32_t value);
+  // counter -= 1 (32 bits); if that leaves anything, back to `top`, an earlier size().
+  void CountDown(X86Register counter, int64_t top);
   void Return() { Byte(0xc3); }
 
   // No-operations up to the next multiple of `alignment`.

@@ -138,6 +138,27 @@ TEST_P(X86AssemblerTest, Addresses) {
   Expect(expected);
 }
 
+TEST_P(X86AssemblerTest, LoopsCountDown) {
+  std::vector<std::string> expected;
+  const char* const low[] = {"eax", "ecx", "edx", "esi", "edi", "r8d", "r9d"};
+  for (int counter = 0; counter < 7; ++counter) {
+    for (const int body : {1, 50}) {  // a near jump and a far one
+      code_.Set(kBases[counter], 1000 + body);
+      expected.push_back(std::string("mov ") + low[counter] + ", " + std::to_string(1000 + body));
+      const int64_t top = code_.size();
+      for (int k = 0; k < body; ++k) {
+        code_.Zero(1);
+        expected.push_back((wide() ? "vpxord " : "vxorps ") + Vector(1) + ", " + Vector(1) + ", " + Vector(1));
+      }
+      code_.CountDown(kBases[counter], top);
+      expected.push_back(std::string("sub ") + low[counter] + ", 1");
+      // The disassembler prints the distance from the next instruction.
+      expected.push_back("jne " + std::to_string(top - code_.size()));
+    }
+  }
+  Expect(expected);
+}
+
 TEST_P(X86AssemblerTest, NearOperandsAreShort) {
   if (!wide()) GTEST_SKIP() << "VEX does not scale displacements";
   code_.MultiplyAdd(30, 31, X86Register::kRsi, -512);
