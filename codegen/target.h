@@ -34,6 +34,7 @@ struct Target {
   bool has_masked_memory = false;  // masked loads and stores of 32-bit lanes are single instructions
   bool has_avx512 = false;         // F, BW, DQ, VL together
   bool has_vnni = false;           // AVX512-VNNI with VL
+  bool has_avx_vnni = false;       // the same for 256 bits without AVX-512
   bool has_bf16 = false;           // vdpbf16ps
   // Caches of one core, in bytes; from the machine where it can be asked, otherwise typical values.
   int64_t l1d_bytes = 32 << 10;

@@ -11,8 +11,8 @@ namespace {
 // loop over the tile's results that takes them from scratch memory (one more store and load each).
 constexpr int kMaxStraightEpilogue = 8;
 
-// Depths up to this are written out without a loop: a kernel row of an image's three colours is 9.
-constexpr int64_t kMaxStraightDepth = 12;
+// Depths up to so many units are written out without a loop: a kernel row of an image's three colours has 9.
+constexpr int64_t kMaxStraightUnits = 12;
 
 // A multiply-add's result can be used after four cycles and two can start in each: so many sums must be in flight.
 constexpr int kSumsInFlight = 8;
@@ -31,9 +31,9 @@ void SplitRows(ContractionSchedule& schedule, int max_rows) {
 // spare: LLVM's scheduler moves a load or two ahead, and a tile that fills all registers was seen to spill (14 rows of
 // 2 vectors out of 32 registers ran at half the speed of 13). A single vector takes the broadcast as a memory operand
 // of the multiply-add where there are such (AVX-512).
-int MaxTileRows(const Target& target, int vectors) {
-  const int broadcast = vectors == 1 && target.has_avx512 ? 0 : 1;
-  const int product = target.has_fma ? 0 : 1;  // that waits for its addition
+int MaxTileRows(const Target& target, const Dot& dot, int vectors) {
+  const int broadcast = vectors == 1 && dot.parts() == 1 && target.has_avx512 ? 0 : dot.parts();
+  const int product = dot.instructions(target) > dot.parts() ? 1 : 0;  // that waits for its addition
   const int spare = target.vector_registers >= 32 ? 2 : 1;
   return (target.vector_registers - vectors - broadcast - product - spare) / vectors;
 }
@@ -51,33 +51,32 @@ double ConflictCycles(int64_t row_bytes, double rows) {
 }  // namespace
 
 int64_t ContractionSchedule::scratch_bytes() const {
-  return rolled_epilogue ? tile_rows * width() * TypeInfo(shape.type).bits / 8 : 0;
+  return rolled_epilogue ? ByteSize(shape.dot.sum(), tile_rows * width()) : 0;
 }
 
 std::string ContractionSchedule::Key() const {
-  return internal::Join(Name(shape.type), " groups ", shape.groups, shape.groups_along_columns ? " (columns) " : " ",
-                        shape.rows, "x", shape.columns, "x", shape.depth, " tile ", tile_rows, "x", vectors, "x", lanes,
-                        " tiles ", tiles, " full ", full_tiles, " block ", block_tiles, " sums ", sums_per_element,
-                        " unroll ", unroll, rolled_epilogue ? " rolled" : "");
+  return internal::Join(shape.dot.Key(), " groups ", shape.groups, shape.groups_along_columns ? " (columns) " : " ",
+                        shape.rows, "x", shape.columns, "x", shape.depth, " run ", shape.run, " tile ", tile_rows, "x",
+                        vectors, "x", lanes, " tiles ", tiles, " full ", full_tiles, " block ", block_tiles, " sums ",
+                        sums_per_element, " unroll ", unroll, rolled_epilogue ? " rolled" : "");
 }
 
 ContractionSchedule ScheduleContraction(const Target& target, const ContractionShape& shape, int epilogue_cost) {
   ContractionSchedule best;
   double best_us = 0;
-  const int bytes = TypeInfo(shape.type).bits / 8;
   for (int vectors = 1; vectors <= 4; ++vectors) {
     ContractionSchedule candidate;
     candidate.shape = shape;
-    candidate.lanes = target.Lanes(TypeInfo(shape.type).bits);
+    candidate.lanes = target.Lanes(TypeInfo(shape.dot.sum()).bits);
     candidate.vectors = vectors;
     if (vectors > 1 && shape.columns <= int64_t{vectors - 1} * candidate.lanes) break;
-    const int max_rows = std::min(MaxTileRows(target, vectors), shape.max_tile_rows);
+    const int max_rows = std::min(MaxTileRows(target, shape.dot, vectors), shape.max_tile_rows);
     if (max_rows < 1) break;
     SplitRows(candidate, max_rows);
     candidate.sums_per_element = std::max(1, kSumsInFlight / (candidate.tile_rows * vectors));
     candidate.unroll = std::max(2, candidate.sums_per_element);
     // Half of the second-level cache for the rows of A that a panel meets; the panel itself and results take the rest.
-    const int64_t tile_bytes = std::max<int64_t>(1, candidate.tile_rows * shape.depth * bytes);
+    const int64_t tile_bytes = std::max<int64_t>(1, ByteSize(shape.dot.a, candidate.tile_rows * shape.depth));
     candidate.block_tiles = std::clamp<int64_t>(target.l2_bytes / 2 / tile_bytes, 1, candidate.tiles);
     candidate.block_tiles = DivideUp(candidate.tiles, DivideUp(candidate.tiles, candidate.block_tiles));
     candidate.rolled_epilogue = epilogue_cost > kMaxStraightEpilogue;
@@ -92,38 +91,45 @@ ContractionSchedule ScheduleContraction(const Target& target, const ContractionS
 double ContractionMicroseconds(const Target& target, const ContractionSchedule& s, int epilogue_cost) {
   const MachineModel machine(target);
   const ContractionShape& shape = s.shape;
-  const double bytes = TypeInfo(shape.type).bits / 8;
-  const double depth = static_cast<double>(shape.depth);
+  const Dot& dot = shape.dot;
+  const double a_bytes = TypeInfo(dot.a).bits / 8.0;
+  const double word_bytes = TypeInfo(dot.word()).bits / 8.0;
+  const double units = static_cast<double>(shape.units());
   const double columns_in_vectors = static_cast<double>(DivideUp(shape.columns, s.lanes));
   const double panels = static_cast<double>(s.panels());
   // One row tile against all panels.
   const double rows = static_cast<double>(shape.rows) / static_cast<double>(s.tiles);
-  const double fma = rows * columns_in_vectors * depth * machine.fma_ns;
-  const double loads = depth * (columns_in_vectors * machine.load_ns + panels * rows * machine.broadcast_ns);
-  const double issue = depth * (columns_in_vectors * (rows + 1) + panels * rows) * MachineModel::kCycle / 5;
+  const double products = rows * columns_in_vectors * units * dot.instructions(target);
+  const double multiply = products * machine.op_ns;
+  const double b_vectors = columns_in_vectors * dot.parts(), broadcasts = panels * rows;
+  const double loads = units * (b_vectors * machine.load_ns + broadcasts * machine.broadcast_ns);
+  // Taking units apart: what makes words of bytes.
+  const double split = dot.parts() > 1 ? units * broadcasts * 3 : 0;
+  const double issue = (products + split + units * (b_vectors + broadcasts)) * MachineModel::kCycle / 5;
   // B comes from the first level when a panel and the tile's A stay there, otherwise from the second.
-  const double panel_bytes = depth * static_cast<double>(s.width()) * bytes;
-  const double b_bytes = depth * columns_in_vectors * s.lanes * bytes;
+  const double unit_bytes = dot.parts() * word_bytes;
+  const double panel_bytes = units * static_cast<double>(s.width()) * unit_bytes;
+  const double b_bytes = units * columns_in_vectors * s.lanes * unit_bytes;
   double transfer = 0;
   if (panel_bytes > 0.5 * static_cast<double>(target.l1d_bytes)) {
     const bool in_l2 = panel_bytes < 0.6 * static_cast<double>(target.l2_bytes);
     transfer = b_bytes / (in_l2 ? machine.l2_bytes_per_ns : machine.memory_bytes_per_ns);
   }
-  const double conflicts =
-      depth * columns_in_vectors / s.vectors * MachineModel::kCycle *
-      ConflictCycles((shape.a_row_step != 0 ? shape.a_row_step : shape.depth) * TypeInfo(shape.type).bits / 8, rows);
+  const double row_bytes = static_cast<double>(shape.a_row_step != 0 ? shape.a_row_step : shape.depth) * a_bytes;
+  const double conflicts = units * columns_in_vectors / s.vectors * MachineModel::kCycle *
+                           ConflictCycles(static_cast<int64_t>(row_bytes), rows);
   const double finish = rows * columns_in_vectors * (epilogue_cost + 1) * machine.op_ns;
   const double tile_overhead = panels * 12 * MachineModel::kCycle;
   const double tiles = static_cast<double>(shape.groups * s.tiles);
   // What is not the bottleneck still gets in its way a little.
-  const double overlap = 0.03 * (fma + loads + issue + transfer);
-  const double compute =
-      tiles * (std::max({fma, loads, issue, transfer}) + overlap + conflicts + finish + tile_overhead);
+  const double overlap = 0.03 * (multiply + loads + issue + transfer);
+  const double bound = std::max({multiply + split * machine.op_ns, loads, issue, transfer});
+  const double compute = tiles * (bound + overlap + conflicts + finish + tile_overhead);
   // Everything is fetched from memory at least once; B once for each block of rows.
   const double blocks = static_cast<double>(DivideUp(s.tiles, s.block_tiles));
   const double groups = static_cast<double>(shape.groups);
-  const double once =
-      groups * (blocks * b_bytes + static_cast<double>(shape.rows) * depth * bytes) / machine.memory_bytes_per_ns;
+  const double a_all = static_cast<double>(shape.rows * shape.depth) * a_bytes;
+  const double once = groups * (blocks * b_bytes + a_all) / machine.memory_bytes_per_ns;
   return std::max(compute, once) / 1000;
 }
 
@@ -131,36 +137,46 @@ IrValues EmitMultiplyAdd(KernelBuilder& b, const ContractionSchedule& s, const C
                          const IrValues& a_rows, int64_t a_step, IrValue b_rows, int64_t b_step, IrValue b_mask,
                          IrValues sums) {
   auto& ir = b.ir();
-  const DType type = s.shape.type;
+  const Dot& dot = s.shape.dot;
   const int copy_size = tile.rows * tile.vectors;
-  // Step k adds to copy k mod sums_per_element.
-  const auto step = [&](IrValue k, int copy, IrValues& into) {
-    IrValue row = ir.CreateMul(k, b.I64(b_step), "", true, true);
-    IrValue at = ir.CreateMul(k, b.I64(a_step), "", true, true);
-    IrValues vectors;
-    for (int v = 0; v < tile.vectors; ++v) {
-      IrValue column = ir.CreateAdd(row, b.I64(int64_t{v} * tile.lanes), "", true, true);
-      vectors.push_back(b.Load(b_rows, column, type, tile.lanes, v + 1 == tile.vectors ? b_mask : nullptr));
+  TES_CHECK(a_step == 1 || dot.unit() == 1, a_step);
+  // The products of a unit, whose `count` elements of A start at `at`, go to copy number mod sums_per_element.
+  const auto step = [&](IrValue number, IrValue at, int count, int copy, IrValues& into) {
+    IrValue row = ir.CreateMul(number, b.I64(b_step * dot.parts()), "", true, true);
+    std::vector<IrValues> vectors(tile.vectors);
+    for (int part = 0; part < dot.parts(); ++part) {
+      for (int v = 0; v < tile.vectors; ++v) {
+        IrValue column = ir.CreateAdd(row, b.I64(part * b_step + int64_t{v} * tile.lanes), "", true, true);
+        IrValue mask = v + 1 == tile.vectors ? b_mask : nullptr;
+        vectors[v].push_back(b.Load(b_rows, column, dot.word(), tile.lanes, mask));
+      }
     }
+    at = ir.CreateMul(at, b.I64(a_step), "", true, true);
     for (int r = 0; r < tile.rows; ++r) {
-      IrValue a = b.Splat(b.Load(a_rows[r], at, type, 1), tile.lanes);
+      const IrValues a = EmitDotSplat(b, dot, EmitUnit(b, dot, a_rows[r], at, count), tile.lanes);
       for (int v = 0; v < tile.vectors; ++v) {
         IrValue& sum = into[copy * copy_size + r * tile.vectors + v];
-        sum = b.Fma(a, vectors[v], sum);
+        sum = EmitDot(b, dot, a, vectors[v], sum);
       }
     }
   };
   const int unroll = s.unroll;
-  const int64_t trips = depth <= kMaxStraightDepth ? 0 : depth / unroll * unroll;
+  const int64_t units = dot.units(depth), whole = depth / dot.unit();
+  const int64_t trips = units <= kMaxStraightUnits ? 0 : whole / unroll * unroll;
   if (trips > 0) {
-    sums = b.For("depth", b.I64(0), b.I64(trips), unroll, sums, [&](IrValue k, const IrValues& carried) {
+    sums = b.For("depth", b.I64(0), b.I64(trips), unroll, sums, [&](IrValue unit, const IrValues& carried) {
       IrValues next = carried;
-      for (int u = 0; u < unroll; ++u) step(ir.CreateAdd(k, b.I64(u), "", true, true), u % s.sums_per_element, next);
+      for (int u = 0; u < unroll; ++u) {
+        IrValue number = ir.CreateAdd(unit, b.I64(u), "", true, true);
+        IrValue at = ir.CreateMul(number, b.I64(dot.unit()), "", true, true);
+        step(number, at, dot.unit(), u % s.sums_per_element, next);
+      }
       return next;
     });
   }
-  for (int64_t k = trips; k < depth; ++k) {
-    step(b.I64(k), static_cast<int>(k % s.sums_per_element), sums);
+  for (int64_t k = trips; k < units; ++k) {
+    step(b.I64(k), b.I64(dot.UnitStart(k, depth)), dot.UnitCount(k, depth), static_cast<int>(k % s.sums_per_element),
+         sums);
   }
   return sums;
 }
@@ -281,13 +297,16 @@ class NestEmitter {
   // The sums of one tile, and, unless the epilogue is rolled, its results.
   void EmitSums(const ContractionTile& tile) {
     const int count = tile.rows * tile.vectors;
-    IrValues sums(count * s_.sums_per_element, b_.Zero(s_.shape.type, s_.lanes));
+    const DType type = s_.shape.dot.sum();
+    IrValues sums(count * s_.sums_per_element, b_.Zero(type, s_.lanes));
     sums = body_(tile, sums);
     // Independent sums join in pairs.
     for (int copies = s_.sums_per_element; copies > 1;) {
       const int half = (copies + 1) / 2;
-      for (int k = half * count; k < copies * count; ++k)
-        sums[k - half * count] = ir().CreateFAdd(sums[k - half * count], sums[k]);
+      for (int k = half * count; k < copies * count; ++k) {
+        IrValue& sum = sums[k - half * count];
+        sum = IsFloat(type) ? ir().CreateFAdd(sum, sums[k]) : ir().CreateAdd(sum, sums[k]);
+      }
       copies = half;
     }
     EpilogueEmitter finish(b_, epilogue_, first_arg_);
@@ -299,7 +318,7 @@ class NestEmitter {
       for (int v = 0; v < tile.vectors; ++v) {
         IrValue sum = sums[r * tile.vectors + v];
         if (s_.rolled_epilogue) {
-          b_.Store(b_.scratch(), b_.I64((r * s_.vectors + v) * int64_t{s_.lanes}), s_.shape.type, sum);
+          b_.Store(b_.scratch(), b_.I64((r * s_.vectors + v) * int64_t{s_.lanes}), type, sum);
         } else {
           finish.Store(sum, row, columns[v], v + 1 == tile.vectors ? tile.mask : nullptr);
         }
@@ -313,7 +332,7 @@ class NestEmitter {
       IrValue row = ir().CreateAdd(first_row, r, "", true, true);
       const auto finish_vector = [&](IrValue v, IrValue mask) {
         IrValue at = ir().CreateAdd(Multiple(r, s_.vectors), v, "", true, true);
-        IrValue sum = b_.Load(b_.scratch(), Multiple(at, s_.lanes), s_.shape.type, s_.lanes);
+        IrValue sum = b_.Load(b_.scratch(), Multiple(at, s_.lanes), s_.shape.dot.sum(), s_.lanes);
         EpilogueEmitter finish(b_, epilogue_, first_arg_);
         finish.Store(sum, row, Multiple(v, s_.lanes, first_column), mask);
       };

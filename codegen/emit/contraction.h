@@ -11,10 +11,12 @@
 //   for group:  for block of tiles:  for panel:  for tile in block:        the order of tasks, so that threads get
 //   equal
 //     sums[tile_rows][vectors] = 0                                         shares of a few hundred tasks each
-//     for k in depth:
+//     for k in depth, a unit at a time:
 //       b[v] = B[k, panel * width + v * lanes …]                           whole vectors
 //       sums[r][v] += splat(A[row + r, k]) * b[v]                          A is broadcast from where it lies
 //     C = epilogue(sums)
+//
+// A unit (dot.h) is one element of f32 or f64, two of bf16, four bytes.
 //
 // How A and B are addressed is the caller's: matmul.cc walks matrices, conv.cc windows. Why these loops suffice: a
 // panel of B is read from the second-level cache once per tile, vectors·lanes elements per rows·vectors multiply-adds,
@@ -28,6 +30,7 @@
 #include <functional>
 #include <string>
 
+#include "codegen/emit/dot.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/target.h"
@@ -38,12 +41,15 @@ namespace tessera {
 // The extents of a contraction. Groups are independent ones with an A and a B each: the batches of a matmul (which
 // follow each other in C's rows) or the groups of a convolution (in C's columns).
 struct ContractionShape {
-  DType type = DType::kF32;
+  Dot dot = {};
   int64_t groups = 1;
   int64_t rows = 1, columns = 1, depth = 1;  // of one group
+  int64_t run = 0;                           // elements of A that lie together, after which units start anew; 0: depth
   bool groups_along_columns = false;
   int64_t a_row_step = 0;  // elements from a row of A to the next, where it is not `depth`; for estimates
   int max_tile_rows = 64;  // where the rows of A are addressed one by one, general registers bound the tile too
+
+  int64_t units() const { return run == 0 ? dot.units(depth) : depth / run * dot.units(run); }
 };
 
 struct ContractionSchedule {
@@ -55,7 +61,7 @@ struct ContractionSchedule {
   int64_t full_tiles = 1;
   int64_t block_tiles = 1;   // row tiles of a block
   int sums_per_element = 1;  // independent sums along the depth, where a tile is too small to hide the latency of one
-  int unroll = 2;            // depth steps of one trip
+  int unroll = 2;            // units of one trip
   bool rolled_epilogue = false;
 
   int64_t width() const { return int64_t{vectors} * lanes; }
@@ -88,9 +94,10 @@ using ContractionBody = std::function<IrValues(const ContractionTile& tile, cons
 void EmitContraction(KernelBuilder& b, const ContractionSchedule& schedule, const TileEpilogue& epilogue,
                      int first_epilogue_arg, const ContractionBody& body);
 
-// The innermost loop: sums += splat(A) * B over `depth` steps. Row r of A starts at a_rows[r] and advances by `a_step`
-// elements; B starts at `b_rows` and advances by `b_step`; `b_mask` guards the last vector of its rows (nullptr: it may
-// be read whole, as in packed panels).
+// The innermost loop: sums += splat(A) * B over `depth` elements that lie together. Row r of A starts at a_rows[r] and
+// advances by `a_step` elements, which must be 1 unless the unit is; the row of B for one part of a unit starts at
+// `b_rows` and the next one is `b_step` words on; `b_mask` guards the last vector of its rows (nullptr: it may be read
+// whole, as in packed panels).
 IrValues EmitMultiplyAdd(KernelBuilder& b, const ContractionSchedule& schedule, const ContractionTile& tile,
                          int64_t depth, const IrValues& a_rows, int64_t a_step, IrValue b_rows, int64_t b_step,
                          IrValue b_mask, IrValues sums);

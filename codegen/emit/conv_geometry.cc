@@ -5,14 +5,13 @@
 namespace tessera {
 
 double ConvGeometry::bytes() const {
-  const int64_t elements = batch * y.in * x.in * all_in_channels() + taps() * in_channels * all_out_channels() +
-                           pixels() * all_out_channels();
-  return static_cast<double>(ByteSize(type, elements));
+  const int64_t image = batch * y.in * x.in * all_in_channels(), filters = taps() * in_channels * all_out_channels();
+  return static_cast<double>(ByteSize(type, image + pixels() * all_out_channels()) + ByteSize(weights_type, filters));
 }
 
 std::string ConvGeometry::Key() const {
-  std::string key =
-      internal::Join(Name(type), " batch ", batch, " groups ", groups, " of ", in_channels, "->", out_channels);
+  std::string key = internal::Join(Name(type), "*", Name(weights_type), " outside ", pad_value, " batch ", batch,
+                                   " groups ", groups, " of ", in_channels, "->", out_channels);
   for (const ConvAxis* axis : {&y, &x}) {
     key += internal::Join(axis == &y ? " y " : " x ", axis->in, "->", axis->out, " taps ", axis->taps, " stride ",
                           axis->stride, " dilation ", axis->dilation, " pad ", axis->pad);
@@ -31,9 +30,8 @@ std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& nod
   const Value& weights = graph[node.inputs[1]];
   ConvGeometry g;
   g.type = input.type.dtype;
-  if ((g.type != DType::kF32 && g.type != DType::kF64) || weights.type.dtype != g.type) {
-    return no("expected f32 or f64, found ", Name(g.type), " and ", Name(weights.type.dtype));
-  }
+  g.weights_type = weights.type.dtype;
+  g.pad_value = node.attrs.Int("pad_value", 0);
   if (!graph.IsConstant(node.inputs[1])) return no("the weights are computed");
   const Shape& in = input.type.shape;
   const Shape& w = weights.type.shape;

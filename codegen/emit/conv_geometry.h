@@ -2,7 +2,7 @@
 //
 //   std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, &why);
 //   input element (n, y, x, c) of window (oy, ox) and tap (ky, kx):
-//     y = oy * y_axis.stride - y_axis.pad + ky * y_axis.dilation,   x likewise;   outside the image it is zero
+//     y = oy * y_axis.stride - y_axis.pad + ky * y_axis.dilation,   x likewise;   outside the image it is pad_value
 //
 // One spatial axis is taken for the x axis of images one pixel high. Values only. Tested by conv_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_CONV_GEOMETRY_H_
@@ -26,7 +26,8 @@ struct ConvAxis {
 };
 
 struct ConvGeometry {
-  DType type = DType::kF32;
+  DType type = DType::kF32, weights_type = DType::kF32;  // of the image, of the weights
+  int64_t pad_value = 0;                                 // an integer image's outside
   int64_t batch = 1;
   ConvAxis y, x;
   int64_t groups = 1;
@@ -48,7 +49,7 @@ struct ConvGeometry {
   std::string Key() const;
 };
 
-// Of a conv node in layout nhwc with one or two spatial axes, f32 or f64, and constant weights; otherwise nullopt, and
+// Of a conv node in layout nhwc with one or two spatial axes and constant weights, in any types; otherwise nullopt, and
 // *why says what was found.
 std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& node, std::string* why);
 

@@ -222,6 +222,10 @@ const std::string_view kDepthwiseDoc = "channels-last depthwise convolutions of 
 std::optional<double> EstimateDepthwise(const Graph& graph, const Node& node, const Target& target, std::string* why) {
   const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why);
   if (!g) return std::nullopt;
+  if (g->type != g->weights_type || (g->type != DType::kF32 && g->type != DType::kF64)) {
+    *why = internal::Join("expected f32 or f64, found ", Name(g->type), " and ", Name(g->weights_type));
+    return std::nullopt;
+  }
   if (g->in_channels != 1 || g->out_channels != 1) {
     *why = internal::Join("expected one channel a group, found ", g->in_channels, " -> ", g->out_channels);
     return std::nullopt;

@@ -11,9 +11,18 @@ IrValue Call(KernelBuilder& b, llvm::Intrinsic::ID id, const IrValues& args) {
 
 }  // namespace
 
+bool HasDotBytes(const Target& target) { return target.has_vnni || target.has_avx_vnni; }
+
 IrValue EmitDotPairs(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(sum);
+  if (HasDotBytes(b.target())) {
+    const llvm::Intrinsic::ID id = lanes == 16  ? llvm::Intrinsic::x86_avx512_vpdpwssd_512
+                                   : lanes == 8 ? llvm::Intrinsic::x86_avx512_vpdpwssd_256
+                                                : llvm::Intrinsic::x86_avx512_vpdpwssd_128;
+    TES_CHECK(lanes == 16 || lanes == 8 || lanes == 4, lanes);
+    return Call(b, id, {sum, x, w});
+  }
   auto* pairs = llvm::FixedVectorType::get(ir.getInt16Ty(), 2 * lanes);
   const llvm::Intrinsic::ID id = lanes == 16  ? llvm::Intrinsic::x86_avx512_pmaddw_d_512
                                  : lanes == 8 ? llvm::Intrinsic::x86_avx2_pmadd_wd
@@ -25,7 +34,7 @@ IrValue EmitDotPairs(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
 IrValue EmitDotBytes(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(sum);
-  if (b.target().has_vnni) {
+  if (HasDotBytes(b.target())) {
     const llvm::Intrinsic::ID id = lanes == 16  ? llvm::Intrinsic::x86_avx512_vpdpbusd_512
                                    : lanes == 8 ? llvm::Intrinsic::x86_avx512_vpdpbusd_256
                                                 : llvm::Intrinsic::x86_avx512_vpdpbusd_128;

@@ -2,14 +2,17 @@
 //
 //   sum[lane] += x[lane][0] * w[lane][0] + … + x[lane][3] * w[lane][3]        x unsigned bytes, w signed ones
 //
-// Always exact, wrapping as i32 does: AVX512-VNNI has vpdpbusd; without it pairs of 16-bit numbers are multiplied and
-// added, which never saturate here (vpmaddubsw would). Tested by int8_dot_test.cc.
+// Always exact, wrapping as i32 does: VNNI has vpdpbusd, and vpdpwssd for pairs; without it pairs of 16-bit numbers are
+// multiplied and added, which never saturate here (vpmaddubsw would). Tested by int8_dot_test.cc and dot_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_INT8_DOT_H_
 #define TESSERA_CODEGEN_EMIT_INT8_DOT_H_
 
 #include "codegen/emit/kernel_builder.h"
 
 namespace tessera {
+
+// Is EmitDotBytes one instruction? (AVX512-VNNI, or AVX-VNNI where vectors have 256 bits.)
+bool HasDotBytes(const Target& target);
 
 // Vectors of i32 lanes, each a unit of four bytes; any number of lanes that is a multiple of 4 and at most a
 // register's.

@@ -1,9 +1,10 @@
-// The matmul emitter: dense products of f32 or f64 matrices, batched, either operand transposed.
+// The matmul emitter: dense products of f32, f64, bf16 or byte matrices, batched, either operand transposed.
 //
 //   B constant:                  packed into panels now; the kernel streams them
 //   B [depth, columns]:          read where it lies, whole vectors of a row at a time
-//   B [columns, depth]:          one more step packs it into panels first
-//   A [rows, depth], transposed: broadcast element by element from where it lies, so that its order does not matter
+//   B otherwise:                 one more step packs it into panels first ([columns, depth]; several elements a word)
+//   A [rows, depth], transposed: broadcast element by element from where it lies, so that its order does not matter;
+//                                where several elements make a word it must not be transposed
 //
 // A single row (M = 1) is the same kernel with a tile of one row: several sums per element hide the latency, and the
 // panels, each one stream of width·depth elements, pass by at the speed of the memory that holds them.
@@ -24,7 +25,7 @@ int64_t MatmulProblem::groups() const {
 }
 
 ContractionShape MatmulProblem::shape() const {
-  return {.type = type,
+  return {.dot = dot,
           .groups = groups(),
           .rows = rows,
           .columns = columns,
@@ -33,13 +34,14 @@ ContractionShape MatmulProblem::shape() const {
 }
 
 PanelSource MatmulProblem::b_source() const {
-  return {.type = type,
+  return {.type = dot.b,
           .matrices = b_matrices,
           .depth = depth,
           .columns = columns,
           .matrix_step = depth * columns,
           .depth_step = b_transposed ? 1 : columns,
-          .column_step = b_transposed ? depth : 1};
+          .column_step = b_transposed ? depth : 1,
+          .dot = dot};
 }
 
 MatmulProblem Simplify(MatmulProblem problem) {
@@ -89,7 +91,8 @@ KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule&
     const int64_t a_row_step = problem.a_transposed ? 1 : problem.depth;
     const int64_t a_depth_step = problem.a_transposed ? problem.rows : 1;
     const int64_t a_matrix = problem.rows * problem.depth;
-    const int64_t panel = problem.depth * schedule.width();
+    const Dot& dot = problem.dot;
+    const int64_t panel = schedule.shape.units() * dot.parts() * schedule.width();
     const int64_t b_matrix = problem.packs_b() ? schedule.panels() * panel : problem.depth * problem.columns;
     EmitContraction(b, schedule, epilogue, 2, [&](const ContractionTile& tile, const IrValues& sums) {
       auto& ir = b.ir();
@@ -107,10 +110,10 @@ KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule&
       b_at = plus(b_at, problem.packs_b() ? times(tile.panel, panel) : tile.column);
       IrValues rows;
       for (int r = 0; r < tile.rows; ++r) {
-        rows.push_back(b.ElementPointer(b.arg(0), plus(a_at, b.I64(r * a_row_step)), problem.type));
+        rows.push_back(b.ElementPointer(b.arg(0), plus(a_at, b.I64(r * a_row_step)), dot.a));
       }
       return EmitMultiplyAdd(
-          b, schedule, tile, problem.depth, rows, a_depth_step, b.ElementPointer(b.arg(1), b_at, problem.type),
+          b, schedule, tile, problem.depth, rows, a_depth_step, b.ElementPointer(b.arg(1), b_at, dot.word()),
           problem.packs_b() ? schedule.width() : problem.columns, problem.packs_b() ? nullptr : tile.mask, sums);
     });
   };
@@ -127,8 +130,7 @@ void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder
     const Value& weights = builder.graph()[node.inputs[1]];
     b.buffer = builder.Constant(weights.name + ".panels", PackPanels(weights.constant, source, schedule.width()));
   } else if (problem.packs_b()) {
-    const int64_t bytes = ByteSize(problem.type, PackedElements(source, schedule.width()));
-    b.buffer = builder.Temp(node.name + ".panels", bytes);
+    b.buffer = builder.Temp(node.name + ".panels", PackedBytes(source, schedule.width()));
     StepArg to = b;
     to.writes = true;
     PlanStep pack = PlanPackPanels(source, schedule.width(), builder.Read(node.inputs[1]), to, target);
@@ -147,21 +149,24 @@ void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder
   const double products =
       static_cast<double>(problem.groups() * problem.rows) * static_cast<double>(problem.columns * problem.depth);
   step.flops = 2 * products;
-  const int64_t elements = problem.a_matrices * problem.rows * problem.depth +
-                           problem.b_matrices * problem.depth * problem.columns +
-                           problem.groups() * problem.rows * problem.columns;
-  step.bytes = static_cast<double>(ByteSize(problem.type, elements));
+  step.bytes = static_cast<double>(ByteSize(problem.dot.a, problem.a_matrices * problem.rows * problem.depth) +
+                                   ByteSize(problem.dot.b, problem.b_matrices * problem.depth * problem.columns) +
+                                   ByteSize(epilogue.dtype(), problem.groups() * problem.rows * problem.columns));
   builder.AddStep(std::move(step));
 }
 
 namespace {
 
-MatmulProblem ProblemOf(const Graph& graph, const Node& node) {
+std::optional<Dot> DotOf(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  return Dot::Choose(target, graph[node.inputs[0]].type.dtype, graph[node.inputs[1]].type.dtype, why);
+}
+
+MatmulProblem ProblemOf(const Graph& graph, const Node& node, const Dot& dot) {
   const Shape& a = graph[node.inputs[0]].type.shape;
   const Shape& b = graph[node.inputs[1]].type.shape;
   const Shape& out = graph[node.outputs[0]].type.shape;
   MatmulProblem problem;
-  problem.type = graph[node.inputs[0]].type.dtype;
+  problem.dot = dot;
   problem.a_transposed = node.attrs.Int("transpose_a", 0) != 0;
   problem.b_transposed = node.attrs.Int("transpose_b", 0) != 0;
   problem.b_constant = graph.IsConstant(node.inputs[1]);
@@ -190,24 +195,28 @@ MatmulProblem ProblemOf(const Graph& graph, const Node& node) {
 
 extern const std::string_view kMatmulDoc;
 const std::string_view kMatmulDoc =
-    "dense f32 and f64 products in register tiles, constant operands packed into panels";
+    "dense f32, f64, bf16 and byte products in register tiles, constant operands packed into panels";
 
 std::optional<double> EstimateMatmul(const Graph& graph, const Node& node, const Target& target, std::string* why) {
   if (node.op != Op::kMatmul) {
     *why = "no matmul";
     return std::nullopt;
   }
-  for (ValueId id : node.inputs) {
-    const DType type = graph[id].type.dtype;
-    if (type == DType::kF32 || type == DType::kF64) continue;
-    *why = internal::Join("expected f32 or f64, found ", Name(type));
+  const std::optional<Dot> dot = DotOf(graph, node, target, why);
+  if (!dot) return std::nullopt;
+  const MatmulProblem problem = ProblemOf(graph, node, *dot);
+  if (problem.a_transposed && dot->unit() > 1) {
+    *why = internal::Join("operand 0 is transposed, and units of ", Name(dot->a), " do not lie together");
     return std::nullopt;
   }
-  return MatmulMicroseconds(ProblemOf(graph, node), target, TileEpilogue(graph, node).cost());
+  return MatmulMicroseconds(problem, target, TileEpilogue(graph, node).cost());
 }
 
 Status PlanMatmul(const Node& node, PlanBuilder& builder) {
-  PlanMatmulSteps(node, ProblemOf(builder.graph(), node), builder);
+  std::string why;
+  const std::optional<Dot> dot = DotOf(builder.graph(), node, builder.target(), &why);
+  TES_CHECK(dot.has_value(), why);
+  PlanMatmulSteps(node, ProblemOf(builder.graph(), node, *dot), builder);
   return OkStatus();
 }
 

@@ -20,7 +20,7 @@ struct MatmulProblem {
   struct BatchDim {
     int64_t extent = 1, a_step = 0, b_step = 0;
   };
-  DType type = DType::kF32;  // f32 or f64
+  Dot dot = {};
   std::vector<BatchDim> batch;
   int64_t rows = 1, columns = 1, depth = 1;
   int64_t a_matrices = 1, b_matrices = 1;
@@ -31,8 +31,8 @@ struct MatmulProblem {
   int64_t groups() const;
   ContractionShape shape() const;
   PanelSource b_source() const;
-  // B is read from panels: it is constant, or its columns are not consecutive where it lies.
-  bool packs_b() const { return b_constant || b_transposed; }
+  // B is read from panels: it is constant, or its words do not lie side by side.
+  bool packs_b() const { return b_constant || b_transposed || dot.unit() > 1; }
 };
 
 // Merges batch dimensions that are walked as one, and the batch into the rows where B is the same for all.

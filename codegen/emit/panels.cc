@@ -34,260 +34,236 @@ void Pack(const std::byte* from_bytes, const PanelSource& s, int64_t width, std:
   }
 }
 
-// A task is one vector of columns of one panel of one matrix: `body` gets the matrix, the vector among all of its
-// columns, and where the vector of the first k lies in the panels.
-void ForEachVector(KernelBuilder& b, const PanelSource& s, int64_t panel_depth, int64_t width, int lanes,
-                   const std::function<void(IrValue matrix, IrValue vector, IrValue to)>& body) {
-  auto& ir = b.ir();
-  const int64_t vectors = DivideUp(s.columns, lanes), panel_vectors = width / lanes,
-                panels = DivideUp(s.columns, width);
-  const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
-  const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
-  b.For("task", b.begin(), b.end(), 1, [&](IrValue task) {
-    IrValue matrix = ir.CreateUDiv(task, b.I64(vectors)), vector = ir.CreateURem(task, b.I64(vectors));
-    IrValue panel = ir.CreateUDiv(vector, b.I64(panel_vectors)), in_panel = ir.CreateURem(vector, b.I64(panel_vectors));
-    body(matrix, vector, plus(times(plus(times(matrix, panels), panel), panel_depth * width), times(in_panel, lanes)));
-  });
-}
-
-// task = one vector of columns of one panel:
-//   for k in depth, lanes at a time:  load lanes rows of lanes elements, turn them, store lanes rows of the panel
-//   for the last k's:                 element by element
-void EmitPackPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
-  auto& ir = b.ir();
-  const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
-  const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
-  ForEachVector(b, s, s.depth, width, lanes, [&](IrValue matrix, IrValue vector, IrValue to) {
-    IrValue from = times(matrix, s.matrix_step);
-    // Columns beyond the last repeat it: nobody looks at what they give.
-    IrValues columns;
-    for (int l = 0; l < lanes; ++l) {
-      IrValue column = plus(times(vector, lanes), b.I64(l));
-      column = ir.CreateSelect(ir.CreateICmpSLT(column, b.I64(s.columns)), column, b.I64(s.columns - 1));
-      columns.push_back(plus(from, times(column, s.column_step)));
-    }
-    const int64_t squares = s.depth / lanes * lanes;
-    if (lanes > 1) {
-      b.For("square", b.I64(0), b.I64(squares), lanes, [&](IrValue k) {
-        IrValues rows;
-        for (int l = 0; l < lanes; ++l) rows.push_back(b.Load(b.arg(0), plus(columns[l], k), s.type, lanes));
-        rows = EmitLaneTranspose(b, rows);
-        for (int l = 0; l < lanes; ++l) b.Store(b.arg(1), plus(to, times(plus(k, b.I64(l)), width)), s.type, rows[l]);
-      });
-    }
-    b.For("single", b.I64(lanes > 1 ? squares : 0), b.I64(s.depth), 1, [&](IrValue k) {
-      IrValue place = plus(to, times(k, width));
-      for (int l = 0; l < lanes; ++l) {
-        b.Store(b.arg(1), plus(place, b.I64(l)), s.type, b.Load(b.arg(0), plus(columns[l], k), s.type, 1));
+// Elements below 32 bits: as they lie in `Bits`, into words whose position in a unit is `Word` wide. Word pairs are
+// (0, 2) and (1, 3), all others stand in order.
+template <typename Bits, typename Word>
+void PackUnits(const std::byte* from_bytes, const PanelSource& s, int64_t width, std::byte* to_bytes) {
+  const auto* from = reinterpret_cast<const Bits*>(from_bytes);
+  auto* to = reinterpret_cast<Word*>(to_bytes);
+  constexpr int64_t kPerWord = 4 / sizeof(Word);
+  const int64_t run = s.run == 0 ? s.depth : s.run, unit = s.dot.unit(), parts = s.dot.parts();
+  const int64_t units_of_run = s.dot.units(run), unit_words = parts * width;
+  for (int64_t m = 0; m < s.matrices; ++m) {
+    for (int64_t first = 0; first < s.columns; first += width) {
+      const int64_t columns = std::min(width, s.columns - first);
+      for (int64_t c = 0; c < columns; ++c) {
+        const Bits* column = from + m * s.matrix_step + (first + c) * s.column_step;
+        for (int64_t k = 0; k < s.depth; ++k) {
+          const int64_t in_run = k % run, number = in_run / unit;
+          const int64_t position = in_run - s.dot.UnitStart(number, run);
+          const int64_t part = position % parts, place = position / parts;
+          const int64_t word = (k / run * units_of_run + number) * unit_words + part * width + c;
+          to[word * kPerWord + place] = static_cast<Word>(column[k * s.depth_step]);
+        }
       }
-    });
-  });
+      to += s.units() * unit_words * kPerWord;
+    }
+  }
 }
 
-// The same where columns are consecutive; task = one vector of columns of one panel:
-//   for k in depth:  panel[k] = from[k][columns]
-void EmitCopyPanels(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes) {
-  auto& ir = b.ir();
-  const auto times = [&](IrValue x, int64_t by) { return ir.CreateMul(x, b.I64(by), "", true, true); };
-  const auto plus = [&](IrValue x, IrValue y) { return ir.CreateAdd(x, y, "", true, true); };
-  ForEachVector(b, s, s.depth, width, lanes, [&](IrValue matrix, IrValue vector, IrValue to) {
-    IrValue column = times(vector, lanes);
-    IrValue from = plus(times(matrix, s.matrix_step), column);
-    IrValue mask = s.columns % lanes == 0 ? nullptr : b.MaskBelow(ir.CreateSub(b.I64(s.columns), column), lanes);
-    b.For("copy", b.I64(0), b.I64(s.depth), 1, [&](IrValue k) {
-      b.Store(b.arg(1), plus(to, times(k, width)), s.type,
-              b.Load(b.arg(0), plus(from, times(k, s.depth_step)), s.type, lanes, mask,
-                     mask == nullptr ? nullptr : b.Zero(s.type, 1)));
-    });
-  });
-}
+IrValue Times(KernelBuilder& b, IrValue x, int64_t by) { return b.ir().CreateMul(x, b.I64(by), "", true, true); }
+IrValue Plus(KernelBuilder& b, IrValue x, IrValue y) { return b.ir().CreateAdd(x, y, "", true, true); }
+IrValue Plus(KernelBuilder& b, IrValue x, int64_t y) { return Plus(b, x, b.I64(y)); }
 
-// u8 into units of 32 bits; `lanes` units make a vector.
-class UnitPacker {
+// Writes the kernels that pack while the program runs.
+class PackEmitter {
  public:
-  UnitPacker(KernelBuilder& b, const PanelSource& s, int elements, int64_t width, int lanes)
-      : b_(b), s_(s), elements_(elements), units_(DivideUp(s.depth, elements)), width_(width), lanes_(lanes) {}
+  PackEmitter(KernelBuilder& b, const PanelSource& source, int64_t width, int lanes)
+      : b_(b), s_(source), width_(width), lanes_(lanes) {}
 
   void Emit() {
-    ForEachVector(b_, s_, units_, width_, lanes_, [&](IrValue matrix, IrValue vector, IrValue to) {
-      IrValue from = Times(matrix, s_.matrix_step), column = Times(vector, lanes_);
-      if (s_.depth_step == 1) return Turn(from, column, to);
-      if (s_.columns % lanes_ == 0) return Interleave(Plus(from, column), lanes_, to);
-      // The columns that are left, one by one.
-      const auto some = [&] {
-        IrValue left = ir().CreateSub(b_.I64(s_.columns), column);
-        b_.For("column", b_.I64(0), left, 1,
-               [&](IrValue c) { Interleave(Plus(from, Plus(column, c)), 1, Plus(to, c)); });
-        return IrValues();
-      };
-      const auto all = [&] {
-        Interleave(Plus(from, column), lanes_, to);
-        return IrValues();
-      };
-      b_.IfElse("whole", ir().CreateICmpSLE(Plus(column, b_.I64(lanes_)), b_.I64(s_.columns)), all, some);
-    });
+    ForEachPanelVector(b_, s_, s_.units() * s_.dot.parts(), width_, lanes_,
+                       [&](IrValue matrix, IrValue vector, IrValue to) {
+                         to_ = to;
+                         IrValue from = Times(b_, matrix, s_.matrix_step), column = Times(b_, vector, lanes_);
+                         s_.depth_step == 1 ? EmitTurned(from, column) : EmitCopied(from, column);
+                       });
   }
 
  private:
   llvm::IRBuilder<>& ir() { return b_.ir(); }
-  IrValue Times(IrValue x, int64_t by) { return ir().CreateMul(x, b_.I64(by), "", true, true); }
-  IrValue Plus(IrValue x, IrValue y) { return ir().CreateAdd(x, y, "", true, true); }
+  int64_t last_unit() const { return s_.units() - 1; }
+  bool last_is_odd() const { return s_.depth % s_.dot.unit() != 0; }
+  DType stored() const { return s_.dot.kind == Dot::Kind::kOne ? s_.type : DType::kI32; }
 
-  // `count` u8 at `at`, those at and beyond `valid` as zero, as units: one lane for each `elements_`.
-  IrValue LoadUnits(IrValue at, int units, int64_t valid) {
-    const int count = units * elements_;
-    llvm::Type* byte = ir().getInt8Ty();
-    auto* type = llvm::FixedVectorType::get(byte, count);
-    IrValue address = b_.ElementPointer(b_.arg(0), at, DType::kU8), bytes;
-    if (valid >= count) {
-      bytes = ir().CreateAlignedLoad(type, address, llvm::Align(1));
-    } else if (b_.target().has_avx512) {
-      std::vector<llvm::Constant*> mask;
-      for (int k = 0; k < count; ++k) mask.push_back(ir().getInt1(k < valid));
-      bytes = ir().CreateMaskedLoad(type, address, llvm::Align(1), llvm::ConstantVector::get(mask),
-                                    llvm::Constant::getNullValue(type));
-    } else {
-      bytes = llvm::Constant::getNullValue(type);
-      for (int64_t k = 0; k < valid; ++k) {
-        IrValue one =
-            ir().CreateAlignedLoad(byte, b_.ElementPointer(b_.arg(0), Plus(at, b_.I64(k)), DType::kU8), llvm::Align(1));
-        bytes = ir().CreateInsertElement(bytes, one, k);
-      }
+  // Stores the parts of units, one a lane, as the words of unit `number` from position `offset` of the vector on.
+  void Store(IrValue number, IrValue units, int64_t offset = 0) {
+    const IrValues parts = EmitParts(b_, s_.dot, s_.type, units);
+    for (size_t p = 0; p < parts.size(); ++p) {
+      IrValue at = Plus(b_, to_, Times(b_, number, s_.dot.parts() * width_));
+      b_.Store(b_.arg(1), Plus(b_, at, static_cast<int64_t>(p) * width_ + offset), stored(), parts[p]);
     }
-    if (elements_ == 2) bytes = ir().CreateZExt(bytes, llvm::FixedVectorType::get(ir().getInt16Ty(), count));
-    return ir().CreateBitCast(bytes, b_.VectorType(DType::kI32, units));
   }
 
-  // Depth by depth: squares of `lanes` units of `lanes` columns, turned; at the end as many units as are left.
-  void Turn(IrValue from, IrValue first_column, IrValue to) {
+  // Elements of a column are neighbours, and so a unit is one load:
+  //   for unit, lanes at a time:  load lanes units of lanes columns, turn them, store
+  //   for the last units:         unit by unit
+  void EmitTurned(IrValue from, IrValue first_column) {
+    // Columns beyond the last repeat it: nobody looks at what they give.
     IrValues columns;
     for (int l = 0; l < lanes_; ++l) {
-      IrValue column = Plus(first_column, b_.I64(l));
+      IrValue column = Plus(b_, first_column, l);
       column = ir().CreateSelect(ir().CreateICmpSLT(column, b_.I64(s_.columns)), column, b_.I64(s_.columns - 1));
-      columns.push_back(Plus(from, Times(column, s_.column_step)));
+      columns.push_back(Plus(b_, from, Times(b_, column, s_.column_step)));
     }
-    const auto square = [&](IrValue unit, int units, int64_t valid) {
+    const int64_t unit = s_.dot.unit(), whole = s_.depth / unit, squares = lanes_ == 1 ? 0 : whole / lanes_ * lanes_;
+    b_.For("square", b_.I64(0), b_.I64(squares), lanes_, [&](IrValue number) {
       IrValues rows;
       for (int l = 0; l < lanes_; ++l) {
-        rows.push_back(LoadUnits(Plus(columns[l], Times(unit, elements_)), lanes_, valid));
+        IrValue address = b_.ElementPointer(b_.arg(0), Plus(b_, columns[l], Times(b_, number, unit)), s_.type);
+        const llvm::Align align(TypeInfo(s_.type).bits / 8);
+        rows.push_back(ir().CreateAlignedLoad(b_.VectorType(stored(), lanes_), address, align));
       }
       rows = EmitLaneTranspose(b_, rows);
-      for (int u = 0; u < units; ++u) {
-        b_.Store(b_.arg(1), Plus(to, Times(Plus(unit, b_.I64(u)), width_)), DType::kI32, rows[u]);
+      for (int l = 0; l < lanes_; ++l) Store(Plus(b_, number, l), rows[l]);
+    });
+    const auto single = [&](IrValue number, int64_t start_of_last) {
+      const int64_t count = number != nullptr ? unit : s_.dot.UnitCount(last_unit(), s_.depth);
+      IrValue start = number != nullptr ? Times(b_, number, unit) : b_.I64(start_of_last);
+      for (int l = 0; l < lanes_; ++l) {
+        IrValue bits = EmitUnit(b_, UnitOf(), b_.arg(0), Plus(b_, columns[l], start), static_cast<int>(count));
+        if (number == nullptr) bits = WithoutOverlap(bits);
+        StoreOne(number != nullptr ? number : b_.I64(last_unit()), bits, l);
       }
     };
-    const int64_t whole = s_.depth / (lanes_ * elements_) * lanes_;
-    b_.For("square", b_.I64(0), b_.I64(whole), lanes_, [&](IrValue unit) { square(unit, lanes_, lanes_ * elements_); });
-    if (whole < units_) square(b_.I64(whole), static_cast<int>(units_ - whole), s_.depth - whole * elements_);
+    b_.For("single", b_.I64(squares), b_.I64(whole), 1, [&](IrValue number) { single(number, 0); });
+    if (last_is_odd()) single(nullptr, s_.dot.UnitStart(last_unit(), s_.depth));
   }
 
-  // Where columns are consecutive: `elements` rows of the depth, shifted to their places.
-  void Interleave(IrValue from, int lanes, IrValue to) {
-    const auto unit_of = [&](IrValue unit, int64_t count) {
-      IrValue sum = nullptr;
-      for (int64_t e = 0; e < count; ++e) {
-        IrValue at = Plus(from, Times(Plus(Times(unit, elements_), b_.I64(e)), s_.depth_step));
-        IrValue part = ir().CreateShl(b_.Load(b_.arg(0), at, DType::kU8, lanes), e * (32 / elements_));
-        sum = sum == nullptr ? part : ir().CreateOr(sum, part);
-      }
-      b_.Store(b_.arg(1), Plus(to, Times(unit, width_)), DType::kI32, sum);
+  void StoreOne(IrValue number, IrValue bits, int lane) {
+    if (s_.dot.parts() == 1) return Store(number, bits, lane);
+    // Parts come of vectors.
+    IrValues parts = EmitParts(b_, s_.dot, s_.type, b_.Splat(bits, 4));
+    for (size_t p = 0; p < parts.size(); ++p) {
+      IrValue at = Plus(b_, to_, Times(b_, number, s_.dot.parts() * width_));
+      b_.Store(b_.arg(1), Plus(b_, at, static_cast<int64_t>(p) * width_ + lane), DType::kI32,
+               ir().CreateExtractElement(parts[p], uint64_t{0}));
+    }
+  }
+
+  // The dot whose A are these elements.
+  Dot UnitOf() const { return {.kind = s_.dot.kind, .a = s_.type, .b = s_.type}; }
+
+  // The last unit without the elements that the one before has too.
+  IrValue WithoutOverlap(IrValue unit) {
+    const int64_t twice = last_unit() * s_.dot.unit() - s_.dot.UnitStart(last_unit(), s_.depth);
+    if (twice == 0) return unit;
+    const uint32_t keep = ~uint32_t{0} << (twice * TypeInfo(s_.type).bits);
+    return ir().CreateAnd(unit, llvm::ConstantInt::get(unit->getType(), keep));
+  }
+
+  // Columns are neighbours:
+  //   for unit:  words = bits of its rows side by side
+  void EmitCopied(IrValue from, IrValue first_column) {
+    from = Plus(b_, from, first_column);
+    const int64_t left = s_.columns % lanes_;
+    IrValue mask = left == 0 ? nullptr : b_.MaskBelow(ir().CreateSub(b_.I64(s_.columns), first_column), lanes_);
+    const auto row = [&](IrValue k) {
+      IrValue at = Plus(b_, from, Times(b_, k, s_.depth_step));
+      return b_.Load(b_.arg(0), at, s_.type, lanes_, mask, mask == nullptr ? nullptr : b_.Zero(s_.type, 1));
     };
-    const int64_t whole = s_.depth / elements_;
-    b_.For("unit", b_.I64(0), b_.I64(whole), 1, [&](IrValue unit) { unit_of(unit, elements_); });
-    if (whole < units_) unit_of(b_.I64(whole), s_.depth - whole * elements_);
+    const int bits = TypeInfo(s_.type).bits;
+    // Elements `first` to `last` of a unit whose first is k.
+    const auto store = [&](IrValue number, IrValue k, int64_t first, int64_t last) {
+      if (s_.dot.kind == Dot::Kind::kOne) return Store(number, row(k));
+      IrValue units = nullptr;
+      for (int64_t e = first; e < last; ++e) {
+        // The element's own bits: what Load widened them by is cut off again.
+        IrValue element = b_.NarrowToStorage(row(Plus(b_, k, e)), s_.type);
+        element = ir().CreateZExt(element, b_.VectorType(DType::kI32, lanes_));
+        element = ir().CreateShl(element, e * bits);
+        units = units == nullptr ? element : ir().CreateOr(units, element);
+      }
+      Store(number, units);
+    };
+    const int64_t unit = s_.dot.unit(), whole = s_.depth / unit;
+    b_.For("copy", b_.I64(0), b_.I64(whole), 1,
+           [&](IrValue number) { store(number, Times(b_, number, unit), 0, unit); });
+    if (!last_is_odd()) return;
+    const int64_t start = s_.dot.UnitStart(last_unit(), s_.depth);
+    store(b_.I64(last_unit()), b_.I64(start), last_unit() * unit - start, s_.dot.UnitCount(last_unit(), s_.depth));
   }
 
   KernelBuilder& b_;
   const PanelSource& s_;
-  const int elements_;
-  const int64_t units_, width_;
+  const int64_t width_;
   const int lanes_;
+  IrValue to_ = nullptr;  // the word of the first unit and column
 };
 
 }  // namespace
 
-int64_t PackedElements(const PanelSource& source, int64_t width) {
-  return source.matrices * DivideUp(source.columns, width) * source.depth * width;
+void ForEachPanelVector(KernelBuilder& b, const PanelSource& s, int64_t panel_depth, int64_t width, int lanes,
+                        const std::function<void(IrValue matrix, IrValue vector, IrValue to)>& body) {
+  auto& ir = b.ir();
+  const int64_t vectors = DivideUp(s.columns, lanes), panel_vectors = width / lanes,
+                panels = DivideUp(s.columns, width);
+  b.For("task", b.begin(), b.end(), 1, [&](IrValue task) {
+    IrValue matrix = ir.CreateUDiv(task, b.I64(vectors)), vector = ir.CreateURem(task, b.I64(vectors));
+    IrValue panel = ir.CreateUDiv(vector, b.I64(panel_vectors)), in_panel = ir.CreateURem(vector, b.I64(panel_vectors));
+    IrValue panel_number = Plus(b, Times(b, matrix, panels), panel);
+    body(matrix, vector, Plus(b, Times(b, panel_number, panel_depth * width), Times(b, in_panel, lanes)));
+  });
+}
+
+int64_t PackedWords(const PanelSource& source, int64_t width) {
+  return source.matrices * DivideUp(source.columns, width) * source.units() * source.dot.parts() * width;
+}
+
+int64_t PackedBytes(const PanelSource& source, int64_t width) {
+  return ByteSize(source.dot.word(), PackedWords(source, width));
 }
 
 Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width) {
-  Tensor packed(source.type, Shape({PackedElements(source, width)}));
+  Tensor packed(source.dot.word(), Shape({PackedWords(source, width)}));
+  const std::byte* from = tensor.bytes().data();
   std::byte* to = packed.mutable_bytes().data();
-  if (TypeInfo(source.type).bits == 64) {
-    Pack<uint64_t>(tensor.bytes().data(), source, width, to);
-  } else {
-    TES_CHECK(TypeInfo(source.type).bits == 32, Name(source.type));
-    Pack<uint32_t>(tensor.bytes().data(), source, width, to);
+  switch (source.dot.kind) {
+    case Dot::Kind::kOne:
+      TypeInfo(source.type).bits == 64 ? Pack<uint64_t>(from, source, width, to)
+                                       : Pack<uint32_t>(from, source, width, to);
+      break;
+    case Dot::Kind::kFourBytes: PackUnits<uint8_t, uint8_t>(from, source, width, to); break;
+    case Dot::Kind::kTwoBfloats: PackUnits<uint16_t, uint16_t>(from, source, width, to); break;
+    case Dot::Kind::kWordPairs:
+      source.type == DType::kI8 ? PackUnits<int8_t, int16_t>(from, source, width, to)
+                                : PackUnits<uint8_t, int16_t>(from, source, width, to);
+      break;
   }
   return packed;
 }
 
 PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target) {
   TES_CHECK(source.depth_step == 1 || source.column_step == 1, source.depth_step);
-  const int lanes = target.Lanes(TypeInfo(source.type).bits);
+  TES_CHECK(source.run == 0 || source.run == source.depth, source.run);
+  const int lanes = target.Lanes(TypeInfo(source.dot.word()).bits);
   PlanStep step;
   step.kernel.family = "pack_panels";
   step.kernel.num_args = 2;
-  step.kernel.key =
-      internal::Join("pack_panels ", Name(source.type), " ", source.matrices, "x", source.depth, "x", source.columns,
-                     " steps ", source.matrix_step, " ", source.depth_step, " ", source.column_step, " width ", width);
-  step.kernel.emit = [source, width, lanes](KernelBuilder& b) {
-    if (source.depth_step == 1) return EmitPackPanels(b, source, width, lanes);
-    EmitCopyPanels(b, source, width, lanes);
-  };
+  step.kernel.key = internal::Join("pack_panels ", Name(source.type), " for ", source.dot.Key(), " ", source.matrices,
+                                   "x", source.depth, "x", source.columns, " steps ", source.matrix_step, " ",
+                                   source.depth_step, " ", source.column_step, " width ", width);
+  step.kernel.emit = [source, width, lanes](KernelBuilder& b) { PackEmitter(b, source, width, lanes).Emit(); };
   step.args = {from, to};
   step.tasks = source.matrices * DivideUp(source.columns, lanes);
-  step.bytes = 2.0 * static_cast<double>(ByteSize(source.type, source.matrices * source.depth * source.columns));
+  step.bytes = static_cast<double>(ByteSize(source.type, source.matrices * source.depth * source.columns) +
+                                   PackedBytes(source, width));
   return step;
 }
 
 double PackPanelsMicroseconds(const PanelSource& source, const Target& target) {
   const MachineModel machine(target);
-  const int lanes = target.Lanes(TypeInfo(source.type).bits);
-  double rounds = 0;
-  for (int l = source.depth_step == 1 ? lanes : 1; l > 1; l /= 2) ++rounds;
-  const double vectors = static_cast<double>(source.matrices * source.depth * DivideUp(source.columns, lanes));
-  return vectors * (2 * machine.load_ns + rounds * machine.op_ns) / 1000 + machine.step_ns / 1000;
-}
-
-int64_t PackedUnits(const PanelSource& source, int elements, int64_t width) {
-  return source.matrices * DivideUp(source.columns, width) * DivideUp(source.depth, elements) * width;
-}
-
-PlanStep PlanPackUnits(const PanelSource& source, int elements, int64_t width, StepArg from, StepArg to,
-                       const Target& target) {
-  TES_CHECK(source.type == DType::kU8 && (elements == 2 || elements == 4), Name(source.type), " by ", elements);
-  TES_CHECK(source.depth_step == 1 || source.column_step == 1, source.depth_step);
-  const int lanes = static_cast<int>(std::min<int64_t>(width, target.Lanes(32)));
-  PlanStep step;
-  step.kernel.family = "pack_units";
-  step.kernel.num_args = 2;
-  step.kernel.key =
-      internal::Join("pack_units u8 by ", elements, " ", source.matrices, "x", source.depth, "x", source.columns,
-                     " steps ", source.matrix_step, " ", source.depth_step, " ", source.column_step, " width ", width);
-  step.kernel.emit = [source, elements, width, lanes](KernelBuilder& b) {
-    UnitPacker(b, source, elements, width, lanes).Emit();
-  };
-  step.args = {from, to};
-  step.tasks = source.matrices * DivideUp(source.columns, lanes);
-  const double packed = static_cast<double>(PackedUnits(source, elements, width));
-  step.bytes = 4 * packed + static_cast<double>(source.matrices * source.depth * source.columns);
-  return step;
-}
-
-double PackUnitsMicroseconds(const PanelSource& source, int elements, const Target& target) {
-  const MachineModel machine(target);
-  const int lanes = target.Lanes(32);
-  double operations = 0;  // on a vector of units
+  const int lanes = target.Lanes(TypeInfo(source.dot.word()).bits);
+  double operations = 0, loads = 2;
   if (source.depth_step == 1) {
     for (int l = lanes; l > 1; l /= 2) ++operations;
-    if (elements == 2) ++operations;
-  } else {
-    operations = 3 * elements - 2;  // widen, shift, join
+  } else if (source.dot.unit() > 1) {
+    operations = 2 * source.dot.unit();
+    loads = source.dot.unit() + 1;
   }
-  const double vectors =
-      static_cast<double>(source.matrices * DivideUp(source.depth, elements) * DivideUp(source.columns, lanes));
-  return vectors * (2 * machine.load_ns + operations * machine.op_ns) / 1000 + machine.step_ns / 1000;
+  if (source.dot.parts() > 1) operations += 3;
+  const double vectors = static_cast<double>(source.matrices * source.units() * DivideUp(source.columns, lanes));
+  return vectors * (loads * machine.load_ns + operations * machine.op_ns) / 1000 + machine.step_ns / 1000;
 }
 
 }  // namespace tessera

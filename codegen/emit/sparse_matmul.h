@@ -29,8 +29,8 @@
 #include <vector>
 
 #include "codegen/emit/epilogue.h"
-#include "codegen/emit/panels.h"
 #include "codegen/emit/scattered_stream.h"
+#include "codegen/emit/unit_panels.h"
 #include "codegen/plan.h"
 #include "graph/graph.h"
 #include "tesa/bitmap.h"

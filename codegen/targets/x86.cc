@@ -17,8 +17,9 @@ namespace {
 constexpr std::string_view kTriple = "x86_64-unknown-linux-gnu";
 
 // The features that any of Target's fields look at.
-constexpr const char* kFeatures[] = {"sse4.1",   "avx",      "avx2",     "fma",        "f16c",       "avx512f",
-                                     "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "avx512vbmi"};
+constexpr const char* kFeatures[] = {"sse4.1",     "avx",        "avx2",     "fma",      "f16c",
+                                     "avx512f",    "avx512bw",   "avx512dq", "avx512vl", "avx512vnni",
+                                     "avx512bf16", "avx512vbmi", "avxvnni"};
 
 StatusOr<std::set<std::string>> FeaturesOf(const std::string& cpu, const std::string& attributes) {
   std::string message;
@@ -71,6 +72,7 @@ StatusOr<Target> MakeX86Target(std::string_view spec) {
   target.has_f16c = with("f16c") || target.has_avx512;
   target.has_masked_memory = with("avx2");
   target.has_vnni = target.has_avx512 && with("avx512vnni");
+  target.has_avx_vnni = with("avx2") && with("avxvnni");
   target.has_bf16 = target.has_avx512 && with("avx512bf16");
   // LLVM prefers 256-bit vectors on some processors; emitters choose widths themselves.
   if (target.has_avx512) target.features += std::string(target.features.empty() ? "" : ",") + "-prefer-256-bit";

@@ -1,0 +1,296 @@
+// Products of bytes against the interpreter, equal to the last bit: every pair of types, both places of B, every kind
+// of remainder of depth, rows and columns, batches, requantising epilogues, convolutions with a pad value; on every
+// level, AVX-512 without VNNI among them. And that nothing beyond a row's end is read.
+#include "codegen/emit/dot.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <random>
+
+#include "codegen/emit/matmul.h"
+#include "codegen/emit/testing/kernel_runner.h"
+#include "codegen/testing/run_compiled.h"
+#include "graph/builder.h"
+
+namespace tessera {
+namespace {
+
+// v * scale + bias, rounded to a byte around a zero point, clamped: what follows a product of quantised numbers.
+Body Requantise(DType to, bool along_columns) {
+  BodyBuilder b;
+  Scalar sum = b.Input(DType::kI32);
+  if (along_columns) sum = sum + b.Input(DType::kI32);
+  Scalar value = b.Narrow(
+      b.Cast(sum, DType::kF32) * (along_columns ? b.Input(DType::kF32) : b.Const(DType::kF32, 0.003)), DType::kF32);
+  value = b.Narrow(RoundEven(value) + 7.0, DType::kF32);
+  value = Min(Max(value, static_cast<double>(MinInt(to))), static_cast<double>(MaxInt(to)));
+  return b.Finish(b.Cast(value, to));
+}
+
+class DotTest : public testing::TestWithParam<std::string> {
+ protected:
+  int64_t Int(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng_); }
+  bool Chance(double p) { return std::uniform_real_distribution<double>(0, 1)(rng_) < p; }
+
+  // Extremes are common: sums that would saturate 16 bits occur.
+  Tensor Make(const Shape& shape, DType type) {
+    Tensor tensor(type, shape);
+    for (int64_t k = 0; k < tensor.num_elements(); ++k) {
+      if (IsFloat(type)) {
+        tensor.Set(k, std::uniform_real_distribution<double>(0.001, 0.01)(rng_));
+      } else if (type == DType::kI32) {
+        tensor.SetInt(k, Int(-5000, 5000));
+      } else {
+        tensor.SetInt(k, Chance(0.3) ? (Chance(0.5) ? MinInt(type) : MaxInt(type)) : Int(MinInt(type), MaxInt(type)));
+      }
+    }
+    return tensor;
+  }
+
+  struct Product {
+    Shape a, b;
+    DType a_type = DType::kU8, b_type = DType::kI8;
+    bool transpose_b = false, constant_b = true;
+    DType to = DType::kI32;  // or a byte type, through an epilogue
+  };
+
+  void Expect(const Product& p) {
+    GraphBuilder builder("product");
+    std::vector<Tensor> inputs = {Make(p.a, p.a_type)};
+    const ValueId a = builder.Input("a", p.a_type, p.a);
+    ValueId b;
+    if (p.constant_b) {
+      b = builder.Constant("b", Make(p.b, p.b_type));
+    } else {
+      inputs.push_back(Make(p.b, p.b_type));
+      b = builder.Input("b", p.b_type, p.b);
+    }
+    ValueId y = builder.Matmul(a, b, false, p.transpose_b);
+    Finish(builder, y, p.to, inputs, "matmul");
+  }
+
+  void ExpectConv(const Shape& x, const Shape& w, WindowParams window, int64_t groups, int64_t pad_value, DType x_type,
+                  DType to, const std::string& emitter = "conv") {
+    window.layout = "nhwc";
+    GraphBuilder builder("conv");
+    std::vector<Tensor> inputs = {Make(x, x_type)};
+    ValueId y = builder.Conv(builder.Input("x", x_type, x), builder.Constant("w", Make(w, DType::kI8)), window, groups);
+    SCOPED_TRACE(internal::Join(x.ToString(), w.ToString(), " groups ", groups));
+    Finish(builder, y, to, inputs, emitter, pad_value);
+  }
+
+  void Finish(GraphBuilder& builder, ValueId y, DType to, std::vector<Tensor>& inputs, const std::string& emitter,
+              int64_t pad_value = 0) {
+    if (to != DType::kI32) {
+      const Shape out = builder.ShapeOf(y);
+      const int64_t columns = out[out.rank() - 1];
+      std::vector<ValueId> operands;
+      const bool along = Chance(0.7);
+      if (along) {
+        operands = {builder.Constant("shift", Make({columns}, DType::kI32)),
+                    builder.Constant("scale", Make({columns}, DType::kF32))};
+      }
+      y = builder.WithEpilogue(y, Requantise(to, along), operands, to);
+    }
+    builder.Output(y);
+    StatusOr<Graph> graph = std::move(builder).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    if (pad_value != 0) graph->nodes[0].attrs.Set("pad_value", pad_value);
+    EXPECT_TRUE(EveryNodeTakes(*graph, GetParam(), emitter));
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = emitter}, 0));
+  }
+
+  std::mt19937_64 rng_{11};
+};
+
+TEST_P(DotTest, EveryRemainderOfDepth) {
+  for (int64_t depth = 1; depth <= 21; ++depth) {
+    SCOPED_TRACE(depth);
+    const int64_t rows = Int(1, 30), columns = Int(1, 90);
+    Expect({{rows, depth}, {depth, columns}});
+    Expect({{rows, depth}, {depth, columns}, DType::kU8, DType::kI8, false, true, DType::kU8});
+  }
+}
+
+TEST_P(DotTest, EveryPairOfTypesConstantOrNot) {
+  for (const DType a : {DType::kU8, DType::kI8}) {
+    for (const DType b : {DType::kU8, DType::kI8}) {
+      for (int kind = 0; kind < 4; ++kind) {
+        for (int repeat = 0; repeat < 3; ++repeat) {
+          const bool transpose = kind & 1, constant = kind & 2;
+          const int64_t m = Int(1, 40), n = Int(1, 140), k = Int(1, 150);
+          SCOPED_TRACE(internal::Join(Name(a), Name(b), " transposed ", transpose, " constant ", constant, " ", m, "x",
+                                      n, "x", k));
+          Expect({{m, k},
+                  transpose ? Shape{n, k} : Shape{k, n},
+                  a,
+                  b,
+                  transpose,
+                  constant,
+                  repeat == 0   ? DType::kI32
+                  : repeat == 1 ? DType::kU8
+                                : DType::kI8});
+        }
+      }
+    }
+  }
+}
+
+TEST_P(DotTest, SizesAtLength) {
+  Expect({{129, 777}, {777, 333}, DType::kU8, DType::kI8, false, true, DType::kU8});
+  Expect({{1, 4099}, {4099, 100}});
+  Expect({{49, 1024}, {1024, 1024}, DType::kU8, DType::kI8, false, true, DType::kF32});
+}
+
+TEST_P(DotTest, Batches) {
+  Expect({{3, 5, 18}, {3, 18, 33}});
+  Expect({{2, 3, 7, 21}, {3, 40, 21}, DType::kU8, DType::kI8, true, false});
+  Expect({{2, 1, 9, 13}, {1, 4, 13, 19}, DType::kI8, DType::kU8, false, false, DType::kI8});
+  Expect({{4, 6, 12}, {12, 20}, DType::kU8, DType::kI8, false, true, DType::kU8});
+}
+
+TEST_P(DotTest, Convolutions) {
+  const DType u8 = DType::kU8, i8 = DType::kI8;
+  ExpectConv({1, 7, 7, 65}, {70, 65, 1, 1}, {}, 1, 0, u8, u8);
+  ExpectConv({2, 9, 7, 16}, {40, 16, 1, 1}, {.strides = {2, 2}}, 1, 3, u8, i8);
+  ExpectConv({1, 14, 14, 32}, {48, 32, 3, 3}, {.pads = {1, 1, 1, 1}}, 1, 117, u8, u8);
+  ExpectConv({1, 9, 9, 72}, {33, 72, 3, 3}, {.pads = {1, 1, 1, 1}}, 1, 9, u8, u8);
+  ExpectConv({2, 7, 5, 21}, {33, 21, 3, 3}, {.strides = {2, 1}, .pads = {0, 1, 1, 0}}, 1, 255, u8, DType::kI32);
+  ExpectConv({1, 12, 12, 66}, {20, 66, 3, 3}, {.dilations = {2, 3}, .pads = {2, 3, 2, 3}}, 1, 1, u8, u8);
+  ExpectConv({1, 8, 8, 12}, {20, 12, 3, 3}, {.pads = {1, 1, 1, 1}}, 1, -5, i8, u8);
+}
+
+TEST_P(DotTest, FirstLayerOfAnImageNetwork) {
+  ExpectConv({1, 40, 44, 3}, {32, 3, 3, 3}, {.strides = {2, 2}, .pads = {0, 0, 1, 1}}, 1, 114, DType::kU8, DType::kU8);
+  ExpectConv({2, 28, 28, 1}, {16, 1, 3, 3}, {.pads = {1, 1, 1, 1}}, 1, 3, DType::kU8, DType::kU8);
+  ExpectConv({1, 33, 47, 3}, {64, 3, 7, 7}, {.strides = {2, 2}, .pads = {3, 3, 3, 3}}, 1, 128, DType::kU8, DType::kU8);
+  ExpectConv({1, 31, 29, 4}, {24, 4, 5, 5}, {.pads = {2, 2, 2, 2}}, 1, 77, DType::kU8, DType::kI8);
+  ExpectConv({1, 31, 29, 2}, {24, 2, 5, 5}, {.pads = {4, 3, 2, 1}}, 1, -77, DType::kI8, DType::kI8);
+}
+
+TEST_P(DotTest, Groups) {
+  ExpectConv({1, 6, 6, 48}, {60, 16, 3, 3}, {.pads = {1, 1, 1, 1}}, 3, 200, DType::kU8, DType::kU8);
+  ExpectConv({2, 5, 5, 10}, {14, 5, 3, 3}, {.pads = {1, 1, 1, 1}}, 2, 4, DType::kU8, DType::kU8);
+  ExpectConv({1, 5, 5, 6}, {64, 3, 2, 2}, {}, 2, 0, DType::kU8, DType::kI32);
+  ExpectConv({1, 5, 5, 64}, {64, 8, 3, 3}, {.pads = {1, 1, 1, 1}}, 8, 100, DType::kU8, DType::kU8);
+}
+
+TEST_P(DotTest, RandomWindows) {
+  for (int k = 0; k < 40; ++k) {
+    SCOPED_TRACE(k);
+    const int64_t in = Int(1, 20), out = Int(1, 40), groups = Int(0, 3) == 0 ? Int(2, 3) : 1;
+    std::vector<int64_t> x = {Int(1, 2)}, w = {out * groups, in}, begins, ends;
+    WindowParams window;
+    for (int axis = 0; axis < 2; ++axis) {
+      const int64_t taps = Int(1, 4), dilation = Int(0, 2) == 0 ? Int(1, 3) : 1, span = (taps - 1) * dilation + 1;
+      window.strides.push_back(Int(1, 3));
+      window.dilations.push_back(dilation);
+      begins.push_back(Int(0, span));
+      ends.push_back(Int(0, span));
+      x.push_back(span + Int(0, 12));
+      w.push_back(taps);
+    }
+    begins.insert(begins.end(), ends.begin(), ends.end());
+    window.pads = begins;
+    x.push_back(in * groups);
+    ExpectConv(Shape(x), Shape(w), window, groups, Int(0, 255), DType::kU8, k % 2 == 0 ? DType::kU8 : DType::kI32);
+  }
+}
+
+std::vector<std::string> Levels() {
+  std::vector<std::string> levels = RunnableLevels();
+  const StatusOr<Target> host = MakeTarget("host");
+  if (host.ok() && host->has_avx512) levels.insert(levels.begin() + 1, "host:x86-64-v4");
+  return levels;
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, DotTest, testing::ValuesIn(Levels()),
+                         [](const auto& info) { return "Level" + std::to_string(info.index); });
+
+// `bytes` bytes at the very end of a page behind which nothing may be touched.
+class GuardedBytes {
+ public:
+  explicit GuardedBytes(int64_t bytes) : size_((bytes + 4095) / 4096 * 4096 + 4096) {
+    void* pages = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    TES_CHECK(pages != MAP_FAILED, bytes);
+    pages_ = static_cast<char*>(pages);
+    TES_CHECK(mprotect(pages_ + size_ - 4096, 4096, PROT_NONE) == 0, bytes);
+    data_ = pages_ + size_ - 4096 - bytes;
+  }
+  ~GuardedBytes() { munmap(pages_, size_); }
+  GuardedBytes(const GuardedBytes&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  const int64_t size_;
+  char *pages_ = nullptr, *data_ = nullptr;
+};
+
+TEST(DotReadsTest, NothingBeyondTheOperands) {
+  for (const std::string& level : Levels()) {
+    const StatusOr<Target> target = MakeTarget(level);
+    ASSERT_TRUE(target.ok());
+    for (const int64_t depth : {1, 2, 3, 4, 5, 6, 7, 31, 34}) {
+      for (const bool transposed : {false, true}) {
+        std::string why;
+        const int64_t rows = 5, columns = 21;
+        MatmulProblem problem = {.dot = *Dot::Choose(*target, DType::kU8, DType::kI8, &why),
+                                 .rows = rows,
+                                 .columns = columns,
+                                 .depth = depth,
+                                 .b_transposed = transposed};
+        const ContractionSchedule schedule = ScheduleContraction(*target, problem.shape(), 1);
+        const PanelSource source = problem.b_source();
+        GuardedBytes a(rows * depth), b(depth * columns), panels(PackedBytes(source, schedule.width())),
+            c(4 * rows * columns);
+        std::memset(a.data(), 200, rows * depth);
+        std::memset(b.data(), 1, depth * columns);
+        const PlanStep pack = PlanPackPanels(source, schedule.width(), {}, {}, *target);
+        const StatusOr<KernelRunner> run_pack = KernelRunner::Make(pack.kernel, *target);
+        ASSERT_TRUE(run_pack.ok()) << run_pack.status();
+        (*run_pack)({b.data(), panels.data()}, 0, pack.tasks);
+        const TileEpilogue epilogue(DType::kI32, {rows, columns}, nullptr, {});
+        const StatusOr<KernelRunner> run = KernelRunner::Make(MatmulKernel(problem, schedule, epilogue), *target);
+        ASSERT_TRUE(run.ok()) << run.status();
+        (*run)({a.data(), panels.data(), c.data()}, 0, schedule.tasks());
+        for (int64_t k = 0; k < rows * columns; ++k) {
+          int32_t found;
+          std::memcpy(&found, static_cast<char*>(c.data()) + 4 * k, 4);
+          ASSERT_EQ(found, 200 * depth) << level << " depth " << depth << " element " << k;
+        }
+      }
+    }
+  }
+}
+
+// A processor with VNNI but not AVX-512 takes the 256-bit instruction.
+TEST(DotChoiceTest, TheInstructionThatTheTargetHas) {
+  std::string why;
+  const auto kind = [&](const char* name, DType a, DType b) {
+    return Dot::Choose(*MakeTarget(name), a, b, &why)->kind;
+  };
+  EXPECT_EQ(kind("host:alderlake", DType::kU8, DType::kI8), Dot::Kind::kFourBytes);
+  EXPECT_EQ(kind("host:icelake-server", DType::kU8, DType::kI8), Dot::Kind::kFourBytes);
+  EXPECT_EQ(kind("host:icelake-server", DType::kI8, DType::kI8), Dot::Kind::kWordPairs);
+  EXPECT_EQ(kind("host:skylake-avx512", DType::kU8, DType::kI8), Dot::Kind::kWordPairs);
+  EXPECT_EQ(kind("host:znver4", DType::kBF16, DType::kBF16), Dot::Kind::kTwoBfloats);
+  EXPECT_FALSE(Dot::Choose(*MakeTarget("host:x86-64-v4"), DType::kBF16, DType::kBF16, &why).has_value());
+  EXPECT_FALSE(Dot::Choose(*MakeTarget("host:znver4"), DType::kI16, DType::kI8, &why).has_value());
+  EXPECT_FALSE(Dot::Choose(*MakeTarget("host:znver4"), DType::kF32, DType::kI8, &why).has_value());
+
+  const Target alderlake = *MakeTarget("host:alderlake");
+  MatmulProblem problem = {.dot = *Dot::Choose(alderlake, DType::kU8, DType::kI8, &why), .rows = 9, .columns = 32};
+  problem.depth = 64;
+  problem.b_constant = true;
+  const ContractionSchedule schedule = ScheduleContraction(alderlake, problem.shape(), 1);
+  const StatusOr<std::string> code =
+      KernelAssembly(MatmulKernel(problem, schedule, TileEpilogue(DType::kI32, {9, 32}, nullptr, {})), alderlake);
+  ASSERT_TRUE(code.ok()) << code.status();
+  EXPECT_NE(code->find("vpdpbusd"), std::string::npos);
+  EXPECT_EQ(code->find("zmm"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tessera
