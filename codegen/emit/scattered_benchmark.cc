@@ -1,12 +1,13 @@
-// Scattered sparse products against dense ones: the time of all steps of a node (packing of activations, kernel, bias
-// and ReLU), one thread, operands warm.
+// Sparse products against dense ones: the time of all steps of a node (packing of activations, kernel, bias and ReLU;
+// of integers bias, scale and the way back to u8), one thread, operands warm.
 //
 //   bazel run //codegen/emit:scattered_benchmark -- --benchmark_filter='512x512x192'
 //   bazel run //codegen/emit:scattered_benchmark -- --grid      # estimate and time of every emitter, and the choice
 //   TESSERA_TARGET=host:x86-64-v3 bazel run …                   # the same for AVX2
 //
 // `over_dense` is against 2 · M · N · K / (0.9 · peak), the peak measured in the same run; `dense` rows are our own
-// dense kernels with the same masked weights. The names are rows x depth x columns and per cent kept.
+// dense kernels with the same masked weights; `kernel_over_dense` leaves packing out. The names are what is kept (f32
+// scattered, int8 scattered, int8 in blocks of 1x4), rows x depth x columns and per cent kept.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -43,39 +44,60 @@ const Target& Host() {
   return target;
 }
 
-double PeakFlops() {
-  static const double peak = MeasurePeakFlops(Host());
-  return peak;
+double PeakFlops(bool integers) {
+  static const double peaks[] = {MeasurePeakFlops(Host()), MeasurePeakInt8(Host())};
+  return peaks[integers];
 }
 
+enum class Kept { kF32, kInt8, kInt8Blocks };
+constexpr const char* kKeptNames[] = {"f32", "int8", "int8-1x4"};
+
 struct Problem {
+  Kept kept;
   int64_t rows, depth, columns;
   double density;
+  bool integers() const { return kept != Kept::kF32; }
   double flops() const { return 2.0 * static_cast<double>(rows * depth) * static_cast<double>(columns); }
   std::string Name() const {
-    return internal::Join(rows, "x", depth, "x", columns, "/kept:", static_cast<int>(density * 100 + 0.5));
+    return internal::Join(kKeptNames[static_cast<int>(kept)], "/", rows, "x", depth, "x", columns,
+                          "/kept:", static_cast<int>(density * 100 + 0.5));
   }
 };
 
-// relu(x · Wᵀ + bias), W scattered.
+// relu(x · Wᵀ + bias) in f32; of integers clamp(round((x · Wᵀ + bias) * scale) + zero) in u8, as a quantised layer.
 Graph MakeGraph(const Problem& p) {
   GraphBuilder b("sparse");
   std::mt19937_64 random(7);
-  std::uniform_real_distribution<float> value(-1, 1);
+  const DType w_type = p.integers() ? DType::kI8 : DType::kF32, x_type = p.integers() ? DType::kU8 : DType::kF32;
+  Tensor weights(w_type, Shape({p.rows, p.depth}));
   std::vector<uint8_t> kept;
-  Tensor weights(DType::kF32, Shape({p.rows, p.depth}));
-  for (float& w : weights.mutable_data<float>()) {
-    kept.push_back(std::bernoulli_distribution(p.density)(random) ? 1 : 0);
-    w = value(random);
+  bool keeps = false;
+  for (int64_t k = 0; k < weights.num_elements(); ++k) {
+    if (p.kept != Kept::kInt8Blocks || k % p.depth % 4 == 0) keeps = std::bernoulli_distribution(p.density)(random);
+    kept.push_back(keeps ? 1 : 0);
+    weights.Set(k, p.integers() ? static_cast<double>(random() % 255) - 127
+                                : std::uniform_real_distribution<double>(-1, 1)(random));
   }
-  const Attribute tesa = Attribute::FromKept(weights.shape(), kept, 32);
-  const ValueId x = b.Input("x", DType::kF32, {p.columns, p.depth});
+  const Attribute tesa = Attribute::FromKept(weights.shape(), kept, TypeInfo(w_type).bits);
+  const ValueId x = b.Input("x", x_type, {p.columns, p.depth});
   const ValueId w = b.Constant("w", tesa.ApplyTo(weights));
   b.SetTesa(w, tesa);
+  const ValueId product = b.Matmul(x, w, false, true);
   BodyBuilder body;
-  const Scalar sum = body.Input(DType::kF32) + body.Input(DType::kF32);
-  const ValueId bias = b.Constant("bias", Tensor::Full(DType::kF32, {p.rows}, 0.25));
-  b.Output(b.WithEpilogue(b.Matmul(x, w, false, true), body.Finish(Max(sum, 0.0)), {bias}, DType::kF32));
+  if (p.integers()) {
+    const auto f32 = [&](Scalar value) { return body.Narrow(value, DType::kF32); };
+    const Scalar sum = body.Input(DType::kI32) + body.Input(DType::kI32);
+    const Scalar scaled = f32(body.Cast(sum, DType::kF32) * body.Input(DType::kF32));
+    const Scalar level = Min(Max(f32(RoundEven(scaled) + 128.0), 0.0), 255.0);
+    b.Output(b.WithEpilogue(product, body.Finish(body.Cast(level, DType::kI32)),
+                            {b.Constant("bias", Tensor::Full(DType::kI32, {p.rows}, 100)),
+                             b.Constant("scale", Tensor::Full(DType::kF32, {p.rows}, 0.001))},
+                            DType::kU8));
+  } else {
+    const Scalar sum = body.Input(DType::kF32) + body.Input(DType::kF32);
+    const ValueId bias = b.Constant("bias", Tensor::Full(DType::kF32, {p.rows}, 0.25));
+    b.Output(b.WithEpilogue(product, body.Finish(Max(sum, 0.0)), {bias}, DType::kF32));
+  }
   StatusOr<Graph> graph = std::move(b).Build();
   TES_CHECK(graph.ok(), graph.status());
   return *std::move(graph);
@@ -94,7 +116,9 @@ class Runner {
       if (buffer.kind == BufferClass::kConstant) {
         std::memcpy(bytes.mutable_bytes().data(), buffer.constant.bytes().data(), buffer.bytes);
       } else if (buffer.kind == BufferClass::kInput) {
-        bytes = Tensor::Full(DType::kF32, {buffer.bytes / 4}, 0.5);
+        const DType type = graph[graph.inputs[0]].type.dtype;
+        bytes =
+            type == DType::kU8 ? Tensor::Full(type, {buffer.bytes}, 77) : Tensor::Full(type, {buffer.bytes / 4}, 0.5);
       }
       buffers_.push_back(std::move(bytes));
     }
@@ -150,9 +174,12 @@ void Register(const Problem& problem, const char* emitter) {
     run();
     for (auto _ : state) run();
     const double runs = static_cast<double>(state.iterations());
-    const double dense_seconds = problem.flops() / (0.9 * PeakFlops());
+    const double dense_seconds = problem.flops() / (0.9 * PeakFlops(problem.integers()));
     state.counters["over_dense"] = benchmark::Counter(runs * dense_seconds, benchmark::Counter::kIsRate);
-    if (std::strcmp(emitter, "matmul") != 0) state.counters["packing_us"] = run.BestMicroseconds(0.01, 0);
+    if (std::strcmp(emitter, "matmul") != 0) {
+      state.counters["packing_us"] = run.BestMicroseconds(0.01, 0);
+      state.counters["kernel_over_dense"] = dense_seconds * 1e6 / run.BestMicroseconds(0.05, 1);
+    }
     state.counters["code_KiB"] = static_cast<double>(run.code_bytes()) / 1024;
   })->Unit(benchmark::kMicrosecond);
 }
@@ -175,11 +202,13 @@ void RegisterEncoding() {
 
 void RegisterAll() {
   for (const auto& [rows, depth, columns] : {std::array<int64_t, 3>{512, 512, 192}, {768, 768, 128}}) {
-    for (const double density : {1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05}) {
-      Register({rows, depth, columns, density}, "sparse_stream");
-      Register({rows, depth, columns, density}, "sparse_loop");
+    for (const Kept kept : {Kept::kF32, Kept::kInt8Blocks, Kept::kInt8}) {
+      for (const double density : {1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05}) {
+        Register({kept, rows, depth, columns, density}, "sparse_stream");
+        Register({kept, rows, depth, columns, density}, "sparse_loop");
+      }
     }
-    Register({rows, depth, columns, 0.5}, "matmul");
+    Register({Kept::kF32, rows, depth, columns, 0.5}, "matmul");
   }
   RegisterEncoding();
 }
@@ -194,7 +223,7 @@ void PrintGrid() {
       {512, 512, 16},   {1024, 1024, 16}, {1000, 512, 1},   {100, 100, 5},    {4096, 1024, 32}, {17, 300, 200}};
   for (const auto& [rows, depth, columns] : shapes) {
     for (const double density : {1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.02}) {
-      const Problem problem = {rows, depth, columns, density};
+      const Problem problem = {Kept::kF32, rows, depth, columns, density};
       const Graph graph = MakeGraph(problem);
       std::string line, choice;
       double best = 1e30, chosen = 0;
@@ -232,7 +261,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   tessera::RegisterAll();
-  benchmark::AddCustomContext("peak_GFLOPS", std::to_string(tessera::PeakFlops() / 1e9));
+  benchmark::AddCustomContext("peak_GFLOPS", std::to_string(tessera::PeakFlops(false) / 1e9));
+  benchmark::AddCustomContext("peak_int8_GOPS", std::to_string(tessera::PeakFlops(true) / 1e9));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

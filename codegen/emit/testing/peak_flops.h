@@ -11,6 +11,9 @@ namespace tessera {
 // milliseconds.
 double MeasurePeakFlops(const Target& target);
 
+// The same of u8 times i8, as int8_dot.h multiplies them.
+double MeasurePeakInt8(const Target& target);
+
 }  // namespace tessera
 
 #endif  // TESSERA_CODEGEN_EMIT_TESTING_PEAK_FLOPS_H_
