@@ -1,5 +1,6 @@
 #include "codegen/target.h"
 
+#include "codegen/targets/arm64.h"
 #include "codegen/targets/nvptx.h"
 #include "codegen/targets/x86.h"
 
@@ -13,8 +14,11 @@ std::string Target::Key() const {
 StatusOr<Target> MakeTarget(std::string_view spec) {
   if (spec == "host" || spec.substr(0, 5) == "host:") return MakeX86Target(spec);
   if (spec == "cuda" || spec.substr(0, 5) == "cuda:") return MakeNvptxTarget(spec);
-  return Error(ErrorCode::kTargetUnknown, "target '", spec,
-               "': expected host, host:CPU (x86-64, x86-64-v3, znver4, …), cuda or cuda:CHIP (sm_75, sm_80, sm_90, …)");
+  if (spec == "arm64" || spec.substr(0, 6) == "arm64:") return MakeArm64Target(spec);
+  return Error(
+      ErrorCode::kTargetUnknown, "target '", spec,
+      "': expected host, host:CPU (x86-64, x86-64-v3, znver4, …), cuda, cuda:CHIP (sm_75, sm_80, sm_90, …), or, "
+      "to look at its code, arm64:CPU (neoverse-n1, apple-m1, …)");
 }
 
 }  // namespace tessera

@@ -2,6 +2,7 @@
 //
 //   ASSIGN_OR_RETURN(Target target, MakeTarget("host"));            // this machine
 //   ASSIGN_OR_RETURN(Target old, MakeTarget("host:x86-64-v3"));     // AVX2 without AVX-512
+//   ASSIGN_OR_RETURN(Target arm, MakeTarget("arm64:neoverse-v1"));  // code that can be looked at, not run here
 //   ASSIGN_OR_RETURN(Target h100, MakeTarget("cuda:sm_90"));        // an NVIDIA chip, present or not
 //
 // Emitters never ask LLVM what the machine has; they read these fields, so a forced target behaves the same everywhere.
@@ -17,7 +18,7 @@
 
 namespace tessera {
 
-enum class TargetKind : uint8_t { kX86, kNvptx };
+enum class TargetKind : uint8_t { kX86, kArm64, kNvptx };
 
 struct Target {
   TargetKind kind = TargetKind::kX86;
@@ -36,20 +37,21 @@ struct Target {
   bool has_vnni = false;           // AVX512-VNNI with VL
   bool has_avx_vnni = false;       // the same for 256 bits without AVX-512
   bool has_bf16 = false;           // vdpbf16ps
+  bool has_i8mm = false;           // usdot
   // Caches of one core, in bytes; from the machine where it can be asked, otherwise typical values.
   int64_t l1d_bytes = 32 << 10;
   int64_t l2_bytes = 512 << 10;
 
   // A thread of a GPU works on one element where a core of a processor works on a vector.
-  bool IsGpu() const { return kind != TargetKind::kX86; }
+  bool IsGpu() const { return kind == TargetKind::kNvptx; }
   // Lanes of `bits`-wide elements in one vector register.
   int Lanes(int bits) const { return vector_bits < bits ? 1 : vector_bits / bits; }
   // Everything above that code depends on, for cache keys.
   std::string Key() const;
 };
 
-// "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …); "cuda:CHIP" (sm_75, sm_80, sm_90, …),
-// "cuda" for the chip of this machine. kTargetUnknown lists what there is.
+// "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …); "arm64:CPU"; "cuda:CHIP" (sm_75,
+// sm_80, sm_90, …), "cuda" for the chip of this machine. kTargetUnknown lists what there is.
 StatusOr<Target> MakeTarget(std::string_view spec);
 
 }  // namespace tessera

@@ -26,11 +26,12 @@ def _library(name, package, file, linkopts = [], includes = [], defines = [], de
 
 _LLVM_INCLUDES = ["/usr/include/llvm-19", "/usr/include/llvm-c-19"]
 
-# What a travelling binary carries of LLVM: code generation for three targets, inline assembly for the two that have a
+# What a travelling binary carries of LLVM: code generation for four targets, inline assembly for the two that have a
 # parser, ORC, the pass pipelines, textual IR, and what lld asks for.
 _LLVM_STATIC_COMPONENTS = [
     "x86codegen",
     "x86asmparser",
+    "aarch64codegen",
     "nvptxcodegen",
     "amdgpucodegen",
     "amdgpuasmparser",

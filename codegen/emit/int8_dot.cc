@@ -1,5 +1,6 @@
 #include "codegen/emit/int8_dot.h"
 
+#include "llvm/IR/IntrinsicsAArch64.h"
 #include "llvm/IR/IntrinsicsX86.h"
 
 namespace tessera {
@@ -11,11 +12,16 @@ IrValue Call(KernelBuilder& b, llvm::Intrinsic::ID id, const IrValues& args) {
 
 }  // namespace
 
-bool HasDotBytes(const Target& target) { return target.has_vnni || target.has_avx_vnni; }
+bool HasDotBytes(const Target& target) { return target.has_vnni || target.has_avx_vnni || target.has_i8mm; }
 
 IrValue EmitDotPairs(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(sum);
+  if (b.target().kind != TargetKind::kX86) {
+    const auto low = [&](IrValue pair) { return ir.CreateAShr(ir.CreateShl(pair, 16), 16); };
+    sum = ir.CreateAdd(sum, ir.CreateMul(low(x), low(w)));
+    return ir.CreateAdd(sum, ir.CreateMul(ir.CreateAShr(x, 16), ir.CreateAShr(w, 16)));
+  }
   if (HasDotBytes(b.target())) {
     const llvm::Intrinsic::ID id = lanes == 16  ? llvm::Intrinsic::x86_avx512_vpdpwssd_512
                                    : lanes == 8 ? llvm::Intrinsic::x86_avx512_vpdpwssd_256
@@ -34,6 +40,12 @@ IrValue EmitDotPairs(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
 IrValue EmitDotBytes(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(sum);
+  if (b.target().has_i8mm) {
+    TES_CHECK(lanes == 4, lanes);
+    auto* bytes = llvm::FixedVectorType::get(ir.getInt8Ty(), 16);
+    return ir.CreateIntrinsic(llvm::Intrinsic::aarch64_neon_usdot, {sum->getType(), bytes},
+                              {sum, ir.CreateBitCast(x, bytes), ir.CreateBitCast(w, bytes)});
+  }
   if (HasDotBytes(b.target())) {
     const llvm::Intrinsic::ID id = lanes == 16  ? llvm::Intrinsic::x86_avx512_vpdpbusd_512
                                    : lanes == 8 ? llvm::Intrinsic::x86_avx512_vpdpbusd_256
