@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "codegen/emit/planes.h"
 #include "codegen/emit/view.h"
 #include "codegen/emitter.h"
 #include "codegen/llvm_module.h"
@@ -229,6 +230,7 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const Compile
                                                               options.tuning_threads, options.only_emitter, &report));
     builder.plan().notes.push_back(std::move(report));
   }
+  ChoosePitches(choices, builder);
   ChoosePlaces(choices, builder);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];

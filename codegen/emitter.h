@@ -29,6 +29,9 @@ struct Way {
   std::string name;  // empty where an emitter has only one
   double us = 0;     // expected time on one core
   std::string why;   // what the time rests on ("scattered, 10 % kept"), for the decision report; may be empty
+  // Does the plan ask PlanBuilder::PitchOf where planes lie, for the first operand, operands of the epilogue and the
+  // result?
+  bool padded_planes = false;
 };
 
 struct Emitter {

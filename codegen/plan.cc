@@ -10,7 +10,11 @@ PlanBuilder::Place PlanBuilder::PlaceOf(ValueId id) {
   const Value& value = graph_[id];
   PlanBuffer buffer;
   buffer.name = value.name;
-  buffer.bytes = ByteSize(value.type.dtype, value.type.shape.num_elements());
+  int64_t elements = value.type.shape.num_elements();
+  if (const auto pitch = pitch_of_.find(id); pitch != pitch_of_.end()) {
+    elements = value.type.shape[0] * value.type.shape[1] * pitch->second;
+  }
+  buffer.bytes = ByteSize(value.type.dtype, elements);
   const auto position = [&](const std::vector<ValueId>& list) {
     auto at = std::find(list.begin(), list.end(), id);
     return at == list.end() ? -1 : static_cast<int>(at - list.begin());
@@ -27,6 +31,13 @@ PlanBuilder::Place PlanBuilder::PlaceOf(ValueId id) {
   }
   plan_.buffers.push_back(std::move(buffer));
   return it->second;
+}
+
+int64_t PlanBuilder::PitchOf(ValueId id) const {
+  const auto pitch = pitch_of_.find(id);
+  if (pitch != pitch_of_.end()) return pitch->second;
+  const Shape& shape = graph_[id].type.shape;
+  return shape.rank() == 4 ? shape[2] * shape[3] : 0;
 }
 
 int PlanBuilder::Temp(std::string name, int64_t bytes) {

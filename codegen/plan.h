@@ -74,6 +74,10 @@ class PlanBuilder {
     friend bool operator==(const Place&, const Place&) = default;
   };
   Place PlaceOf(ValueId id);
+  // Elements from one plane of a value [N, C, H, W] to the next where gaps lie between them (emit/planes.h); otherwise
+  // H * W, or 0 for values of another rank. Set before the value has a place.
+  void SetPitch(ValueId id, int64_t pitch) { pitch_of_[id] = pitch; }
+  int64_t PitchOf(ValueId id) const;
   // Step arguments that read and write a whole value.
   StepArg Read(ValueId id) { return Argument(PlaceOf(id), false); }
   StepArg Write(ValueId id) { return Argument(PlaceOf(id), true); }
@@ -99,6 +103,7 @@ class PlanBuilder {
   const Target& target_;
   Plan plan_;
   std::map<ValueId, Place> place_of_;
+  std::map<ValueId, int64_t> pitch_of_;  // of values with gaps
 };
 
 }  // namespace tessera

@@ -19,13 +19,16 @@ std::string ConvGeometry::Key() const {
   return key;
 }
 
-std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& node, std::string* why) {
+std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& node, std::string* why,
+                                             std::string_view layout) {
   const auto no = [&](auto... pieces) {
     *why = internal::Join(pieces...);
     return std::nullopt;
   };
   if (node.op != Op::kConv) return no("no conv");
-  if (node.attrs.String("layout") != "nhwc") return no("expected layout nhwc, found ", node.attrs.String("layout"));
+  if (node.attrs.String("layout") != layout) {
+    return no("expected layout ", layout, ", found ", node.attrs.String("layout"));
+  }
   const Value& input = graph[node.inputs[0]];
   const Value& weights = graph[node.inputs[1]];
   ConvGeometry g;
@@ -38,14 +41,15 @@ std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& nod
   const Shape& out = graph[node.outputs[0]].type.shape;
   const int axes = in.rank() - 2;
   if (axes < 1 || axes > 2) return no("expected one or two spatial axes, found ", axes);
+  const int first = layout == "nhwc" ? 1 : 2;  // of the spatial axes
   g.batch = in[0];
   g.groups = node.attrs.Int("groups");
   g.in_channels = w[1];
   g.out_channels = w[0] / g.groups;
   for (int a = 0; a < axes; ++a) {
     ConvAxis& axis = a == axes - 1 ? g.x : g.y;
-    axis = {.in = in[1 + a],
-            .out = out[1 + a],
+    axis = {.in = in[first + a],
+            .out = out[first + a],
             .taps = w[2 + a],
             .stride = node.attrs.Ints("strides")[a],
             .dilation = node.attrs.Ints("dilations")[a],

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "graph/graph.h"
 #include "tesa/tensor.h"
@@ -50,8 +51,9 @@ struct ConvGeometry {
 };
 
 // Of a conv node in layout nhwc with one or two spatial axes and constant weights, in any types; otherwise nullopt, and
-// *why says what was found.
-std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& node, std::string* why);
+// *why says what was found. With layout "nchw", of a convolution of images with channels first.
+std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& node, std::string* why,
+                                             std::string_view layout = "nhwc");
 
 // Weights [out, in, ky, kx] as [out, ky, kx, in], the order in which a window of a channels-last image lies.
 Tensor WeightsInWindowOrder(const Tensor& weights, const ConvGeometry& geometry);

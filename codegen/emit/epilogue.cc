@@ -8,8 +8,9 @@
 namespace tessera {
 namespace {
 
-// How `shape`, broadcast to `output`, is walked by rows and columns.
-EpilogueOperand WalkOperand(const TensorType& type, const Shape& output) {
+// How `shape`, broadcast to `output`, is walked by rows and columns, the last `column_dims` dimensions; *even becomes
+// false where columns are not walked in equal steps.
+EpilogueOperand WalkOperand(const TensorType& type, const Shape& output, int column_dims, bool* even) {
   EpilogueOperand operand;
   operand.dtype = type.dtype;
   operand.elementwise = type.shape.num_elements() == output.num_elements();
@@ -19,10 +20,17 @@ EpilogueOperand WalkOperand(const TensorType& type, const Shape& output) {
   const auto stride_of = [&](int d) {
     return d < missing || type.shape[d - missing] == 1 ? int64_t{0} : strides[d - missing];
   };
-  operand.along_columns = rank > 0 && stride_of(rank - 1) != 0;
+  int64_t columns = 1;
+  for (int d = rank - 1; d >= std::max(0, rank - column_dims); --d) {
+    if (output[d] == 1) continue;
+    if (columns == 1) operand.along_columns = stride_of(d) != 0;
+    if (stride_of(d) != (operand.along_columns ? columns : 0)) *even = false;
+    columns *= output[d];
+  }
+  operand.pitch = columns;
   // Row dimensions from the innermost outwards; neighbours that the operand walks as one are one term.
   int64_t period = 1;
-  for (int d = rank - 2; d >= 0; --d) {
+  for (int d = rank - column_dims - 1; d >= 0; --d) {
     const int64_t extent = output[d], stride = stride_of(d);
     if (extent == 1) continue;
     EpilogueOperand::RowTerm* inner = operand.rows.empty() ? nullptr : &operand.rows.back();
@@ -49,26 +57,37 @@ std::vector<TensorType> OperandTypes(const Graph& graph, const Node& node) {
 
 }  // namespace
 
-TileEpilogue::TileEpilogue(const Graph& graph, const Node& node)
+TileEpilogue::TileEpilogue(const Graph& graph, const Node& node, int column_dims)
     : TileEpilogue(MakeContext(graph, node).outputs[0].dtype, graph[node.outputs[0]].type.shape,
-                   node.epilogue ? &*node.epilogue : nullptr, OperandTypes(graph, node)) {}
+                   node.epilogue ? &*node.epilogue : nullptr, OperandTypes(graph, node), column_dims) {}
 
 TileEpilogue::TileEpilogue(DType raw, const Shape& output, const Epilogue* epilogue,
-                           const std::vector<TensorType>& operands)
+                           const std::vector<TensorType>& operands, int column_dims)
     : raw_(raw), dtype_(raw) {
-  if (output.rank() > 0) columns_ = output[output.rank() - 1];
+  for (int d = std::max(0, output.rank() - column_dims); d < output.rank(); ++d) columns_ *= output[d];
+  pitch_ = columns_;
   if (epilogue == nullptr) return;
   body_ = epilogue->body;
   dtype_ = epilogue->dtype;
-  for (const TensorType& type : operands) operands_.push_back(WalkOperand(type, output));
+  for (const TensorType& type : operands) operands_.push_back(WalkOperand(type, output, column_dims, &even_));
+}
+
+void TileEpilogue::UsePitches(const Node& node, const PlanBuilder& builder) {
+  pitch_ = builder.PitchOf(node.outputs[0]);
+  for (size_t k = 0; k < operands_.size(); ++k) {
+    const int64_t pitch = builder.PitchOf(node.epilogue->inputs[k]);
+    if (operands_[k].elementwise && pitch != 0) operands_[k].pitch = pitch;
+  }
 }
 
 int TileEpilogue::cost() const { return static_cast<int>(body_.insts.size()) + 1; }
 
 std::string TileEpilogue::Key() const {
   std::string key = internal::Join("epilogue ", Name(raw_), " -> ", Name(dtype_), " columns ", columns_);
+  if (pitch_ != columns_) key += internal::Join(" pitch ", pitch_);
   for (const EpilogueOperand& operand : operands_) {
     key += internal::Join("; ", Name(operand.dtype), operand.along_columns ? " columns" : "");
+    if (operand.elementwise && operand.pitch != columns_) key += internal::Join(" pitch ", operand.pitch);
     for (const auto& term : operand.rows) {
       key += internal::Join(" rows/", term.period, "%", term.extent, "*", term.stride);
     }
@@ -116,8 +135,7 @@ IrValue EpilogueEmitter::LoadOperand(int k, int lanes, IrValue row, IrValue colu
   const EpilogueOperand& operand = epilogue_.operands()[k];
   IrValue& value = loaded_[{k, {operand.rows.empty() ? nullptr : row, operand.along_columns ? column : nullptr}}];
   if (value != nullptr) return value;
-  IrValue at =
-      operand.elementwise ? b_.ir().CreateMul(row, b_.I64(epilogue_.columns()), "", true, true) : RowOffset(k, row);
+  IrValue at = operand.elementwise ? b_.ir().CreateMul(row, b_.I64(operand.pitch), "", true, true) : RowOffset(k, row);
   if (operand.along_columns || operand.elementwise) at = b_.ir().CreateAdd(at, column, "", true, true);
   const bool vector = operand.along_columns && lanes > 1;
   return value = b_.Load(b_.arg(first_arg_ + k), at, operand.dtype, vector ? lanes : 1, vector ? mask : nullptr);
@@ -136,7 +154,7 @@ IrValue EpilogueEmitter::Apply(IrValue value, IrValue row, IrValue column, IrVal
 void EpilogueEmitter::Store(IrValue value, IrValue row, IrValue column, IrValue mask) {
   IrValue result = Apply(value, row, column, mask);
   auto& ir = b_.ir();
-  IrValue at = ir.CreateMul(row, b_.I64(epilogue_.columns()), "", true, true);
+  IrValue at = ir.CreateMul(row, b_.I64(epilogue_.pitch()), "", true, true);
   at = ir.CreateAdd(at, column, "", true, true);
   b_.Store(b_.arg(first_arg_ + static_cast<int>(epilogue_.operands().size())), at, epilogue_.dtype(), result, mask);
 }

@@ -11,6 +11,9 @@
 //   EpilogueEmitter finish(b, epilogue, first_arg);           // in the kernel; one per straight piece of code
 //   finish.Store(sum, row, column, mask);
 //
+// An image with channels first is walked as planes × pixels instead: the last two dimensions are the columns, and rows
+// may lie further apart than they are long (emit/planes.h).
+//
 // What does not change from row to row (a bias) is loaded once per column, what does not change along a row once per
 // row. Values only. Tested by matmul_test.cc (operands of every shape) and by the tests of every emitter that uses it.
 #ifndef TESSERA_CODEGEN_EMIT_EPILOGUE_H_
@@ -37,16 +40,24 @@ struct EpilogueOperand {
   std::vector<RowTerm> rows;   // empty: the same for all rows
   bool along_columns = false;  // consecutive along a row; otherwise the same for the whole row
   bool elementwise = false;    // one element for each of the output's, in its order
+  int64_t pitch = 0;           // elementwise: elements from one row to the next
 };
 
 class TileEpilogue {
  public:
-  // The epilogue of `node`, whose op computes its first output in `type`; the node may have none.
-  TileEpilogue(const Graph& graph, const Node& node);
+  // The epilogue of `node`, whose op computes its first output in `type`; the node may have none. The output's last
+  // `column_dims` dimensions are the columns.
+  TileEpilogue(const Graph& graph, const Node& node, int column_dims = 1);
   // The same without a graph. `epilogue` may be nullptr.
-  TileEpilogue(DType raw, const Shape& output, const Epilogue* epilogue, const std::vector<TensorType>& operands);
+  TileEpilogue(DType raw, const Shape& output, const Epilogue* epilogue, const std::vector<TensorType>& operands,
+               int column_dims = 1);
+  // Rows of the output and of elementwise operands lie as the builder says that planes do.
+  void UsePitches(const Node& node, const PlanBuilder& builder);
 
+  // With more than one dimension of columns: is every operand walked evenly along them?
+  bool even() const { return even_; }
   int64_t columns() const { return columns_; }
+  int64_t pitch() const { return pitch_; }  // of the output: elements from one row to the next
   DType dtype() const { return dtype_; }
   const Body& body() const { return body_; }
   const std::vector<EpilogueOperand>& operands() const { return operands_; }
@@ -62,7 +73,8 @@ class TileEpilogue {
  private:
   Body body_;  // empty: the result as it is
   DType raw_ = DType::kF32, dtype_ = DType::kF32;
-  int64_t columns_ = 1;
+  int64_t columns_ = 1, pitch_ = 1;
+  bool even_ = true;
   std::vector<EpilogueOperand> operands_;
 };
 

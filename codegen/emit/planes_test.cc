@@ -1,0 +1,143 @@
+// Convolutions of images with channels first, vectors over pixels, against the interpreter: every kind of side,
+// strides, dilations, epilogues with operands of several shapes; and networks of them, whose planes have gaps.
+#include "codegen/emit/planes.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "codegen/compile.h"
+#include "codegen/testing/run_compiled.h"
+#include "graph/builder.h"
+
+namespace tessera {
+namespace {
+
+struct Window {
+  std::vector<int64_t> strides = {1, 1}, pads = {1, 1, 1, 1}, dilations = {1, 1};
+};
+
+class PlanesTest : public testing::TestWithParam<std::string> {
+ protected:
+  Tensor Make(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::uniform_real_distribution<double> value(-1, 1);
+    for (int64_t k = 0; k < tensor.num_elements(); ++k) tensor.Set(k, value(rng_));
+    return tensor;
+  }
+  int64_t Int(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(rng_); }
+
+  ValueId Depthwise(GraphBuilder& b, ValueId x, int64_t ky, int64_t kx, const Window& w) {
+    const int64_t channels = b.ShapeOf(x)[1];
+    return b.Conv(x, b.Constant("w", Make({channels, 1, ky, kx})),
+                  {.strides = w.strides, .dilations = w.dilations, .pads = w.pads}, channels);
+  }
+  // min(max(y + bias, 0), 6) + residual
+  ValueId Finish(GraphBuilder& b, ValueId y, ValueId residual) {
+    const Shape out = b.ShapeOf(y);
+    const ValueId bias = b.Constant("bias", Make({1, out[1], 1, 1}));
+    BodyBuilder body;
+    const Scalar value = body.Input(DType::kF32) + body.Input(DType::kF32);
+    const Scalar sum = Min(Max(value, 0.0), 6.0) + body.Input(DType::kF32);
+    return b.WithEpilogue(y, body.Finish(sum), {bias, residual}, DType::kF32);
+  }
+
+  void ExpectDepthwise(const Shape& x, int64_t ky, int64_t kx, const Window& window, bool epilogue = false) {
+    GraphBuilder b("depthwise");
+    std::vector<Tensor> inputs = {Make(x)};
+    ValueId y = Depthwise(b, b.Input("x", DType::kF32, x), ky, kx, window);
+    if (epilogue) {
+      inputs.push_back(Make(b.ShapeOf(y)));
+      y = Finish(b, y, b.Input("residual", DType::kF32, b.ShapeOf(y)));
+    }
+    b.Output(y);
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    EXPECT_TRUE(EveryNodeTakes(*graph, GetParam(), "planes_depthwise"));
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "planes_depthwise"}, 1e-5))
+        << x << " taps " << ky << "x" << kx;
+  }
+
+  std::mt19937_64 rng_{11};
+};
+
+TEST(PitchTest, AnOddNumberOfLines) {
+  EXPECT_EQ(PaddedPitch(196), 208);
+  EXPECT_EQ(PaddedPitch(49), 80);
+  EXPECT_EQ(PaddedPitch(16), 16);
+  EXPECT_EQ(PaddedPitch(17), 48);
+  EXPECT_EQ(PaddedPitch(12544), 12560);
+}
+
+TEST_P(PlanesTest, EveryWidth) {
+  for (int64_t width = 1; width <= 50; width += width < 20 ? 1 : 3) {
+    SCOPED_TRACE(width);
+    ExpectDepthwise({1, 3, 5, width}, 3, 3, {}, width % 2 == 0);
+    ExpectDepthwise({1, 3, 5, width}, 3, 3, {.strides = {2, 2}}, width % 2 == 0);
+  }
+}
+
+TEST_P(PlanesTest, EveryHeight) {
+  for (int64_t height = 1; height <= 30; ++height) {
+    SCOPED_TRACE(height);
+    ExpectDepthwise({1, 2, height, 18}, 3, 3, {.strides = {1 + height % 2, 1}});
+  }
+}
+
+TEST_P(PlanesTest, Filters) {
+  ExpectDepthwise({2, 5, 9, 30}, 5, 5, {.pads = {2, 2, 2, 2}}, true);
+  ExpectDepthwise({1, 5, 31, 33}, 5, 5, {.strides = {2, 2}, .pads = {1, 1, 2, 2}});
+  ExpectDepthwise({1, 4, 20, 40}, 3, 3, {.pads = {2, 2, 2, 2}, .dilations = {2, 2}}, true);
+  ExpectDepthwise({1, 4, 20, 40}, 3, 3, {.strides = {1, 2}, .pads = {7, 1, 0, 4}, .dilations = {4, 3}}, true);
+  ExpectDepthwise({1, 4, 14, 16}, 1, 4, {.pads = {0, 0, 0, 0}});
+  ExpectDepthwise({1, 3, 56, 56}, 3, 3, {.strides = {2, 2}, .pads = {0, 0, 1, 1}}, true);
+  ExpectDepthwise({1, 3, 112, 112}, 3, 3, {}, true);
+  ExpectDepthwise({1, 3, 6, 6}, 7, 7, {.pads = {3, 3, 3, 3}});
+  ExpectDepthwise({1, 3, 9, 8}, 1, 1, {.strides = {3, 2}, .pads = {0, 0, 0, 0}}, true);
+}
+
+TEST_P(PlanesTest, RandomWindows) {
+  for (int k = 0; k < 30; ++k) {
+    SCOPED_TRACE(k);
+    Window w;
+    std::vector<int64_t> taps, extents, begins, ends;
+    for (int axis = 0; axis < 2; ++axis) {
+      taps.push_back(Int(1, 5));
+      w.strides[axis] = Int(1, 2);
+      w.dilations[axis] = Int(0, 2) == 0 ? 2 : 1;
+      const int64_t span = (taps[axis] - 1) * w.dilations[axis] + 1;
+      begins.push_back(Int(0, span));
+      ends.push_back(Int(0, span));
+      extents.push_back(span + Int(0, 40));
+    }
+    begins.insert(begins.end(), ends.begin(), ends.end());
+    w.pads = begins;
+    ExpectDepthwise({Int(1, 2), Int(1, 4), extents[0], extents[1]}, taps[0], taps[1], w, k % 2 == 0);
+  }
+}
+
+TEST_P(PlanesTest, PlanesWithGapsBetweenThem) {
+  GraphBuilder b("chain");
+  const ValueId x = b.Input("x", DType::kF32, {2, 3, 14, 14});
+  const ValueId first = Depthwise(b, x, 3, 3, {});
+  const ValueId second = Finish(b, Depthwise(b, first, 3, 3, {}), first);
+  const ValueId third = Finish(b, Depthwise(b, second, 5, 3, {.pads = {2, 1, 2, 1}}), second);
+  b.Output(Depthwise(b, third, 3, 3, {.strides = {2, 2}}));
+  const StatusOr<Graph> graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const StatusOr<Target> target = MakeTarget(GetParam());
+  ASSERT_TRUE(target.ok());
+  const StatusOr<Plan> plan = MakePlan(*graph, *target, {.only_emitter = "planes_depthwise"});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  int with_gaps = 0;
+  for (const PlanBuffer& buffer : plan->buffers) with_gaps += buffer.bytes == 2 * 3 * 208 * 4 ? 1 : 0;
+  EXPECT_EQ(with_gaps, 3);
+  const std::vector<Tensor> inputs = {Make({2, 3, 14, 14})};
+  EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 2, .only_emitter = "planes_depthwise"}, 1e-5));
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, PlanesTest, testing::ValuesIn(RunnableLevels()),
+                         [](const auto& info) { return "Level" + std::to_string(info.index); });
+
+}  // namespace
+}  // namespace tessera
