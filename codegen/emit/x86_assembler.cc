@@ -79,6 +79,23 @@ void X86Assembler::DotAdd(int sum, int x, X86Register base, int32_t displacement
   Memory(sum, base, displacement, 4);
 }
 
+void X86Assembler::Arithmetic(F32Op op, int to, int x, int y) {
+  Prefix(kMap0F, kNoPrefix, to, x, y >> 3, false, static_cast<int>(op));
+  Byte(0xc0 | (to & 7) << 3 | (y & 7));
+}
+
+void X86Assembler::Arithmetic(F32Op op, int to, int x, X86Register base, int32_t displacement, bool broadcast) {
+  TES_CHECK(!broadcast || width_ == Width::k512, "a broadcast within an operation");
+  Prefix(kMap0F, kNoPrefix, to, x, Number(base) >> 3, broadcast, static_cast<int>(op));
+  Memory(to, base, displacement, broadcast ? 4 : width_ == Width::k512 ? 64 : 1);
+}
+
+void X86Assembler::Fill(int to, X86Register from) {
+  TES_CHECK(width_ == Width::k512, "vpbroadcastd from a general register");
+  Prefix(kMap0F38, kPrefix66, to, 0, Number(from) >> 3, false, 0x7c);
+  Byte(0xc0 | (to & 7) << 3 | (Number(from) & 7));
+}
+
 void X86Assembler::Zero(int vector) {
   const int opcode = width_ == Width::k512 ? 0xef : 0x57;  // vpxord, which needs no AVX512DQ; vxorps
   Prefix(kMap0F, width_ == Width::k512 ? kPrefix66 : kNoPrefix, vector, vector, vector >> 3, false, opcode);

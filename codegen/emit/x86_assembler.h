@@ -47,6 +47,13 @@ class X86Assembler {
   // to = the products of x's and w's signed 16-bit numbers, pairs added up. Never saturates below 2^31.
   void MultiplyPairs(int to, int x, int w) { Register(1, 0xf5, to, x, w); }
   void AddInt32(int to, int x, int y) { Register(1, 0xfe, to, x, y); }
+  // to = x op y, f32. Where either is a NaN, min and max give y.
+  enum class F32Op : uint8_t { kAdd = 0x58, kMul = 0x59, kSub = 0x5c, kMin = 0x5d, kMax = 0x5f };
+  void Arithmetic(F32Op op, int to, int x, int y);
+  // y is a vector at [base + displacement], or with `broadcast` (k512 only) the f32 there in all lanes.
+  void Arithmetic(F32Op op, int to, int x, X86Register base, int32_t displacement, bool broadcast);
+  // All lanes = a general register's low 32 bits. k512 only.
+  void Fill(int to, X86Register from);
   void Zero(int vector);
   void Copy(X86Register to, X86Register from);
   void Add(X86Register to, int32_t value);

@@ -121,6 +121,46 @@ TEST_P(X86AssemblerTest, ProductsOfRegistersAndZeros) {
   Expect(expected);
 }
 
+TEST_P(X86AssemblerTest, Arithmetic) {
+  using Op = X86Assembler::F32Op;
+  constexpr std::pair<Op, const char*> kOps[] = {{Op::kAdd, "vaddps "},
+                                                 {Op::kMul, "vmulps "},
+                                                 {Op::kSub, "vsubps "},
+                                                 {Op::kMin, "vminps "},
+                                                 {Op::kMax, "vmaxps "}};
+  std::vector<std::string> expected;
+  for (const auto& [op, name] : kOps) {
+    for (int to = 0; to < registers(); ++to) {
+      const int x = (to * 5 + 2) % registers(), y = (to * 3 + 1) % registers(), base = to % 7;
+      const std::string start = name + Vector(to) + ", " + Vector(x) + ", ";
+      code_.Arithmetic(op, to, x, y);
+      expected.push_back(start + Vector(y));
+      for (int32_t displacement : kDisplacements) {
+        code_.Arithmetic(op, to, x, kBases[base], displacement, false);
+        expected.push_back(start + (wide() ? "zmmword ptr " : "ymmword ptr ") + Address(base, displacement));
+        if (!wide()) continue;
+        code_.Arithmetic(op, to, x, kBases[base], displacement, true);
+        expected.push_back(start + "dword ptr " + Address(base, displacement) + "{1to16}");
+      }
+    }
+  }
+  Expect(expected);
+}
+
+TEST_P(X86AssemblerTest, FillsFromAGeneralRegister) {
+  if (!wide()) GTEST_SKIP() << "EVEX only";
+  std::vector<std::string> expected;
+  for (int to = 0; to < registers(); ++to) {
+    code_.Set(X86Register::kRax, 0x40c00000);
+    code_.Fill(to, X86Register::kRax);
+    code_.Fill(to, X86Register::kR9);
+    expected.push_back("mov eax, 1086324736");
+    expected.push_back("vpbroadcastd " + Vector(to) + ", eax");
+    expected.push_back("vpbroadcastd " + Vector(to) + ", r9d");
+  }
+  Expect(expected);
+}
+
 TEST_P(X86AssemblerTest, Addresses) {
   std::vector<std::string> expected;
   for (int to = 0; to < 7; ++to) {
