@@ -1,9 +1,13 @@
-// convert: a foreign model becomes a .tess file, and every tensor's sparsity is accounted for.
+// convert: a foreign model becomes a .tess file, and every tensor's sparsity is accounted for; quantised on the way
+// where that is asked for.
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "graph/model_file.h"
 #include "models/import/safetensors.h"
+#include "models/quantize/quantize.h"
+#include "tools/common/data_set.h"
 #include "tools/common/flags.h"
 #include "tools/common/input_spec.h"
 #include "tools/common/model_flags.h"
@@ -17,7 +21,8 @@ namespace tessera {
 namespace {
 
 struct ConvertFlags {
-  std::string output, store = "exact", report = "table", weights;
+  std::string output, store = "exact", report = "table", weights, quantize = "none", calibrate, accuracy;
+  int64_t threads = 0;
   bool kept_only = false;
   std::vector<std::string> metadata;
   std::vector<int64_t> test_seeds;
@@ -40,8 +45,35 @@ struct ConvertFlags {
     flags.IntList("test", "SEED,…",
                   "stores test vectors: random inputs of these seeds, and what the reference gives for them",
                   &test_seeds, 0, int64_t{1} << 40);
+    flags.Section("Quantisation");
+    flags.String("quantize", "SPEC", "i8, w8, w4g32, bf16, … and options; see below", &quantize);
+    flags.String("calibrate", "DATA", "samples that show which values activations take; i8 needs them", &calibrate);
+    flags.String("accuracy", "DATA",
+                 "labelled samples on which networks that classify are compared before and after; with "
+                 "--calibrate=fashion: the test images of Fashion-MNIST",
+                 &accuracy);
+    flags.Int("threads", "N", "of the runs for both; 0: all processors", &threads, 0, 1024);
     flags.Section("Output");
     flags.Choice("report", TableFormNames(), "the form of the table of tensors on stdout", &report);
+    flags.Note(
+        "Quantisation",
+        "SPEC is a scheme with options behind it, each after a +. i8: u8 activations with a zero point, i8 weights "
+        "with a scale per output channel, i32 biases. w8, w8g64, w4g32, u4g32: weights alone, with a scale per "
+        "output channel or per so many elements of what is summed over; u4 has zero points. bf16, f16: every "
+        "float in 16 bits. f32: quantised values become floats again. Options: range=minmax|percentile:99.9|mse "
+        "(what of an activation's values the integers span), weights=minmax|mse, act=u8|i8, outliers=P% (so "
+        "many weights, of the largest, stay f32 beside the 8 bits), float=NAME,NAME (layers or weights that "
+        "stay float; * stands for any text). Pruned weights stay pruned and declared.");
+    flags.Note(
+        "Data",
+        "fashion, fashion:500 (Fashion-MNIST of the package dataset-fashion-mnist); images.npy; data.npz with an "
+        "array for each input, and perhaps labels; a folder of .npy files; list.txt with their paths; "
+        "random:SEED (noise: good for latency, not for accuracy). Arrays hold one sample, or many along a "
+        "first dimension.");
+    flags.Example("convert zoo:fashion_mobilenet --quantize=i8 --calibrate=fashion -o q.tess",
+                  "8 bits, with accuracy before and after");
+    flags.Example("convert model.onnx --quantize=i8+range=mse+float=head --calibrate=samples/", "the head stays float");
+    flags.Example("convert zoo:bert_base --quantize=w4g32", "weights of 4 bits, no data needed");
     flags.Example("convert mobilenet.onnx -o mobilenet.tess --shape=input:1x3x224x224",
                   "with an input whose shape is open");
     flags.Example("convert zoo:fashion_mlp_scattered90 --store=f16 --kept_only", "as small as it gets");
@@ -122,6 +154,93 @@ std::string TensorTable(const std::vector<TensorReport>& tensors, const std::str
   return table.Print(ParseTableForm(form));
 }
 
+// "0.0213" or "0.001 - 0.0213".
+std::string ScaleText(const QuantizedTensor& row) {
+  if (row.num_scales == 0) return "-";
+  std::string text = FormatSignificant(row.least_scale);
+  if (row.num_scales > 1) text += " - " + FormatSignificant(row.largest_scale);
+  return text;
+}
+
+std::string QuantizationTable(const QuantizeReport& report, const std::string& form) {
+  Table table({{.key = "tensor", .title = "tensor"},
+               {.key = "role", .title = "role"},
+               {.key = "node", .title = "node"},
+               {.key = "type", .title = "type"},
+               {.key = "range", .title = "range"},
+               {.key = "scale", .title = "scale"},
+               {.key = "zero_point", .title = "zero point"},
+               {.key = "kept_percent", .title = "kept %", .digits = 1},
+               {.key = "sqnr_db", .title = "SQNR dB", .digits = 1},
+               {.key = "low"},
+               {.key = "high"},
+               {.key = "num_scales"},
+               {.key = "least_scale"},
+               {.key = "largest_scale"}});
+  for (const QuantizedTensor& row : report.tensors) {
+    Cell noise;
+    if (row.signal_to_noise) {
+      noise = std::isfinite(*row.signal_to_noise) ? Cell(*row.signal_to_noise) : Cell(std::string("exact"));
+    }
+    table.AddRow({row.name, row.role, row.node, row.type.ToString(),
+                  FormatSignificant(row.low) + " .. " + FormatSignificant(row.high), ScaleText(row),
+                  row.zero_point       ? Cell(*row.zero_point)
+                  : row.num_scales > 0 ? Cell(std::string("each"))
+                                       : Cell(),
+                  100 * row.kept, noise, row.low, row.high, row.num_scales, row.least_scale, row.largest_scale});
+  }
+  return table.Print(ParseTableForm(form));
+}
+
+std::string AccuracyTable(const std::string& data, int64_t rows, int64_t before, int64_t after,
+                          const std::string& form) {
+  Table table({{.key = "data", .title = "data"},
+               {.key = "samples", .title = "samples"},
+               {.key = "accuracy_before", .title = "accuracy before, %", .digits = 2},
+               {.key = "accuracy_after", .title = "after, %", .digits = 2},
+               {.key = "change", .title = "change, points", .digits = 2}});
+  const auto percent = [&](int64_t right) { return 100 * static_cast<double>(right) / static_cast<double>(rows); };
+  table.AddRow({data, rows, percent(before), percent(after), percent(after) - percent(before)});
+  return table.Print(ParseTableForm(form));
+}
+
+// Quantises the graph and prints what became of it.
+Status Quantize(const ConvertFlags& f, Graph& graph) {
+  ASSIGN_OR_RETURN(const QuantizeSpec spec, ParseQuantizeSpec(f.quantize));
+  if (spec.scheme == QuantizeScheme::kNone) {
+    if (f.calibrate.empty() && f.accuracy.empty()) return OkStatus();
+    return Error(ErrorCode::kUsageInvalid, "--calibrate and --accuracy are for --quantize=SPEC, which is not given");
+  }
+  if (spec.needs_calibration() && f.calibrate.empty()) {
+    return Error(ErrorCode::kUsageInvalid, "--quantize=", f.quantize,
+                 " has to see which values activations take: give samples with --calibrate=DATA, or "
+                 "--calibrate=random:1 where only latency counts");
+  }
+  DataSet samples, labelled;
+  if (spec.needs_calibration()) {
+    ASSIGN_OR_RETURN(samples, OpenDataSet(graph, f.calibrate, FashionSplit::kTrain));
+  }
+  const bool fashion = f.calibrate.substr(0, 7) == "fashion";
+  const std::string accuracy = f.accuracy.empty() && fashion ? "fashion" : f.accuracy;
+  Options options;
+  options.threads = static_cast<int>(f.threads);
+  int64_t before = 0;
+  if (!accuracy.empty()) {
+    ASSIGN_OR_RETURN(labelled, OpenDataSet(graph, accuracy, FashionSplit::kTest));
+    ASSIGN_OR_RETURN(before, CountRight(graph, labelled, options.threads));
+  }
+  const auto next = [&samples](std::vector<Tensor>& inputs) { return samples.Next(inputs); };
+  ASSIGN_OR_RETURN(const QuantizeReport report, QuantizeGraph(graph, spec, next, options));
+  if (spec.needs_calibration()) graph.metadata["calibrated"] = samples.description();
+  if (!report.tensors.empty()) PrintOut(QuantizationTable(report, f.report));
+  for (const std::string& line : report.floats) PrintNote("float: " + line);
+  if (accuracy.empty()) return OkStatus();
+  ASSIGN_OR_RETURN(const int64_t after, CountRight(graph, labelled, options.threads));
+  const auto rows = static_cast<int64_t>(labelled.labels().size());
+  PrintOut(AccuracyTable(labelled.description(), rows, before, after, f.report));
+  return OkStatus();
+}
+
 }  // namespace
 
 Status ConvertVerb(const std::vector<std::string>& args) {
@@ -134,14 +253,15 @@ Status ConvertVerb(const std::vector<std::string>& args) {
   if (!f.weights.empty()) RETURN_IF_ERROR(ReadWeights(f.weights, options.import));
   ASSIGN_OR_RETURN(OpenedModel model, OpenModel(source, options));
   PrintWarnings(model);
-  model.graph.metadata["sparsity"] = SparsitySummary(model.graph);
-  RETURN_IF_ERROR(AddMetadata(f.metadata, model.graph));
-
   const std::string output = f.output.empty() ? DefaultOutput(model) : UserPath(f.output);
   std::error_code ignored;
   if (std::filesystem::equivalent(output, UserPath(source), ignored)) {
     return Error(ErrorCode::kUsageInvalid, "the output ", output, " is the input; name another with -o");
   }
+  RETURN_IF_ERROR(Quantize(f, model.graph));
+  model.graph.metadata["sparsity"] = SparsitySummary(model.graph);
+  RETURN_IF_ERROR(AddMetadata(f.metadata, model.graph));
+
   WriteOptions write;
   write.store = f.store == "f16" ? WriteOptions::Store::kF16 : WriteOptions::Store::kExact;
   write.kept_only = f.kept_only;
@@ -149,7 +269,8 @@ Status ConvertVerb(const std::vector<std::string>& args) {
   for (TestVector& test : model.tests) write.tests.push_back(std::move(test));
   RETURN_IF_ERROR(WriteModel(model.graph, output, write));
 
-  if (!model.tensors.empty()) PrintOut(TensorTable(model.tensors, f.report));
+  // What was found of weights that are other weights now would only confuse.
+  if (!model.tensors.empty() && f.quantize == "none") PrintOut(TensorTable(model.tensors, f.report));
   const auto size = static_cast<int64_t>(std::filesystem::file_size(output, ignored));
   PrintNote(internal::Join("wrote ", output, ": ", FormatBytes(size), ", ", model.graph.nodes.size(), " nodes, ",
                            model.graph.metadata["sparsity"]));

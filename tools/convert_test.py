@@ -64,6 +64,51 @@ class ConvertTest(tool_case.ToolCase):
         self.fails(1, "TES-1001", "convert", model, "-o", "out.tess", "--tesa=none.json")
         self.assertEqual([], list(self.folder.glob("**/*out.tess*")))
 
+    def test_quantised_networks_keep_their_accuracy(self):
+        for name in ("fashion_mlp", "fashion_mlp_block4x1_90", "fashion_mobilenet_scattered90"):
+            out = self.passes("convert", "zoo:" + name, "-o", "q.tess", "--quantize=i8", "--calibrate=fashion:100",
+                              "--accuracy=fashion:2000", "--report=jsonl", "--test=1")
+            rows = self.rows(out)
+            self.assertLess(abs(rows[-1]["change"]), 1.0, name)
+            self.assertEqual(2000, rows[-1]["samples"])
+            roles = {row["role"] for row in rows[:-1]}
+            self.assertEqual({"activation", "weight", "bias"}, roles)
+            for row in rows[:-1]:
+                self.assertLessEqual(row["low"], row["high"])
+                self.assertGreater(row["sqnr_db"] if row["sqnr_db"] != "exact" else 99, 20, row)
+            if "90" in name:
+                self.assertAlmostEqual(10, min(row["kept_percent"] for row in rows[:-1] if "kept_percent" in row),
+                                       delta=0.5)
+            self.assertIn("agrees", self.passes("run", "q.tess", "--tests"))
+
+    def test_weights_alone_and_floats_of_16_bits(self):
+        for spec in ("w8", "w4g32", "u4g16+weights=mse", "bf16", "f16"):
+            self.passes("convert", "zoo:fashion_mlp_scattered90", "-o", spec[:2] + ".tess", "--quantize=" + spec)
+        self.assertIn("i4[", self.passes("inspect", "w4.tess"))
+        rows = self.rows(self.passes("convert", "w8.tess", "-o", "back.tess", "--quantize=f32", "--report=jsonl"))
+        self.assertEqual([], rows)
+
+    def test_outliers_and_layers_that_stay_float(self):
+        out = self.passes("convert", "zoo:fashion_mlp", "-o", "q.tess", "--calibrate=random:1", "--report=jsonl",
+                          "--quantize=i8+outliers=1%+range=percentile:99.9+float=fc3*")
+        rows = self.rows(out)
+        self.assertIn("outliers", {row["role"] for row in rows})
+        self.assertNotIn("fc3.weight.f32", {row["tensor"] for row in rows})
+        few = [row for row in rows if row["tensor"] == "fc1.weight.f32.outliers"]
+        self.assertLessEqual(few[0]["kept_percent"], 1)
+
+    def test_what_quantisation_cannot_do_is_said(self):
+        model = "zoo:fashion_mlp"
+        self.fails(2, "--calibrate=DATA", "convert", model, "-o", "q.tess", "--quantize=i8")
+        self.fails(2, "expected i8, w8", "convert", model, "-o", "q.tess", "--quantize=int8")
+        self.fails(2, "not given", "convert", model, "-o", "q.tess", "--calibrate=random:1")
+        self.fails(1, "TES-1001", "convert", model, "-o", "q.tess", "--quantize=i8", "--calibrate=gone/")
+        self.fails(1, "label for each row", "convert", model, "-o", "q.tess", "--quantize=i8",
+                   "--calibrate=random:1", "--accuracy=random:2")
+        self.passes("convert", model, "-o", "w8.tess", "--quantize=w8")
+        self.fails(1, "quantised already", "convert", "w8.tess", "-o", "q.tess", "--quantize=w8")
+        self.assertFalse((self.folder / "q.tess").exists())
+
     def test_bad_usage(self):
         self.fails(2, "no model given", "convert")
         self.fails(2, "did you mean --output?", "convert", "a.onnx", "--ouput=x")

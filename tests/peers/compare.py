@@ -237,8 +237,8 @@ def main():
     print(f"ONNX Runtime {onnxruntime.__version__}, {platform.processor() or platform.machine()}, "
           f"{os.cpu_count()} processors; batch 1; identity call "
           f"{overhead['tessera']:.1f} us here, {overhead['onnxruntime']:.1f} us there\n")
-    print("| model | weights | precision (here / there) | threads | Tessera us | ONNX Runtime us | times its speed | spread "
-          "| difference | from f32 (here / there) | compile s |")
+    print("| model | weights | precision (here / there) | threads | Tessera us | ONNX Runtime us | times its speed "
+          "| spread | difference | from f32 (here / there) | compile s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for r in rows:
         forms = r["precision"] if r["precision"] == "f32" else " / ".join(r["forms"])

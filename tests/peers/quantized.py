@@ -4,7 +4,8 @@
 
 `qdq` is static: u8 activations whose ranges eight seeded random inputs show, i8 weights with a scale per output
 channel, as QuantizeLinear and DequantizeLinear around operators. Which operators have them is what ONNX Runtime runs
-fastest: all that its quantiser knows, but in transformers matrix products alone (8.8 ms against 10.0 ms of MiniLM, 2 threads).
+fastest: all that its quantiser knows, but in transformers matrix products alone (8.8 ms against 10.0 ms of MiniLM, 2
+threads).
 `dynamic` finds ranges of activations during the run (DynamicQuantizeLinear, MatMulInteger); convolutions have no fast
 kernel for that in ONNX Runtime.
 """
