@@ -12,16 +12,33 @@
 namespace tessera {
 namespace {
 
+// Where a weight's numbers are stored: itself, or what is dequantised to it, if 0 stands for 0 there.
+ValueId Stored(const Graph& graph, const std::vector<NodeId>& producer, ValueId id) {
+  const NodeId maker = producer[Index(id)];
+  if (maker == NodeId::kNone || graph[maker].op != Op::kDequantize) return id;
+  const std::vector<ValueId>& inputs = graph[maker].inputs;
+  if (inputs.size() > 2 && inputs[2] != ValueId::kNone) {
+    if (!graph.IsConstant(inputs[2])) return id;
+    const Tensor& zero_points = graph[inputs[2]].constant;
+    for (int64_t k = 0; k < zero_points.num_elements(); ++k) {
+      if (zero_points.Get(k) != 0) return id;
+    }
+  }
+  return inputs[0];
+}
+
 // A constant that is multiplied with activations, and where its output channels lie.
 struct Weight {
   ValueId id;
   bool channels_last;  // [in, out] instead of [out, in…]
 };
 
-std::optional<Weight> WeightOf(const Graph& graph, const Node& node) {
+std::optional<Weight> WeightOf(const Graph& graph, const std::vector<NodeId>& producer, const Node& node) {
   if (node.op != Op::kMatmul && node.op != Op::kConv) return std::nullopt;
-  const ValueId id = node.inputs[1];
-  if (!graph.IsConstant(id) || !IsFloat(graph[id].type.dtype)) return std::nullopt;
+  const ValueId id = Stored(graph, producer, node.inputs[1]);
+  if (!graph.IsConstant(id)) return std::nullopt;
+  const DType dtype = graph[id].type.dtype;
+  if (!IsFloat(dtype) && dtype != DType::kI8) return std::nullopt;
   const Shape& shape = graph[id].type.shape;
   if (node.op == Op::kConv) {
     const bool depthwise = node.attrs.Int("groups", 1) > 1 && shape[1] == 1;
@@ -77,8 +94,9 @@ StatusOr<PruneSpec> ParsePruneSpec(std::string_view text) {
 int Prune(Graph& graph, const PruneSpec& spec, uint64_t seed) {
   if (spec.none) return 0;
   std::set<ValueId> done;
+  const Uses uses(graph);
   for (const Node& node : graph.nodes) {
-    const std::optional<Weight> weight = WeightOf(graph, node);
+    const std::optional<Weight> weight = WeightOf(graph, uses.producer, node);
     if (!weight || !done.insert(weight->id).second) continue;
     Value& value = graph[weight->id];
     Random random(HashBytes64(value.name, seed));

@@ -5,7 +5,8 @@
 //
 // For measuring latency, not accuracy: nothing is trained. Patterns are those of MEASURE.md: `fine` drops each element
 // independently, `4x1` each block of the weight as a matrix [out, in…], `channels` each output channel, `2:4` keeps 2
-// at random in each group of 4 along the axis that is summed over. Depthwise weights stay, as publications leave them.
+// at random in each group of 4 along the axis that is summed over. Weights are floats, or i8 (also where they are
+// dequantised first), of which 0 stands for 0. Depthwise weights stay, as publications leave them.
 // Not for one graph on several threads. Tested by prune_test.cc.
 #ifndef TESSERA_MODELS_PRUNE_PRUNE_H_
 #define TESSERA_MODELS_PRUNE_PRUNE_H_

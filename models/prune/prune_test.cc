@@ -48,6 +48,27 @@ TEST(PruneTest, MaskAndDataAgree) {
   }
 }
 
+TEST(PruneTest, QuantisedWeightsArePrunedWhereTheyAreStored) {
+  Random random(2);
+  for (const int64_t zero_point : {0, 3}) {
+    GraphBuilder b("quantised");
+    const ValueId x = b.Input("x", DType::kF32, {4, 64});
+    const ValueId w = b.Constant("w", RandomTensorIn(random, {DType::kI8, {64, 96}}, 1, 100));
+    const ValueId zero = b.Constant("zero", Tensor::Full(DType::kI8, {}, static_cast<double>(zero_point)));
+    b.Output(b.Matmul(x, b.Dequantize(w, b.Number(0.1), zero)));
+    const ValueId u = b.Input("u", DType::kU8, {4, 64});
+    b.Output(b.Matmul(u, b.Constant("direct", RandomTensorIn(random, {DType::kI8, {64, 96}}, 1, 100))));
+    Graph graph = *std::move(b).Build();
+    EXPECT_EQ(Prune(graph, *ParsePruneSpec("90%:fine"), 7), zero_point == 0 ? 2 : 1);
+    const Value& value = Named(graph, "w");
+    EXPECT_EQ(value.tesa.has_value(), zero_point == 0);
+    if (value.tesa) {
+      EXPECT_EQ(value.tesa->Widths(), std::vector<int>{8});
+      EXPECT_EQ(value.tesa->ApplyTo(value.constant), value.constant);
+    }
+  }
+}
+
 TEST(PruneTest, ChannelsAndGroupsLieAlongTheRightAxis) {
   const Graph channels = Pruned("50%:channels");
   // w1 is [in, out]: whole columns; w2 and conv: whole rows.

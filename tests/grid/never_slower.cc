@@ -1,0 +1,194 @@
+#include "tests/grid/never_slower.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "engine/engine_internal.h"
+#include "graph/builder.h"
+#include "models/prune/prune.h"
+
+namespace tessera {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+int64_t LogUniform(Random& random, double low, double high) {
+  return static_cast<int64_t>(std::lround(std::exp(random.Uniform(std::log(low), std::log(high)))));
+}
+
+// relu(sum + bias), for bytes scaled back to bytes.
+ValueId Finish(GraphBuilder& b, ValueId sums, Random& random, int64_t rows, bool by_channel_axis, int64_t depth,
+               bool int8) {
+  Shape per_row = by_channel_axis ? Shape({rows, 1, 1}) : Shape({rows});
+  BodyBuilder body;
+  if (!int8) {
+    const Scalar result = Max(body.Input(DType::kF32) + body.Input(DType::kF32), 0.0);
+    const ValueId bias = b.Constant("bias", RandomTensor(random, {DType::kF32, per_row}));
+    return b.WithEpilogue(sums, body.Finish(result), {bias}, DType::kF32);
+  }
+  const auto rounded = [&](Scalar x) { return body.Narrow(x, DType::kF32); };
+  const Scalar sum = body.Input(DType::kI32) + body.Input(DType::kI32);
+  Scalar value = rounded(body.Cast(sum, DType::kF32) * body.Input(DType::kF32));
+  value = Min(Max(RoundEven(value), 0.0), 255.0);
+  const ValueId bias = b.Constant("bias", RandomTensorIn(random, {DType::kI32, per_row}, -1000, 1000));
+  const ValueId scale =
+      b.Constant("scale", Tensor::Full(DType::kF32, per_row, 0.05 / std::sqrt(static_cast<double>(depth))));
+  return b.WithEpilogue(sums, body.Finish(body.Cast(value, DType::kI32)), {bias, scale}, DType::kU8);
+}
+
+// A compiled layer with its outputs.
+class Side {
+ public:
+  static StatusOr<Side> Make(const Model& model, const Graph& graph, bool sparsity, int threads) {
+    Options options;
+    options.threads = threads;
+    options.sparsity = sparsity;
+    ASSIGN_OR_RETURN(Session session, model.Compile(options));
+    Side side(std::move(session));
+    const Value& output = graph[graph.outputs[0]];
+    side.output_ = Tensor(output.type.dtype, output.type.shape);
+    return side;
+  }
+
+  const Tensor& output() const { return output_; }
+  const Session& session() const { return session_; }
+  Status Run(const void* input) {
+    void* to = output_.mutable_bytes().data();
+    return session_.RunPositional(&input, &to);
+  }
+  // Microseconds of a run, the mean of as many as fit.
+  StatusOr<double> Time(const void* input, double seconds) {
+    const Clock::time_point warm = Clock::now();
+    do {
+      RETURN_IF_ERROR(Run(input));
+    } while (SecondsSince(warm) < 150e-6);
+    const Clock::time_point start = Clock::now();
+    int runs = 0;
+    do {
+      RETURN_IF_ERROR(Run(input));
+      ++runs;
+    } while (SecondsSince(start) < seconds);
+    return SecondsSince(start) * 1e6 / runs;
+  }
+
+ private:
+  explicit Side(Session session) : session_(std::move(session)) {}
+  Session session_;
+  Tensor output_;
+};
+
+bool Agree(const Tensor& a, const Tensor& b) {
+  double largest = 0, difference = 0;
+  for (int64_t k = 0; k < a.num_elements(); ++k) {
+    largest = std::max(largest, std::fabs(a.Get(k)));
+    difference = std::max(difference, std::fabs(a.Get(k) - b.Get(k)));
+  }
+  return difference <= (IsFloat(a.dtype()) ? 1e-5 * largest : 0);
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+std::string WayOf(const Session& session) {
+  if (session.report().decisions.empty()) return "folded";
+  const std::string& line = session.report().decisions.back();  // "node 'y': matmul; …"
+  const size_t from = line.find("': ");
+  return from == std::string::npos ? line : line.substr(from + 3, line.find(';') - from - 3);
+}
+
+}  // namespace
+
+Layer RandomLayer(Random& random, bool int8) {
+  const int64_t rows = LogUniform(random, 8, 2048), depth = LogUniform(random, 8, 2048);
+  const bool conv = random.Chance(0.25);
+  const bool wide = conv && random.Chance(0.5);
+  const DType x_type = int8 ? DType::kU8 : DType::kF32, w_type = int8 ? DType::kI8 : DType::kF32;
+  const auto weights = [&](const Shape& shape) {
+    return int8 ? RandomTensorIn(random, {w_type, shape}, -127, 127)
+                : RandomTensor(random, {w_type, shape}, 1 / std::sqrt(static_cast<double>(depth)));
+  };
+  Layer layer;
+  GraphBuilder b("layer");
+  const std::string type = int8 ? "i8" : "f32";
+  if (conv) {
+    const int64_t side = LogUniform(random, 4, 40), kernel = wide ? 3 : 1;
+    const int64_t in = wide ? std::max<int64_t>(8, depth / 9) : depth, out = std::min<int64_t>(rows, 512);
+    const ValueId x = b.Input("x", x_type, {1, in, side, side});
+    WindowParams window;
+    if (wide) window.pads = {1, 1, 1, 1};
+    const ValueId sums = b.Conv(x, b.Constant("w", weights({out, in, kernel, kernel})), window);
+    b.Output(Finish(b, sums, random, out, true, in * kernel * kernel, int8));
+    layer.name = internal::Join(type, " conv ", kernel, "x", kernel, " ", in, "->", out, " on ", side, "x", side);
+  } else {
+    const int64_t columns = LogUniform(random, 1, 1024);
+    const ValueId x = b.Input("x", x_type, {columns, depth});
+    const ValueId sums = b.Matmul(x, b.Constant("w", weights({rows, depth})), false, true);
+    b.Output(Finish(b, sums, random, rows, false, depth, int8));
+    layer.name = internal::Join(type, " matmul ", columns, "x", depth, "x", rows);
+  }
+  StatusOr<Graph> graph = std::move(b).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  layer.graph = *std::move(graph);
+  return layer;
+}
+
+double SlowdownLowerBound(std::span<const double> dense, std::span<const double> sparse) {
+  // Student's t at 95 %, one-sided, by degrees of freedom; beyond the table the normal's.
+  constexpr std::array<double, 21> kT = {0,     6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812,
+                                         1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729, 1.725};
+  const auto n = static_cast<double>(dense.size());
+  double mean = 0, squares = 0;
+  for (size_t k = 0; k < dense.size(); ++k) mean += std::log(sparse[k] / dense[k]) / n;
+  for (size_t k = 0; k < dense.size(); ++k) squares += std::pow(std::log(sparse[k] / dense[k]) - mean, 2);
+  const double t = dense.size() <= kT.size() ? kT[dense.size() - 1] : 1.645;
+  return std::exp(mean - t * std::sqrt(squares / (n - 1) / n)) - 1;
+}
+
+StatusOr<Verdict> Compare(const Layer& layer, const std::string& prune, const CompareOptions& options) {
+  ASSIGN_OR_RETURN(const PruneSpec spec, ParsePruneSpec(prune));
+  Graph graph = layer.graph;
+  Prune(graph, spec, options.seed);
+  ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
+  ASSIGN_OR_RETURN(Side dense, Side::Make(model, graph, false, options.threads));
+  ASSIGN_OR_RETURN(Side sparse, Side::Make(model, graph, true, options.threads));
+  Random random(options.seed);
+  const TensorType& type = graph[graph.inputs[0]].type;
+  const Tensor input = IsFloat(type.dtype) ? RandomTensorIn(random, type, -1, 1) : RandomTensorIn(random, type, 0, 255);
+  const void* from = input.bytes().data();
+  RETURN_IF_ERROR(dense.Run(from));
+  RETURN_IF_ERROR(sparse.Run(from));
+  if (!Agree(dense.output(), sparse.output())) {
+    return Error(ErrorCode::kResultWrong, layer.name, " ", prune, ": sparse and dense kernels disagree");
+  }
+  Verdict verdict;
+  verdict.way = WayOf(sparse.session());
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    std::vector<double> dense_times, sparse_times, ratios;
+    for (int pair = 0; pair < options.pairs; ++pair) {
+      double times[2];
+      for (int half = 0; half < 2; ++half) {
+        const bool is_sparse = (half + pair) % 2 == 0;
+        ASSIGN_OR_RETURN(times[is_sparse ? 1 : 0], (is_sparse ? sparse : dense).Time(from, options.run_seconds));
+      }
+      dense_times.push_back(times[0]);
+      sparse_times.push_back(times[1]);
+      ratios.push_back(times[0] / times[1]);
+    }
+    verdict.dense_us = Median(dense_times);
+    verdict.sparse_us = Median(sparse_times);
+    verdict.ratio = Median(ratios);
+    verdict.slower = SlowdownLowerBound(dense_times, sparse_times) > options.bound;
+    if (!verdict.slower) break;
+  }
+  return verdict;
+}
+
+}  // namespace tessera
