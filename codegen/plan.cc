@@ -58,6 +58,12 @@ int PlanBuilder::Constant(std::string name, Tensor data) {
   return static_cast<int>(plan_.buffers.size()) - 1;
 }
 
+int PlanBuilder::ConstantOnce(const std::string& name, const std::function<Tensor()>& make) {
+  const auto found = constant_of_.find(name);
+  if (found != constant_of_.end()) return found->second;
+  return constant_of_[name] = Constant(name, make());
+}
+
 void PlanBuilder::AddStep(PlanStep step) {
   TES_CHECK(step.kernel.num_args == static_cast<int>(step.args.size()), step.kernel.family);
   // A step over nothing writes nothing.

@@ -84,6 +84,8 @@ class PlanBuilder {
   int Temp(std::string name, int64_t bytes);
   // Stored once per distinct tensor object and name.
   int Constant(std::string name, Tensor data);
+  // The constant of this name, made at its first mention: for what several nodes derive alike from one tensor.
+  int ConstantOnce(const std::string& name, const std::function<Tensor()>& make);
   void AddStep(PlanStep step);
   // Lets `value` lie in `of`'s place, `offset` bytes from its start: the same bytes under another name. False when
   // `value` has another place already or is an output of the program, which has a place of its own.
@@ -103,7 +105,8 @@ class PlanBuilder {
   const Target& target_;
   Plan plan_;
   std::map<ValueId, Place> place_of_;
-  std::map<ValueId, int64_t> pitch_of_;  // of values with gaps
+  std::map<ValueId, int64_t> pitch_of_;     // of values with gaps
+  std::map<std::string, int> constant_of_;  // by ConstantOnce's names
 };
 
 }  // namespace tessera

@@ -9,6 +9,10 @@
 //       for panel of columns: o[rows][vectors] += splat(scores[row, t]) * v[t, panel]     sums in registers, over t
 //                             out[rows, panel] = epilogue(factor * o)
 //
+// Where the mask is a constant that leaves out whole panels (causal, banded, block-sparse), the loops over panels walk
+// a list of those that a tile keeps (attention_mask.h), and rows of scores hold only these: the pattern is data, the
+// kernel the same for all.
+//
 // Tasks are tiles, heads outermost, so that a thread's share is a run of heads and each is transposed once (twice where
 // two threads share it). A tile is as high as the registers allow: rows * vectors sums, a row of panels and a
 // broadcast. Positions may lie before heads or behind (layout): only the distance between rows differs.
@@ -17,12 +21,14 @@
 // shuffle round for each S/rows tiles, softmax about 15 instructions for 16 scores, which is half of the multiply-adds
 // at D = E = 32 and a quarter at 64.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "codegen/cost_model.h"
+#include "codegen/emit/attention_mask.h"
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
@@ -43,6 +49,11 @@ struct AttentionProblem {
   double scale = 1;
   bool masked = false;
   int64_t mask_steps[4] = {0, 0, 0, 0};  // elements along b, h, s, t
+  // Lists of panels instead of a mask that is added; see attention_mask.h.
+  bool listed = false;
+  int64_t list_steps[2] = {0, 0};  // lists along b, h
+  int64_t max_panels = 0;
+  double kept = 1;  // share of the scores that is computed
   // The schedule.
   int lanes = 1, vectors = 1;
   int64_t tile_rows = 1, tiles = 1, full_tiles = 1;  // of a head; tiles from full_tiles on have one row less
@@ -50,9 +61,10 @@ struct AttentionProblem {
 
   int64_t width() const { return int64_t{vectors} * lanes; }
   int64_t panels() const { return DivideUp(keys, width()); }
+  AttentionTiling tiling() const { return {queries, keys, tile_rows, tiles, full_tiles, width()}; }
   // Elements between rows of scores; a whole number of pages would let all rows fall into one set of the cache.
   int64_t score_step() const {
-    const int64_t padded = panels() * width();
+    const int64_t padded = (listed ? max_panels : panels()) * width();
     return padded % 256 == 0 ? padded + lanes : padded;
   }
   int64_t all_tiles() const { return batch * heads * tiles; }
@@ -65,17 +77,19 @@ struct AttentionProblem {
   std::string Key() const {
     return internal::Join("attention ", Name(stored), positions_first ? " bshd " : " bhsd ", batch, " ", heads, " ",
                           queries, " ", keys, " ", depth, " ", value_depth, " scale ", scale, masked ? " mask " : "",
-                          mask_steps[0], " ", mask_steps[1], " ", mask_steps[2], " ", mask_steps[3], " tile ",
+                          mask_steps[0], " ", mask_steps[1], " ", mask_steps[2], " ", mask_steps[3],
+                          listed ? " listed " : "", list_steps[0], " ", list_steps[1], " ", max_panels, " tile ",
                           tile_rows, "x", vectors, "x", lanes, " tiles ", tiles, " full ", full_tiles, " task ",
                           tiles_per_task);
   }
 };
 
-// Arguments: q, k, v, the mask if there is one, the epilogue's operands, the output.
+// Arguments: q, k, v; the mask if there is one, or the lists' starts, panels and masks; the epilogue's operands, the
+// output.
 class AttentionEmitter {
  public:
   AttentionEmitter(KernelBuilder& b, const AttentionProblem& problem, const TileEpilogue& epilogue)
-      : b_(b), p_(problem), epilogue_(epilogue), first_arg_(problem.masked ? 4 : 3) {}
+      : b_(b), p_(problem), epilogue_(epilogue), first_arg_(problem.listed ? 6 : (problem.masked ? 4 : 3)) {}
 
   void Emit() {
     const int64_t bytes = TypeInfo(p_.type).bits / 8;
@@ -125,6 +139,10 @@ class AttentionEmitter {
     };
     b_.For("key_block", b_.I64(0), b_.I64(whole_keys), 1, [&](IrValue block) { columns(block, lanes); });
     if (p_.keys % lanes != 0) columns(b_.I64(whole_keys), p_.keys % lanes);
+    // Listed panels are always computed whole.
+    if (!p_.listed) return;
+    b_.For("no_key_block", b_.I64(DivideUp(p_.keys, lanes)), b_.I64(p_.panels() * p_.vectors), 1,
+           [&](IrValue block) { columns(block, 0); });
   }
 
   void EmitSquare(IrValue start, IrValue key_block, int64_t keys, IrValue column_block, int64_t columns) {
@@ -148,9 +166,19 @@ class AttentionEmitter {
 
   void EmitTile(IrValue tile) {
     IrValue row = Multiple(tile, p_.tile_rows);
+    if (p_.listed) {
+      IrValue list = Plus(Multiple(batch_, p_.list_steps[0]), Multiple(head_, p_.list_steps[1]));
+      IrValue at = Plus(Multiple(list, p_.tiles), tile);
+      list_begin_ = b_.Load(b_.arg(3), at, DType::kI64, 1);
+      list_end_ = b_.Load(b_.arg(3), Plus(at, 1), DType::kI64, 1);
+    }
     const auto with_rows = [&](int64_t rows) {
       EmitScores(row, rows);
-      EmitSoftmax(rows);
+      if (p_.listed) {
+        EmitListedSoftmax(rows);
+      } else {
+        EmitSoftmax(rows);
+      }
       EmitWeighedSum(row, rows);
       return IrValues();
     };
@@ -163,11 +191,14 @@ class AttentionEmitter {
     b_.IfElse("rows", is_full, [&] { return with_rows(p_.tile_rows); }, [&] { return with_rows(p_.tile_rows - 1); });
   }
 
-  // sums[r * vectors + v] += over k < depth: splat(a[a_rows[r] + k * a_step]) * b[b_start + k * b_step + v * lanes].
-  IrValues EmitProduct(int64_t depth, IrValue a, DType a_type, const IrValues& a_rows, int64_t a_step,
+  IrValues ZeroSums(size_t rows, int vectors) { return IrValues(rows * vectors, b_.Zero(p_.type, p_.lanes)); }
+
+  // sums[r * vectors + v] += over k < depth: splat(a[a_rows[r] + k]) * b[b_start + k * b_step + v * lanes].
+  // `end` (may be nullptr): the depth if it is known only while running; then a multiple of the unrolling, which is
+  // 2 for an even `depth` and 1 otherwise.
+  IrValues EmitProduct(IrValues sums, int64_t depth, IrValue end, IrValue a, DType a_type, const IrValues& a_rows,
                        IrValue b_pointer, DType b_type, IrValue b_start, int64_t b_step, int vectors,
                        IrValue last_mask) {
-    IrValues sums(a_rows.size() * vectors, b_.Zero(p_.type, p_.lanes));
     const auto step = [&](IrValue k, IrValues& into) {
       IrValues row;
       IrValue at = Plus(b_start, Multiple(k, b_step));
@@ -176,17 +207,18 @@ class AttentionEmitter {
                               v + 1 == vectors ? last_mask : nullptr));
       }
       for (size_t r = 0; r < a_rows.size(); ++r) {
-        IrValue factor = b_.Splat(b_.Load(a, Plus(a_rows[r], Multiple(k, a_step)), a_type, 1), p_.lanes);
+        IrValue factor = b_.Splat(b_.Load(a, Plus(a_rows[r], k), a_type, 1), p_.lanes);
         for (int v = 0; v < vectors; ++v) into[r * vectors + v] = b_.Fma(factor, row[v], into[r * vectors + v]);
       }
     };
-    const int64_t unroll = 2, trips = depth / unroll * unroll;
-    sums = b_.For("k", b_.I64(0), b_.I64(trips), unroll, sums, [&](IrValue k, const IrValues& carried) {
-      IrValues next = carried;
-      for (int64_t u = 0; u < unroll; ++u) step(Plus(k, u), next);
-      return next;
-    });
-    for (int64_t k = trips; k < depth; ++k) step(b_.I64(k), sums);
+    const int64_t unroll = end != nullptr && depth % 2 != 0 ? 1 : 2, trips = depth / unroll * unroll;
+    sums = b_.For("k", b_.I64(0), end != nullptr ? end : b_.I64(trips), unroll, sums,
+                  [&](IrValue k, const IrValues& carried) {
+                    IrValues next = carried;
+                    for (int64_t u = 0; u < unroll; ++u) step(Plus(k, u), next);
+                    return next;
+                  });
+    for (int64_t k = trips; k < depth && end == nullptr; ++k) step(b_.I64(k), sums);
     return sums;
   }
 
@@ -202,14 +234,40 @@ class AttentionEmitter {
     body(b_.I64(whole * p_.width()), static_cast<int>(DivideUp(rest, p_.lanes)), mask);
   }
 
+  // Calls body(position in the lists, first key, first score) for each panel that the tile keeps.
+  void ForListed(const char* name, const std::function<void(IrValue, IrValue, IrValue)>& body) {
+    b_.For(name, list_begin_, list_end_, 1, [&](IrValue at) {
+      IrValue key = Multiple(b_.Load(b_.arg(4), at, DType::kI64, 1), p_.width());
+      body(at, key, Multiple(ir().CreateSub(at, list_begin_), p_.width()));
+    });
+  }
+
   void EmitScores(IrValue row, int64_t rows) {
     IrValue start = Plus(HeadStart(p_.queries, p_.depth), Multiple(row, RowStep(p_.depth)));
     IrValues query_rows;
     for (int64_t r = 0; r < rows; ++r) query_rows.push_back(Plus(start, r * RowStep(p_.depth)));
     IrValue scale = b_.Constant(p_.type, p_.scale, p_.lanes);
+    const auto products = [&](IrValue key, int vectors) {
+      return EmitProduct(ZeroSums(query_rows.size(), vectors), p_.depth, nullptr, b_.arg(0), p_.stored, query_rows,
+                         keys_, p_.type, Multiple(key, p_.depth), p_.width(), vectors, nullptr);
+    };
+    if (p_.listed) {
+      ForListed("listed_keys", [&](IrValue at, IrValue key, IrValue score_at) {
+        IrValues sums = products(key, p_.vectors);
+        IrValue mask_at = Multiple(at, p_.tile_rows * p_.width());
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int v = 0; v < p_.vectors; ++v) {
+            const int64_t within = int64_t{v} * p_.lanes;
+            IrValue mask = b_.Load(b_.arg(5), Plus(mask_at, r * p_.width() + within), p_.stored, p_.lanes);
+            IrValue score = ir().CreateFAdd(ir().CreateFMul(sums[r * p_.vectors + v], scale), mask);
+            b_.Store(scores_, Plus(score_at, r * p_.score_step() + within), p_.type, score);
+          }
+        }
+      });
+      return;
+    }
     ForPanels("keys", p_.keys, [&](IrValue key, int vectors, IrValue mask) {
-      IrValues sums = EmitProduct(p_.depth, b_.arg(0), p_.stored, query_rows, 1, keys_, p_.type,
-                                  Multiple(key, p_.depth), p_.width(), vectors, nullptr);
+      IrValues sums = products(key, vectors);
       for (int64_t r = 0; r < rows; ++r) {
         for (int v = 0; v < vectors; ++v) {
           IrValue last = v + 1 == vectors ? mask : nullptr;
@@ -259,7 +317,7 @@ class AttentionEmitter {
         }
         return sums;
       };
-      const auto max = [&](IrValue x, IrValue y) { return ir().CreateSelect(ir().CreateFCmpOGT(x, y), x, y); };
+      const auto max = [&](IrValue x, IrValue y) { return Max(x, y); };
       const auto add = [&](IrValue x, IrValue y) { return ir().CreateFAdd(x, y); };
       IrValues maxima = sweep("max", Lowest(), [&](IrValue at, int64_t k, IrValue so_far) {
         IrValue score = b_.Load(scores_, at, p_.type, p_.lanes);
@@ -269,6 +327,39 @@ class AttentionEmitter {
       IrValue largest = b_.Splat(JoinAll(std::move(maxima), max), p_.lanes);
       IrValues sums = sweep("exp", b_.Zero(p_.type, p_.lanes), [&](IrValue at, int64_t k, IrValue so_far) {
         IrValue score = k >= 0 ? scores[k] : b_.Load(scores_, at, p_.type, p_.lanes);
+        IrValue power = EmitExpNonPositive(b_, ir().CreateFSub(score, largest));
+        b_.Store(scores_, at, p_.type, power);
+        return add(power, so_far);
+      });
+      IrValue sum = JoinAll(std::move(sums), add);
+      b_.Store(factors_, r, p_.type, ir().CreateFDiv(b_.Constant(p_.type, 1), sum));
+    });
+  }
+
+  IrValue Max(IrValue x, IrValue y) { return ir().CreateSelect(ir().CreateFCmpOGT(x, y), x, y); }
+
+  // The same over the panels that the tile keeps.
+  void EmitListedSoftmax(int64_t rows) {
+    b_.For("softmax", b_.I64(0), b_.I64(rows), 1, [&](IrValue r) {
+      IrValue start = Multiple(r, p_.score_step());
+      IrValue end = Plus(start, Multiple(ir().CreateSub(list_end_, list_begin_), p_.width()));
+      const auto sweep = [&](const char* name, IrValue initial, const std::function<IrValue(IrValue, IrValue)>& body) {
+        return b_.For(name, start, end, p_.width(), IrValues(p_.vectors, initial),
+                      [&](IrValue at, const IrValues& carried) {
+                        IrValues next;
+                        for (int v = 0; v < p_.vectors; ++v)
+                          next.push_back(body(Plus(at, int64_t{v} * p_.lanes), carried[v]));
+                        return next;
+                      });
+      };
+      const auto max = [&](IrValue x, IrValue y) { return Max(x, y); };
+      const auto add = [&](IrValue x, IrValue y) { return ir().CreateFAdd(x, y); };
+      IrValues maxima = sweep("max", Lowest(), [&](IrValue at, IrValue so_far) {
+        return max(b_.Load(scores_, at, p_.type, p_.lanes), so_far);
+      });
+      IrValue largest = b_.Splat(JoinAll(std::move(maxima), max), p_.lanes);
+      IrValues sums = sweep("exp", b_.Zero(p_.type, p_.lanes), [&](IrValue at, IrValue so_far) {
+        IrValue score = b_.Load(scores_, at, p_.type, p_.lanes);
         IrValue power = EmitExpNonPositive(b_, ir().CreateFSub(score, largest));
         b_.Store(scores_, at, p_.type, power);
         return add(power, so_far);
@@ -307,8 +398,23 @@ class AttentionEmitter {
     IrValue first = p_.positions_first ? Plus(Multiple(Plus(Multiple(batch_, p_.queries), row), p_.heads), head_)
                                        : Plus(Multiple(Plus(Multiple(batch_, p_.heads), head_), p_.queries), row);
     ForPanels("columns", p_.value_depth, [&](IrValue column, int vectors, IrValue mask) {
-      IrValues sums = EmitProduct(p_.keys, scores_, p_.type, score_rows, 1, b_.arg(2), p_.stored, Plus(start, column),
-                                  RowStep(p_.value_depth), vectors, mask);
+      IrValues sums = ZeroSums(score_rows.size(), vectors);
+      const auto weigh = [&](IrValues so_far, int64_t depth, IrValue end, const IrValues& from, IrValue value) {
+        return EmitProduct(std::move(so_far), depth, end, scores_, p_.type, from, b_.arg(2), p_.stored,
+                           Plus(value, column), RowStep(p_.value_depth), vectors, mask);
+      };
+      if (p_.listed) {
+        sums = b_.For("listed_values", list_begin_, list_end_, 1, sums, [&](IrValue at, const IrValues& carried) {
+          IrValue key = Multiple(b_.Load(b_.arg(4), at, DType::kI64, 1), p_.width());
+          IrValue score_at = Multiple(ir().CreateSub(at, list_begin_), p_.width());
+          IrValues from;
+          for (IrValue score_row : score_rows) from.push_back(Plus(score_row, score_at));
+          IrValue end = Min(b_.I64(p_.width()), ir().CreateSub(b_.I64(p_.keys), key));
+          return weigh(carried, p_.keys, end, from, Plus(start, Multiple(key, RowStep(p_.value_depth))));
+        });
+      } else {
+        sums = weigh(std::move(sums), p_.keys, nullptr, score_rows, start);
+      }
       EpilogueEmitter finish(b_, epilogue_, first_arg_);
       IrValues columns;
       for (int v = 0; v < vectors; ++v) columns.push_back(Plus(column, int64_t{v} * p_.lanes));
@@ -329,14 +435,12 @@ class AttentionEmitter {
   const int first_arg_;
   IrValue keys_ = nullptr, scores_ = nullptr, factors_ = nullptr;  // in scratch
   IrValue batch_ = nullptr, head_ = nullptr;
+  IrValue list_begin_ = nullptr, list_end_ = nullptr;  // of the tile, when listed
 };
 
-// Chooses the tile for the machine.
-void Schedule(AttentionProblem& p, const Target& target) {
-  p.lanes = target.Lanes(TypeInfo(p.type).bits);
-  // Wide panels re-read less of A, narrow ones leave room for more rows; what is wider than v only holds nothing.
-  const int64_t widest = DivideUp(std::max(p.value_depth, int64_t{1}), p.lanes);
-  p.vectors = target.vector_registers >= 32 && widest >= 3 ? 4 : 2;
+// The tile for the machine with panels of `vectors` registers: as high as the other registers allow.
+void SetTile(AttentionProblem& p, const Target& target, int vectors) {
+  p.vectors = vectors;
   const int product = target.has_fma ? 0 : 1;  // a product that waits for its addition
   const int64_t room = (target.vector_registers - p.vectors - 1 - product) / p.vectors;
   p.tiles = DivideUp(p.queries, room);
@@ -344,8 +448,51 @@ void Schedule(AttentionProblem& p, const Target& target) {
   p.full_tiles = p.queries - p.tiles * (p.tile_rows - 1);
 }
 
-std::optional<AttentionProblem> ProblemOf(const Graph& graph, const Node& node, const Target& target,
-                                          std::string* why) {
+void Schedule(AttentionProblem& p, const Target& target) {
+  p.lanes = target.Lanes(TypeInfo(p.type).bits);
+  // Wide panels re-read less of A, narrow ones leave room for more rows; what is wider than v only holds nothing.
+  const int64_t widest = DivideUp(std::max(p.value_depth, int64_t{1}), p.lanes);
+  SetTile(p, target, target.vector_registers >= 32 && widest >= 3 ? 4 : 2);
+}
+
+// The mask that lists may come from: a constant of a type that has an infinity.
+const Tensor* StaticMask(const Graph& graph, const Node& node) {
+  if (node.inputs.size() < 4 || node.inputs[3] == ValueId::kNone || !graph.IsConstant(node.inputs[3])) return nullptr;
+  const Tensor& mask = graph[node.inputs[3]].constant;
+  return IsFloat(mask.dtype()) && TypeInfo(mask.dtype()).bits >= 16 ? &mask : nullptr;
+}
+
+// Uses lists where they leave out enough to pay for walking them, with the panels that compute least. The lists.
+AttentionMaskLists ScheduleLists(AttentionProblem& p, const Target& target, const Tensor& mask) {
+  AttentionProblem best = p;
+  AttentionMaskLists best_lists;
+  constexpr double kWorthwhile = 0.9;
+  double least = kWorthwhile;
+  for (int vectors : {2, 4}) {
+    if (vectors == 4 && target.vector_registers < 32) continue;
+    AttentionProblem tried = p;
+    SetTile(tried, target, vectors);
+    AttentionMaskLists lists = ListAttentionPanels(mask, p.mask_steps, p.batch, p.heads, tried.tiling());
+    // Panels hang over the last key.
+    const double share =
+        lists.kept(tried.tiling()) * static_cast<double>(tried.panels() * tried.width()) / static_cast<double>(p.keys);
+    if (share >= least) continue;
+    least = share;
+    tried.listed = true;
+    tried.list_steps[0] = lists.batch_step;
+    tried.list_steps[1] = lists.head_step;
+    tried.max_panels = lists.max_panels;
+    tried.kept = share;
+    best = tried;
+    best_lists = std::move(lists);
+  }
+  p = best;
+  return best_lists;
+}
+
+// `lists` (may be nullptr) receives the lists, if the problem is listed.
+std::optional<AttentionProblem> ProblemOf(const Graph& graph, const Node& node, const Target& target, std::string* why,
+                                          AttentionMaskLists* lists = nullptr) {
   if (node.op != Op::kAttention) {
     *why = "is no attention";
     return std::nullopt;
@@ -379,6 +526,11 @@ std::optional<AttentionProblem> ProblemOf(const Graph& graph, const Node& node, 
     for (int d = 0; d < mask.rank(); ++d) p.mask_steps[4 - mask.rank() + d] = mask[d] == 1 ? 0 : strides[d];
   }
   Schedule(p, target);
+  if (const Tensor* mask = StaticMask(graph, node)) {
+    AttentionMaskLists found = ScheduleLists(p, target, *mask);
+    if (p.listed) *why = internal::Join("static mask, ", std::lround(p.kept * 100), " % of the scores computed");
+    if (lists != nullptr) *lists = std::move(found);
+  }
   constexpr int64_t kMaxScratch = 64 << 20;
   if (p.scratch_bytes() > kMaxScratch) {
     *why = "too many keys for a thread's scratch";
@@ -392,8 +544,9 @@ double TileMicroseconds(const AttentionProblem& p, const Target& target, int epi
   const double rows = static_cast<double>(p.tile_rows), vectors = static_cast<double>(DivideUp(p.keys, p.lanes));
   const double columns = static_cast<double>(DivideUp(p.value_depth, p.lanes));
   const double fma = target.has_avx512 ? 1.15 : 0.65;
-  const double products = rows * (vectors * static_cast<double>(p.depth) + columns * static_cast<double>(p.keys)) * fma;
-  const double softmax = rows * (vectors * 16 + 60);
+  const double products =
+      rows * (vectors * static_cast<double>(p.depth) + columns * static_cast<double>(p.keys)) * fma * p.kept;
+  const double softmax = rows * (vectors * 12 * p.kept + 60);
   const double finish = rows * columns * (epilogue_cost + 2);
   const double transposing = vectors * static_cast<double>(p.depth) * 8 / static_cast<double>(p.tiles);
   return (products + softmax + finish + transposing + 100) * MachineModel::kCycle * 1e-3;
@@ -415,7 +568,8 @@ std::optional<double> EstimateAttention(const Graph& graph, const Node& node, co
 Status PlanAttention(const Node& node, PlanBuilder& builder) {
   const Graph& graph = builder.graph();
   std::string why;
-  std::optional<AttentionProblem> found = ProblemOf(graph, node, builder.target(), &why);
+  AttentionMaskLists lists;
+  std::optional<AttentionProblem> found = ProblemOf(graph, node, builder.target(), &why, &lists);
   TES_CHECK(found.has_value(), node.name, ": ", why);
   auto problem = std::make_shared<AttentionProblem>(*std::move(found));
   auto epilogue = std::make_shared<const TileEpilogue>(graph, node);
@@ -426,10 +580,29 @@ Status PlanAttention(const Node& node, PlanBuilder& builder) {
 
   PlanStep step;
   double bytes = 0;
-  for (ValueId id : node.inputs) {
-    if (id == ValueId::kNone) continue;
+  for (size_t k = 0; k < node.inputs.size(); ++k) {
+    const ValueId id = node.inputs[k];
+    if (id == ValueId::kNone || (k == 3 && problem->listed)) continue;
     step.args.push_back(builder.Read(id));
     bytes += static_cast<double>(ByteSize(graph[id].type.dtype, graph[id].type.shape.num_elements()));
+  }
+  if (problem->listed) {
+    // Layers that share a mask share what is made of it.
+    const Value& mask = graph[node.inputs[3]];
+    const AttentionTiling tiling = problem->tiling();
+    const std::string name = internal::Join(mask.name, " #", static_cast<int>(node.inputs[3]), " b", problem->batch,
+                                            " h", problem->heads, " tiles ", tiling.tiles, " width ", tiling.width);
+    const auto add = [&](const char* what, const std::function<Tensor()>& make) {
+      const int buffer = builder.ConstantOnce(name + what, make);
+      bytes += static_cast<double>(builder.plan().buffers[buffer].bytes);
+      step.args.push_back({.buffer = buffer});
+    };
+    const auto column = [](const std::vector<int64_t>& values) {
+      return Tensor::FromVector(Shape({static_cast<int64_t>(values.size())}), values);
+    };
+    add(" starts", [&] { return column(lists.starts); });
+    add(" panels", [&] { return column(lists.panels); });
+    add(" masks", [&] { return PackAttentionMask(mask.constant, problem->mask_steps, problem->heads, tiling, lists); });
   }
   epilogue->AddArguments(node, builder, step);
   const TensorType& out = graph[node.outputs[0]].type;
@@ -438,7 +611,8 @@ Status PlanAttention(const Node& node, PlanBuilder& builder) {
   step.scratch_bytes = problem->scratch_bytes();
   step.label = node.name;
   step.flops = 2.0 * static_cast<double>(problem->batch * problem->heads * problem->queries) *
-               static_cast<double>(problem->keys) * static_cast<double>(problem->depth + problem->value_depth);
+               static_cast<double>(problem->keys) * problem->kept *
+               static_cast<double>(problem->depth + problem->value_depth);
   step.bytes = bytes + static_cast<double>(ByteSize(out.dtype, out.shape.num_elements()));
   step.kernel.family = "attention";
   step.kernel.key = problem->Key() + "\n" + epilogue->Key();

@@ -1,9 +1,12 @@
-// Attention of odd and of real sizes in both layouts, with every way a mask may broadcast, against the interpreter in
-// double. tests/conformance adds types and epilogues.
+// Attention of odd and of real sizes in both layouts, with every way a mask may broadcast and with masks that are known
+// beforehand, against the interpreter in double. tests/conformance adds types and epilogues.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
+#include "codegen/compile.h"
+#include "codegen/target.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
 
@@ -58,6 +61,67 @@ TEST(AttentionTest, MasksOfEveryBroadcast) {
     Check(size, "bshd", mask);
     Check(size, "bhsd", mask);
   }
+}
+
+// Masks that are constants: what they leave out is not computed, and nothing else changes.
+void CheckStatic(const Size& s, const std::string& layout, const Tensor& mask, bool listed) {
+  GraphBuilder b("static mask");
+  const auto operand = [&](const char* name, int64_t positions, int64_t columns) {
+    const Shape shape =
+        layout == "bshd" ? Shape{s.batch, positions, s.heads, columns} : Shape{s.batch, s.heads, positions, columns};
+    return b.Input(name, DType::kF32, shape);
+  };
+  const ValueId q = operand("q", s.queries, s.depth), k = operand("k", s.keys, s.depth);
+  const ValueId v = operand("v", s.keys, s.value_depth), constant = b.Constant("mask", mask);
+  // Twice: layers share what is made of the mask.
+  for (int layer = 0; layer < 2; ++layer) {
+    const double scale = (2 + layer) / std::sqrt(static_cast<double>(s.depth));
+    b.Output(b.Apply(Op::kAttention, {q, k, v, constant}, MakeAttrs({{"scale", scale}, {"layout", layout}})));
+  }
+  StatusOr<Graph> graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const std::vector<Tensor> inputs = RandomInputs(*graph, 3);
+  for (const std::string& level : RunnableLevels()) {
+    StatusOr<Target> target = MakeTarget(level);
+    ASSERT_TRUE(target.ok());
+    StatusOr<Plan> plan = MakePlan(*graph, *target, {.only_emitter = "attention"});
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->notes[0].find("static mask") != std::string::npos, listed) << level << ": " << plan->notes[0];
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, level, {.only_emitter = "attention"}, 1e-5))
+        << layout << " " << s.queries << " " << s.keys << " " << s.depth << " " << s.value_depth;
+  }
+}
+
+TEST(AttentionTest, StaticMasksLeaveOutWhatTheyMask) {
+  struct Pattern {
+    const char* name;
+    std::function<bool(int64_t, int64_t, int64_t)> keeps;  // head, query, key
+  };
+  const Pattern patterns[] = {{"causal", [](int64_t, int64_t s, int64_t t) { return t <= s; }},
+                              {"banded", [](int64_t, int64_t s, int64_t t) { return std::abs(s - t) <= 20 || t == 0; }},
+                              {"blocks", [](int64_t h, int64_t s, int64_t t) {
+                                 return s / 32 == t / 32 || (s / 32 * 7 + t / 32 * 3 + h) % 6 == 0;
+                               }}};
+  for (const Pattern& pattern : patterns) {
+    for (const Size& size : {Size{2, 3, 193, 193, 16, 24}, Size{1, 2, 256, 256, 64, 64}, Size{1, 2, 130, 261, 9, 5}}) {
+      for (const double out : {-static_cast<double>(INFINITY), -3.4028234663852886e38}) {
+        Tensor mask(DType::kF32, Shape({1, size.heads, size.queries, size.keys}));
+        for (int64_t i = 0; i < mask.num_elements(); ++i) {
+          const int64_t h = i / (size.queries * size.keys), s = i / size.keys % size.queries, t = i % size.keys;
+          mask.Set(i, pattern.keeps(h, s, t) ? 0.5 * static_cast<double>(t % 3) : out);
+        }
+        SCOPED_TRACE(pattern.name);
+        CheckStatic(size, out < -1e39 ? "bshd" : "bhsd", mask, true);
+      }
+    }
+  }
+}
+
+TEST(AttentionTest, StaticMasksThatLeaveOutLittleAreAdded) {
+  const Size size = {1, 2, 40, 50, 8, 8};
+  Tensor mask(DType::kF32, Shape({40, 50}));
+  for (int64_t i = 0; i < mask.num_elements(); ++i) mask.Set(i, i % 5 == 0 ? -INFINITY : 0.0);
+  CheckStatic(size, "bshd", mask, false);
 }
 
 }  // namespace
