@@ -82,6 +82,11 @@ void TileEpilogue::UsePitches(const Node& node, const PlanBuilder& builder) {
 
 int TileEpilogue::cost() const { return static_cast<int>(body_.insts.size()) + 1; }
 
+bool TileEpilogue::by_column() const {
+  return std::all_of(operands_.begin(), operands_.end(),
+                     [](const EpilogueOperand& operand) { return operand.rows.empty() && !operand.elementwise; });
+}
+
 std::string TileEpilogue::Key() const {
   std::string key = internal::Join("epilogue ", Name(raw_), " -> ", Name(dtype_), " columns ", columns_);
   if (pitch_ != columns_) key += internal::Join(" pitch ", pitch_);
@@ -149,6 +154,15 @@ IrValue EpilogueEmitter::Apply(IrValue value, IrValue row, IrValue column, IrVal
     inputs.push_back(LoadOperand(static_cast<int>(k), lanes, row, column, mask));
   }
   return b_.Splat(EmitBody(b_, epilogue_.body(), inputs), lanes);
+}
+
+IrValue EpilogueEmitter::ApplyToColumn(IrValue value, IrValue column) {
+  if (epilogue_.body().empty()) return value;
+  IrValues inputs = {value};
+  for (size_t k = 0; k < epilogue_.operands().size(); ++k) {
+    inputs.push_back(LoadOperand(static_cast<int>(k), 1, nullptr, column, nullptr));
+  }
+  return b_.Splat(EmitBody(b_, epilogue_.body(), inputs), KernelBuilder::LanesOf(value));
 }
 
 void EpilogueEmitter::Store(IrValue value, IrValue row, IrValue column, IrValue mask) {

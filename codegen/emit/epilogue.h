@@ -61,6 +61,8 @@ class TileEpilogue {
   DType dtype() const { return dtype_; }
   const Body& body() const { return body_; }
   const std::vector<EpilogueOperand>& operands() const { return operands_; }
+  // Is every operand the same for all rows (a bias and a scale for each column, scalars)?
+  bool by_column() const;
   // Arguments that a kernel has for it: the operands and the output.
   int num_args() const { return static_cast<int>(operands_.size()) + 1; }
   // Instructions per vector of results, for estimates and for choosing between straight and rolled code.
@@ -88,6 +90,9 @@ class EpilogueEmitter {
 
   // The epilogue's result for `value`, which holds the op's results at `row`, columns [column, column + lanes).
   IrValue Apply(IrValue value, IrValue row, IrValue column, IrValue mask = nullptr);
+  // The same where the lanes of `value` run over rows and all are of one column, for an epilogue that is by_column():
+  // its operands are scalars here.
+  IrValue ApplyToColumn(IrValue value, IrValue column);
   // Apply, then store at the same place of the output. Lanes outside `mask` are neither read nor written.
   void Store(IrValue value, IrValue row, IrValue column, IrValue mask = nullptr);
 

@@ -64,7 +64,8 @@ struct Problem {
   }
 };
 
-// relu(x · Wᵀ + bias) in f32; of integers clamp(round((x · Wᵀ + bias) * scale) + zero) in u8, as a quantised layer.
+// relu(x · Wᵀ + bias) in f32; of integers round(clamp((x · Wᵀ + bias) * scale + zero)) in u8, as a quantised layer that
+// the passes have been over.
 Graph MakeGraph(const Problem& p) {
   GraphBuilder b("sparse");
   std::mt19937_64 random(7);
@@ -88,10 +89,11 @@ Graph MakeGraph(const Problem& p) {
     const auto f32 = [&](Scalar value) { return body.Narrow(value, DType::kF32); };
     const Scalar sum = body.Input(DType::kI32) + body.Input(DType::kI32);
     const Scalar scaled = f32(body.Cast(sum, DType::kF32) * body.Input(DType::kF32));
-    const Scalar level = Min(Max(f32(RoundEven(scaled) + 128.0), 0.0), 255.0);
+    const Scalar level = RoundEven(Min(Max(f32(scaled + body.Input(DType::kF32)), 0.0), 255.0));
     b.Output(b.WithEpilogue(product, body.Finish(body.Cast(level, DType::kI32)),
-                            {b.Constant("bias", Tensor::Full(DType::kI32, {p.rows}, 100)),
-                             b.Constant("scale", Tensor::Full(DType::kF32, {p.rows}, 0.001))},
+                            {b.Constant("offset", Tensor::Full(DType::kI32, {p.rows}, 100)),
+                             b.Constant("scale", Tensor::Full(DType::kF32, {p.rows}, 0.001)),
+                             b.Constant("zero", Tensor::Full(DType::kF32, {p.rows}, 128))},
                             DType::kU8));
   } else {
     const Scalar sum = body.Input(DType::kF32) + body.Input(DType::kF32);

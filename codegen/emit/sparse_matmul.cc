@@ -18,6 +18,11 @@ constexpr int kMaxStraightEpilogue = 8;
 
 int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
+// Are results narrowed before they are turned?
+bool FinishesBytes(const TileEpilogue& epilogue) {
+  return (epilogue.dtype() == DType::kU8 || epilogue.dtype() == DType::kI8) && epilogue.by_column();
+}
+
 // task = a block of a panel: the core, then the way to memory.
 class SparseEmitter {
  public:
@@ -85,6 +90,7 @@ class SparseEmitter {
   // Squares of lanes × lanes: rows of the matrix become the lanes of Y's rows.
   void FinishByColumns(IrValue first_row, IrValue first_column, IrValue rows) {
     IrValue tokens = Left(columns_, first_column, kPanelLanes);
+    if (FinishesBytes(epilogue_)) return FinishBytesByColumns(first_row, first_column, rows, tokens);
     b_.For("square", b_.I64(0), rows, lanes_, [&](IrValue r) {
       IrValue feature = Plus(first_row, r);
       const bool straight = epilogue_.cost() <= kMaxStraightEpilogue;
@@ -118,6 +124,124 @@ class SparseEmitter {
         b_.IfElse("whole", is_whole, whole, any);
       }
     });
+  }
+
+  // Results of 8 bits: the epilogue on the rows as they lie among the sums, then bytes are turned, a quarter of the
+  // work of turning 32 bits and then narrowing. 16 rows at a time:
+  //   quad[q][column] = rows 4q … 4q + 3 of a column, one byte each        merged as they come from the epilogue
+  //   quads are turned in squares of 4x4 within quarters of registers      16 bytes of a column follow each other
+  void FinishBytesByColumns(IrValue first_row, IrValue first_column, IrValue rows, IrValue tokens) {
+    constexpr int kSquare = kPanelLanes;
+    const bool whole_rows = s_.blocks.rows % kSquare == 0, whole_columns = columns_ % kPanelLanes == 0;
+    b_.For("square", b_.I64(0), rows, kSquare, [&](IrValue r) {
+      EpilogueEmitter finish(b_, epilogue_, first_arg_);
+      IrValue feature = Plus(first_row, r);
+      IrValues features;
+      for (int k = 0; k < kSquare; ++k) {
+        IrValue at = Plus(feature, b_.I64(k));
+        // Beyond the last row there are no operands.
+        const int64_t last = s_.blocks.rows - 1;
+        if (!whole_rows) at = ir().CreateSelect(ir().CreateICmpSLT(at, b_.I64(last)), at, b_.I64(last));
+        features.push_back(at);
+      }
+      IrValues bytes(kPanelLanes);  // of each column, 16 rows
+      for (int lane = 0; lane < kPanelLanes; lane += lanes_) {
+        IrValues quads;
+        for (int q = 0; q < 4; ++q) {
+          IrValues four;
+          for (int k = 4 * q; k < 4 * q + 4; ++k) {
+            four.push_back(finish.ApplyToColumn(LoadSums(Plus(r, b_.I64(k)), lane), features[k]));
+          }
+          quads.push_back(MergeBytes(four));
+        }
+        const IrValues turned = TurnQuarters(quads);
+        for (int t = 0; t < lanes_; ++t) {
+          std::vector<int> picks;
+          for (int k = 0; k < kSquare; ++k) picks.push_back(t / 4 * kSquare + k);
+          bytes[lane + t] = ir().CreateShuffleVector(AsBytes(turned[t % 4]), picks);
+        }
+      }
+      const auto direct = [&] {
+        for (int t = 0; t < kPanelLanes; ++t) StoreBytes(bytes[t], Plus(first_column, b_.I64(t)), feature);
+        return IrValues();
+      };
+      // Through memory behind the sums: fewer columns, fewer rows.
+      const auto some = [&] {
+        const int64_t place = s_.blocks.block_rows * kPanelLanes;
+        for (int t = 0; t < kPanelLanes; ++t) {
+          ir().CreateAlignedStore(
+              bytes[t], b_.ElementPointer(b_.scratch(), b_.I64(place * 4 + t * kSquare), DType::kU8), llvm::Align(1));
+        }
+        IrValue mask = whole_rows ? nullptr : b_.MaskBelow(ir().CreateSub(b_.I64(s_.blocks.rows), feature), kSquare);
+        b_.For("token", b_.I64(0), tokens, 1, [&](IrValue t) {
+          IrValue from = b_.ElementPointer(b_.scratch(), Plus(Times(t, kSquare), b_.I64(place * 4)), DType::kU8);
+          StoreBytes(ir().CreateAlignedLoad(bytes[0]->getType(), from, llvm::Align(1)), Plus(first_column, t), feature,
+                     mask);
+        });
+        return IrValues();
+      };
+      IrValue is_whole = nullptr;
+      if (!whole_columns) is_whole = ir().CreateICmpEQ(tokens, b_.I64(kPanelLanes));
+      if (!whole_rows) {
+        IrValue all = ir().CreateICmpSLE(Plus(r, b_.I64(kSquare)), rows);
+        is_whole = is_whole == nullptr ? all : ir().CreateAnd(is_whole, all);
+      }
+      if (is_whole == nullptr) {
+        direct();
+      } else {
+        b_.IfElse("whole", is_whole, direct, some);
+      }
+    });
+  }
+
+  IrValue AsBytes(IrValue lanes) {
+    return ir().CreateBitCast(lanes, llvm::FixedVectorType::get(ir().getInt8Ty(), 4 * lanes_));
+  }
+
+  // The low bytes of each lane of four vectors as the four bytes of one.
+  IrValue MergeBytes(const IrValues& four) {
+    IrValue merged = AsBytes(four[0]);
+    for (int k = 1; k < 4; ++k) {
+      std::vector<int> picks;
+      for (int at = 0; at < 4 * lanes_; ++at) {
+        picks.push_back(at % 4 < k ? at : at % 4 == k ? 4 * lanes_ + at - k : -1);
+      }
+      merged = ir().CreateShuffleVector(merged, AsBytes(four[k]), picks);
+    }
+    return ir().CreateBitCast(merged, four[0]->getType());
+  }
+
+  // Four vectors; result[j] has in its quarter q lane 4q + j of each of them.
+  IrValues TurnQuarters(const IrValues& quads) {
+    const auto pick = [&](IrValue x, IrValue y, int unit, int half) {
+      std::vector<int> picks;
+      for (int quarter = 0; quarter < lanes_; quarter += 4) {
+        for (int at = 0; at < 2 / unit; ++at) {
+          for (const int from : {0, lanes_}) {
+            for (int u = 0; u < unit; ++u) picks.push_back(from + quarter + half * 2 + at * unit + u);
+          }
+        }
+      }
+      return ir().CreateShuffleVector(x, y, picks);
+    };
+    IrValues pairs, result;
+    for (const int half : {0, 1}) {
+      for (const int q : {0, 2}) pairs.push_back(pick(quads[q], quads[q + 1], 1, half));
+    }
+    for (const int half : {0, 1}) {
+      for (const int part : {0, 1}) result.push_back(pick(pairs[2 * half], pairs[2 * half + 1], 2, part));
+    }
+    return result;
+  }
+
+  void StoreBytes(IrValue bytes, IrValue token, IrValue feature, IrValue mask = nullptr) {
+    IrValue out = b_.arg(first_arg_ + epilogue_.num_args() - 1);
+    IrValue at = b_.ElementPointer(out, Plus(Times(token, epilogue_.columns()), feature), DType::kU8);
+    if (mask == nullptr) {
+      ir().CreateAlignedStore(bytes, at, llvm::Align(1));
+    } else {
+      ir().CreateMaskedStore(bytes, at, llvm::Align(1), mask);
+    }
   }
 
   IrValues Turn(IrValue r, int lane) {

@@ -285,6 +285,22 @@ TEST_P(SparseMatmulTest, EveryRemainder) {
   }
 }
 
+// The same of results of 8 bits, which take another way to memory.
+TEST_P(SparseMatmulTest, EveryRemainderOfBytes) {
+  if (!GetParam().integers) GTEST_SKIP() << "results of f32";
+  Random random(14);
+  for (const int64_t rows : {1, 5, 16, 31, 48, 129, 250}) {
+    for (const int64_t columns : {8, 16, 24, 41}) {
+      for (const int bias : {0, 1, 3}) {
+        SCOPED_TRACE(internal::Join(rows, " rows, ", columns, " columns, bias ", bias));
+        OneProduct product({.rows = rows, .depth = 40, .columns = columns, .density = 0.3, .integers = true}, random);
+        product.BiasAndActivation(random, bias, 2);
+        Expect(std::move(product));
+      }
+    }
+  }
+}
+
 // More depth and more weights than short displacements reach, on both sides of each step.
 TEST_P(SparseMatmulTest, LongStreams) {
   Random random(5);
