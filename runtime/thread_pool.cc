@@ -74,33 +74,7 @@ thread_local const ThreadPool* current_pool = nullptr;
 
 }  // namespace
 
-SpinBarrier::SpinBarrier(int num_threads, int64_t yield_after_ns)
-    : num_threads_(num_threads), yield_after_ns_(yield_after_ns) {
-  if (num_threads <= kFlat) arrivals_ = std::make_unique<Arrivals[]>(static_cast<size_t>(num_threads));
-}
-
-void SpinBarrier::Wait(int thread) {
-  if (arrivals_ != nullptr) {
-    WaitFlat(thread);
-  } else {
-    WaitCounting();
-  }
-}
-
-void SpinBarrier::WaitFlat(int thread) {
-  // Only this thread writes its count. Release: what it did before is seen by whoever sees the count.
-  const uint32_t mine = arrivals_[thread].count.load(std::memory_order_relaxed) + 1;
-  arrivals_[thread].count.store(mine, std::memory_order_release);
-  for (int other = 0; other < num_threads_; ++other) {
-    if (other == thread) continue;
-    // Another is at most one barrier ahead, when its count is mine + 1: it waits there for us.
-    const std::atomic<uint32_t>& count = arrivals_[other].count;
-    SpinThenYield(yield_after_ns_,
-                  [&] { return static_cast<int32_t>(count.load(std::memory_order_acquire) - mine) >= 0; });
-  }
-}
-
-void SpinBarrier::WaitCounting() {
+void SpinBarrier::Wait() {
   // Cannot move on before we arrive.
   const uint32_t generation = generation_.load(std::memory_order_relaxed);
   // Acquire and release: the last one has seen what all others wrote, and passes it on with the generation.

@@ -35,39 +35,26 @@ inline constexpr size_t kNoSharing = 128;
 // A meeting point for a fixed number of threads, which wait by spinning. What a thread wrote before Wait() is seen by
 // all after it. May be used any number of times, by the same threads.
 //
-// What it costs is moving cache lines between cores, 30 to 400 ns each way depending on where the cores are (two
-// processors of a virtual machine may lie in different L3 domains, and be moved there while a program runs). Up to
-// kFlat threads each has a line of its own, in which it counts its arrivals and which the others watch: one move
-// between the last arrival and everybody's departure. With one shared counter there are three one after the other (the
-// counter to the last thread, the generation to it, the generation back to those that watch), but only as many lines as
-// threads, which is what counts when there are many.
+// One counter and one generation: the last to arrive resets the counter and moves the generation on, which is the sense
+// that the others watch. A single counter serves up to about 16 threads; beyond, arrivals would queue for its cache
+// line.
 class SpinBarrier {
  public:
   // A thread that has waited `yield_after_ns` gives its processor to others between looks.
-  SpinBarrier(int num_threads, int64_t yield_after_ns);
+  SpinBarrier(int num_threads, int64_t yield_after_ns) : num_threads_(num_threads), yield_after_ns_(yield_after_ns) {}
   SpinBarrier(const SpinBarrier&) = delete;
   SpinBarrier& operator=(const SpinBarrier&) = delete;
 
-  // Returns when all threads have called it; `thread` is the caller's number, in [0, num_threads).
-  void Wait(int thread);
+  // Returns when all threads have called it.
+  void Wait();
 
   int num_threads() const { return num_threads_; }
 
  private:
-  static constexpr int kFlat = 8;
-  struct alignas(kNoSharing) Arrivals {
-    std::atomic<uint32_t> count{0};
-  };
-
-  void WaitFlat(int thread);
-  void WaitCounting();
-
-  alignas(kNoSharing) const int num_threads_;
-  const int64_t yield_after_ns_;
-  std::unique_ptr<Arrivals[]> arrivals_;  // of each thread, for up to kFlat; its number wraps
-  // For more: the last to arrive resets the counter and moves the generation on, which is what the others watch.
   alignas(kNoSharing) std::atomic<int> arrived_{0};
   alignas(kNoSharing) std::atomic<uint32_t> generation_{0};
+  alignas(kNoSharing) const int num_threads_;
+  const int64_t yield_after_ns_;
 };
 
 struct ThreadPoolOptions {

@@ -61,8 +61,8 @@ BENCHMARK(BM_ForkJoinAsleep)->Arg(2)->UseManualTime()->Iterations(2000);
 void BM_Barrier(benchmark::State& state) {
   constexpr int kBarriers = 100;
   auto pool = MakePool(state, 1000);
-  Measure(state, *pool, std::chrono::microseconds(0), kBarriers, [](int thread, int, SpinBarrier& barrier) {
-    for (int i = 0; i < kBarriers; ++i) barrier.Wait(thread);
+  Measure(state, *pool, std::chrono::microseconds(0), kBarriers, [](int, int, SpinBarrier& barrier) {
+    for (int i = 0; i < kBarriers; ++i) barrier.Wait();
   });
 }
 BENCHMARK(BM_Barrier)->Arg(1)->Arg(2)->Arg(4)->UseManualTime();

@@ -142,7 +142,7 @@ class HostExecutable : public Executable {
     std::byte* scratch = scratch_.get() + thread * scratch_stride_;
     for (size_t s = 0; s < steps_.size(); ++s) {
       const BoundStep& step = steps_[s];
-      if (step.barrier_before) barrier.Wait(thread);
+      if (step.barrier_before) barrier.Wait();
       int64_t begin = step.tasks * thread / threads, end = step.tasks * (thread + 1) / threads;
       if (step.alone) begin = 0, end = thread == 0 ? step.tasks : 0;
       if (begin >= end) continue;
