@@ -222,14 +222,14 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
 StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
   const Graph graph = GiveOutputsTheirOwn(source);
   PlanBuilder builder(graph, target);
+  const SelectOptions select = {
+      .only = options.only_emitter, .tuning = options.tuning, .threads = options.tuning_threads};
+  std::vector<std::vector<Choice>> ranked;
+  std::vector<std::string>& notes = builder.plan().notes;
+  for (const Node& node : graph.nodes) ranked.push_back(RankWays(graph, node, target, select, &notes.emplace_back()));
+  if (options.max_code_bytes > 0) KeepCodeWithin(static_cast<double>(options.max_code_bytes), ranked, notes);
   std::vector<Choice> choices;
-  for (const Node& node : graph.nodes) {
-    std::string report;
-    choices.push_back(options.tuning == nullptr ? SelectEmitter(graph, node, target, options.only_emitter, &report)
-                                                : SelectTuned(graph, node, target, *options.tuning,
-                                                              options.tuning_threads, options.only_emitter, &report));
-    builder.plan().notes.push_back(std::move(report));
-  }
+  for (std::vector<Choice>& ways : ranked) choices.push_back(std::move(ways[0]));
   ChoosePitches(choices, builder);
   ChoosePlaces(choices, builder);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {

@@ -29,6 +29,8 @@ struct Way {
   std::string name;  // empty where an emitter has only one
   double us = 0;     // expected time on one core
   std::string why;   // what the time rests on ("scattered, 10 % kept"), for the decision report; may be empty
+  // Of machine code that grows with what is kept; 0 for kernels of a few KiB. A budget for code is held by these.
+  double code_bytes = 0;
   // Does the plan ask PlanBuilder::PitchOf where planes lie, for the first operand, operands of the epilogue and the
   // result?
   bool padded_planes = false;
@@ -56,14 +58,28 @@ struct Choice {
   std::string ToString() const;  // "matmul", "sparse:loop"
 };
 
-// The way with the lowest expected time; `report` (optional) receives one line with every candidate. `only` (may be
-// empty) names the emitter, or emitter and way ("sparse:loop"), to use where it applies, for tests and comparisons.
+struct SelectOptions {
+  // The emitter, or emitter and way ("sparse:loop"), to use where it applies, for tests and comparisons; may be empty.
+  std::string_view only = {};
+  // Measured times, which go before expected ones: of the ways of a node that were measured the quickest is taken,
+  // whatever was expected of the others. Borrowed, may be null. `threads`: of an inference, as given to Tune.
+  const TuningRecords* tuning = nullptr;
+  int threads = 0;
+};
+
+// Every way to compute a node, the one to take first. `report` (optional) receives one line with all of them, and why
+// emitters that are not among them do not apply. Never empty.
+std::vector<Choice> RankWays(const Graph& graph, const Node& node, const Target& target, const SelectOptions& options,
+                             std::string* report);
+
+// The first of them.
 Choice SelectEmitter(const Graph& graph, const Node& node, const Target& target, std::string_view only,
                      std::string* report);
-// The same where ways of this node have been measured with `threads`: of those the quickest, whatever was expected of
-// others.
-Choice SelectTuned(const Graph& graph, const Node& node, const Target& target, const TuningRecords& records,
-                   int threads, std::string_view only, std::string* report);
+
+// ranked[n] are the ways of node n. Moves others to the front, those that lose least time for each byte of code that
+// they save first, until the code of all that stand in front is within `max_code_bytes`, or nothing smaller is left.
+// Says on `lines[n]` what it did to node n.
+void KeepCodeWithin(double max_code_bytes, std::span<std::vector<Choice>> ranked, std::span<std::string> lines);
 
 }  // namespace tessera
 

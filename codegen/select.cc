@@ -1,9 +1,11 @@
 // Picks how a node is computed: of all ways of all emitters the one with the lowest expected time; the generic one is
 // always a candidate.
+#include <algorithm>
 #include <iomanip>
 #include <map>
 #include <optional>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "codegen/emitter.h"
@@ -67,55 +69,76 @@ std::string Choice::ToString() const {
   return way.name.empty() ? std::string(emitter->name) : std::string(emitter->name) + ":" + way.name;
 }
 
-namespace {
-
-// `times` (may be null) are measured ones.
-Choice Select(const Graph& graph, const Node& node, const Target& target, const std::map<std::string, double>* times,
-              std::string_view only, std::string* report) {
-  // Asked for, measured, expected: the first of these that holds for any way decides.
+std::vector<Choice> RankWays(const Graph& graph, const Node& node, const Target& target, const SelectOptions& options,
+                             std::string* report) {
+  const std::map<std::string, double>* times = nullptr;
+  if (options.tuning != nullptr) {
+    times = options.tuning->Find(NodeKey(TakeOut(graph, node), target, options.threads));
+  }
+  // Asked for, measured, expected: the first of these that holds decides.
   const auto rank = [&](const Choice& choice) {
-    if (!only.empty() && (choice.emitter->name == only || choice.ToString() == only)) return 2;
-    return times != nullptr && times->count(choice.ToString()) > 0 ? 1 : 0;
+    if (!options.only.empty() && (choice.emitter->name == options.only || choice.ToString() == options.only)) return 0;
+    return times != nullptr && times->count(choice.ToString()) > 0 ? 1 : 2;
   };
-  Choice best;
-  int best_rank = 0;
+  std::vector<Choice> ranked;
   std::ostringstream lines;
   lines << std::fixed << std::setprecision(1);
   for (const Emitter& emitter : AllEmitters()) {
     std::string why;
-    const std::vector<Way> ways = WaysOf(emitter, graph, node, target, &why);
+    std::vector<Way> ways = WaysOf(emitter, graph, node, target, &why);
     if (ways.empty()) lines << "; " << emitter.name << ": " << why;
-    for (const Way& way : ways) {
-      Choice choice = {&emitter, way};
-      lines << "; " << choice.ToString() << ": " << way.us << " us";
+    for (Way& way : ways) {
+      Choice choice = {&emitter, std::move(way)};
+      lines << "; " << choice.ToString() << ": " << choice.way.us << " us";
       if (times != nullptr && times->count(choice.ToString()) > 0) {
         choice.way.us = times->at(choice.ToString());
         lines << ", measured " << choice.way.us << " us";
       }
-      if (!way.why.empty()) lines << " (" << way.why << ")";
-      const int own_rank = rank(choice);
-      if (best.emitter == nullptr || own_rank > best_rank || (own_rank == best_rank && choice.way.us < best.way.us)) {
-        best = choice;
-        best_rank = own_rank;
-      }
+      if (!choice.way.why.empty()) lines << " (" << choice.way.why << ")";
+      ranked.push_back(std::move(choice));
     }
   }
-  TES_CHECK(best.emitter != nullptr, "no emitter for ", node.name);
-  if (report != nullptr) *report = "node '" + node.name + "': " + best.ToString() + lines.str();
-  return best;
+  TES_CHECK(!ranked.empty(), "no emitter for ", node.name);
+  std::stable_sort(ranked.begin(), ranked.end(), [&](const Choice& a, const Choice& b) {
+    return std::make_pair(rank(a), a.way.us) < std::make_pair(rank(b), b.way.us);
+  });
+  if (report != nullptr) *report = "node '" + node.name + "': " + ranked[0].ToString() + lines.str();
+  return ranked;
 }
-
-}  // namespace
 
 Choice SelectEmitter(const Graph& graph, const Node& node, const Target& target, std::string_view only,
                      std::string* report) {
-  return Select(graph, node, target, nullptr, only, report);
+  return RankWays(graph, node, target, {.only = only}, report)[0];
 }
 
-Choice SelectTuned(const Graph& graph, const Node& node, const Target& target, const TuningRecords& records,
-                   int threads, std::string_view only, std::string* report) {
-  const std::string key = NodeKey(TakeOut(graph, node), target, threads);
-  return Select(graph, node, target, records.Find(key), only, report);
+void KeepCodeWithin(double max_code_bytes, std::span<std::vector<Choice>> ranked, std::span<std::string> lines) {
+  double total = 0;
+  for (const std::vector<Choice>& ways : ranked) total += ways[0].way.code_bytes;
+  while (total > max_code_bytes) {
+    double least = 0;
+    std::vector<Choice>* node = nullptr;
+    size_t other = 0;
+    for (std::vector<Choice>& ways : ranked) {
+      for (size_t w = 1; w < ways.size(); ++w) {
+        const double saved = ways[0].way.code_bytes - ways[w].way.code_bytes;
+        if (saved <= 0) continue;
+        const double loss = (ways[w].way.us - ways[0].way.us) / saved;
+        if (node != nullptr && loss >= least) continue;
+        least = loss;
+        node = &ways;
+        other = w;
+      }
+    }
+    if (node == nullptr) return;
+    const Choice before = (*node)[0];
+    std::rotate(node->begin(), node->begin() + static_cast<std::ptrdiff_t>(other),
+                node->begin() + static_cast<std::ptrdiff_t>(other) + 1);
+    const Choice& now = (*node)[0];
+    total += now.way.code_bytes - before.way.code_bytes;
+    lines[node - ranked.data()] +=
+        internal::Join("; within the budget for code: ", now.ToString(), " instead of ", before.ToString(),
+                       ", which takes ", static_cast<int64_t>(before.way.code_bytes) >> 10, " KiB");
+  }
 }
 
 }  // namespace tessera

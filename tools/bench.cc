@@ -27,7 +27,7 @@ struct BenchFlags {
   std::vector<std::string> targets = {"host"}, sparsity = {"on"}, propagate = {"on"}, emitters, impose = {"none"};
   std::vector<int64_t> threads = {0};
   double warmup = 0.2, min_time = 2;
-  int64_t runs = 10;
+  int64_t runs = 10, max_code_kib = 0;
   bool compare = false, profile = false, no_check = false;
   std::string form = "table", trace, cache, tuning;
   ModelFlags model;
@@ -54,6 +54,8 @@ struct BenchFlags {
                &compare);
     flags.Bool("no_check", "skips the reference; rows then say so", &no_check);
     flags.String("cache", "FOLDER", "keeps compiled kernels between processes", &cache);
+    flags.Int("max_code_kib", "KIB", "of machine code that patterns of weights may become; 0: as much as is quickest",
+              &max_code_kib, 0, int64_t{1} << 30);
     flags.String("tuning", "FILE", "takes the kernels that `tune` found quickest", &tuning);
     model.Declare(flags);
     flags.Section("Output");
@@ -121,6 +123,7 @@ StatusOr<std::vector<BenchCase>> PrepareCases(const BenchFlags& f, Status& wrong
                 wanted.propagate = propagate == "on";
                 wanted.only_emitter = emitter == "auto" ? "" : emitter;
                 if (!f.cache.empty()) wanted.cache_dir = UserPath(f.cache);
+                wanted.max_code_bytes = f.max_code_kib << 10;
                 if (!f.tuning.empty()) wanted.tuning_file = UserPath(f.tuning);
                 Progress("compiling " + source);
                 StatusOr<BenchCase> prepared = PrepareCase(model, wanted);

@@ -58,25 +58,24 @@ extern const std::string_view kSparseStreamDoc;
 const std::string_view kSparseStreamDoc =
     "f32 and u8 · i8 products with scattered constant weights, the pattern of what is kept written as straight code";
 
-std::optional<double> EstimateSparseStream(const Graph& graph, const Node& node, const Target& target,
-                                           std::string* why) {
+std::vector<Way> WaysSparseStream(const Graph& graph, const Node& node, const Target& target, std::string* why) {
   if (!HasStream(target)) {
     *why = "needs AVX2 with FMA, or AVX-512";
-    return std::nullopt;
+    return {};
   }
   const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, target, why);
-  if (!problem) return std::nullopt;
+  if (!problem) return {};
   const Candidate candidate = Consider(*problem, target, TileEpilogue(graph, node).cost());
   if (candidate.code_bytes > static_cast<double>(kMaxCodeBytes)) {
     *why = internal::Join("the pattern takes ", static_cast<int64_t>(candidate.code_bytes) >> 20, " MiB of code");
-    return std::nullopt;
+    return {};
   }
-  *why = internal::Join(DescribeKept(*problem), ", ", (static_cast<int64_t>(candidate.code_bytes) + 1023) >> 10,
-                        " KiB of code");
-  return candidate.us;
+  std::string rests_on = internal::Join(DescribeKept(*problem), ", ",
+                                        (static_cast<int64_t>(candidate.code_bytes) + 1023) >> 10, " KiB of code");
+  return {{.us = candidate.us, .why = std::move(rests_on), .code_bytes = candidate.code_bytes}};
 }
 
-Status PlanSparseStream(const Node& node, PlanBuilder& builder) {
+Status PlanSparseStream(const Node& node, const std::string& /*way*/, PlanBuilder& builder) {
   std::string why;
   const std::optional<SparseProblem> problem = ReadSparseProblem(builder.graph(), node, builder.target(), &why);
   TES_CHECK(problem.has_value(), why);
