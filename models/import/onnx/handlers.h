@@ -58,10 +58,32 @@ Imported ImportGelu(OnnxNode& node);
 Imported ImportFastGelu(OnnxNode& node);
 Imported ImportQuickGelu(OnnxNode& node);
 
+// contrib.cc: operators of ONNX Runtime's own (com.microsoft), which its optimiser and its quantiser write.
+Imported ImportBiasGelu(OnnxNode& node);
+Imported ImportFusedConv(OnnxNode& node);
+Imported ImportFusedMatMul(OnnxNode& node);
+Imported ImportQLinearBinaryOp(OnnxNode& node, Op op);
+template <Op op>
+Imported ImportQLinearBinary(OnnxNode& node) {
+  return ImportQLinearBinaryOp(node, op);
+}
+Imported ImportQLinearThrough(OnnxNode& node, OnnxHandler handler);
+template <OnnxHandler handler>
+Imported ImportQLinear(OnnxNode& node) {
+  return ImportQLinearThrough(node, handler);
+}
+Imported ImportQLinearConcat(OnnxNode& node);
+Imported ImportQGemm(OnnxNode& node);
+Imported ImportMatMulIntegerToFloat(OnnxNode& node);
+Imported ImportDynamicQuantizeMatMul(OnnxNode& node);
+Imported ImportMatMulNBits(OnnxNode& node);
+
 // matmul.cc
 Imported ImportMatMul(OnnxNode& node);
 Imported ImportGemm(OnnxNode& node);
 Imported ImportMatMulInteger(OnnxNode& node);
+// (a - a_zero) x (b - b_zero) as i32; zero points may be kNone.
+StatusOr<ValueId> EmitMatMulInteger(const OpEmitter& emitter, ValueId a, ValueId a_zero, ValueId b, ValueId b_zero);
 Imported ImportQLinearMatMul(OnnxNode& node);
 // a x b with the rules of NumPy's matmul, one-dimensional operands included.
 StatusOr<ValueId> EmitMatMul(const OpEmitter& emitter, ValueId a, ValueId b);
@@ -145,6 +167,8 @@ StatusOr<ValueId> EmitDequantize(const OpEmitter& emitter, ValueId x, ValueId sc
                                  int64_t block_size = 0);
 // x - zero_point as i32, or x itself when the zero point is absent or known to be 0. A vector runs along `axis`.
 StatusOr<ValueId> SubtractZeroPoint(const OpEmitter& emitter, ValueId x, ValueId zero_point, int axis);
+// x as u8, its scale and its zero point, found from its values.
+StatusOr<std::vector<ValueId>> EmitDynamicQuantize(const OpEmitter& emitter, ValueId x);
 // The reverse of EmitDequantize; the element type is `to`.
 StatusOr<ValueId> EmitQuantize(const OpEmitter& emitter, ValueId x, ValueId scale, ValueId zero_point, DType to,
                                int64_t axis, int64_t block_size = 0);

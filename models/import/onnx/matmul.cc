@@ -51,12 +51,14 @@ Imported ImportGemm(OnnxNode& node) {
   return sum;
 }
 
+StatusOr<ValueId> EmitMatMulInteger(const OpEmitter& emitter, ValueId a, ValueId a_zero, ValueId b, ValueId b_zero) {
+  ASSIGN_OR_RETURN(a, SubtractZeroPoint(emitter, a, a_zero, std::max(0, emitter.rank(a) - 2)));
+  ASSIGN_OR_RETURN(b, SubtractZeroPoint(emitter, b, b_zero, std::max(0, emitter.rank(b) - 1)));
+  return EmitMatMul(emitter, a, b);
+}
+
 Imported ImportMatMulInteger(OnnxNode& node) {
-  ASSIGN_OR_RETURN(const ValueId a,
-                   SubtractZeroPoint(node, node.in(0), node.in(2), std::max(0, node.rank(node.in(0)) - 2)));
-  ASSIGN_OR_RETURN(const ValueId b,
-                   SubtractZeroPoint(node, node.in(1), node.in(3), std::max(0, node.rank(node.in(1)) - 1)));
-  return EmitMatMul(node, a, b);
+  return EmitMatMulInteger(node, node.in(0), node.in(2), node.in(1), node.in(3));
 }
 
 // Operands: a, its scale and zero point; b, its scale and zero point; the result's scale and zero point.

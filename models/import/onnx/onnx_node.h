@@ -53,6 +53,8 @@ class OnnxNode : public OpEmitter {
   int num_inputs() const { return static_cast<int>(inputs_.size()); }
   ValueId in(int k) const { return k < num_inputs() ? inputs_[k] : ValueId::kNone; }
   bool has(int k) const { return in(k) != ValueId::kNone; }
+  // Other operands, for a handler that says what it means through another operator's.
+  void SetInputs(std::vector<ValueId> inputs) { inputs_ = std::move(inputs); }
   int num_outputs() const;
   // Somebody may read output k: it has a name.
   bool wants(int k) const;

@@ -38,6 +38,13 @@ StatusOr<Attrs> ScaleForm(const OpEmitter& emitter, ValueId x, ValueId scale, in
   return attrs;
 }
 
+// One zero point under the shape of its scale: files mix scalars and vectors of one element.
+StatusOr<ValueId> LikeScale(const OpEmitter& emitter, ValueId zero_point, ValueId scale) {
+  const bool both_single = zero_point != ValueId::kNone && emitter.shape(zero_point).num_elements() == 1 &&
+                           emitter.shape(scale).num_elements() == 1;
+  return both_single ? emitter.Reshape(zero_point, emitter.shape(scale).dims()) : StatusOr<ValueId>(zero_point);
+}
+
 // A scale shaped so that it broadcasts to x.
 StatusOr<ValueId> ShapedScale(const OpEmitter& emitter, ValueId x, ValueId scale, const Attrs& form) {
   if (form.Has("block_size")) {
@@ -87,6 +94,7 @@ StatusOr<ValueId> EmitDequantize(const OpEmitter& emitter, ValueId x, ValueId sc
     ASSIGN_OR_RETURN(const ValueId shaped, ShapedScale(emitter, x, scale, form));
     return emitter.Emit(Op::kMul, {wide, shaped});
   }
+  ASSIGN_OR_RETURN(zero_point, LikeScale(emitter, zero_point, scale));
   AnnotateEdge(emitter, x, scale, zero_point, form.Int("axis", -1), block_size);
   std::vector<ValueId> inputs = {x, scale};
   if (zero_point != ValueId::kNone) inputs.push_back(zero_point);
@@ -106,6 +114,7 @@ StatusOr<ValueId> EmitQuantize(const OpEmitter& emitter, ValueId x, ValueId scal
     }
     return emitter.Cast(ratio, to);
   }
+  ASSIGN_OR_RETURN(zero_point, LikeScale(emitter, zero_point, scale));
   const int64_t along = form.Int("axis", -1);
   form.Set("dtype", to);
   std::vector<ValueId> inputs = {x, scale};
@@ -133,8 +142,7 @@ Imported ImportDequantizeLinear(OnnxNode& node) {
 }
 
 // To u8 with a range that includes 0: scale = (max(x, 0) - min(x, 0)) / 255, zero_point = round(-min(x, 0) / scale).
-Imported ImportDynamicQuantizeLinear(OnnxNode& node) {
-  const ValueId x = node.in(0);
+StatusOr<std::vector<ValueId>> EmitDynamicQuantize(const OpEmitter& node, ValueId x) {
   std::vector<int64_t> axes(node.rank(x));
   for (size_t d = 0; d < axes.size(); ++d) axes[d] = static_cast<int64_t>(d);
   const Attrs all = MakeAttrs({{"axes", axes}, {"keepdims", int64_t{0}}});
@@ -151,6 +159,11 @@ Imported ImportDynamicQuantizeLinear(OnnxNode& node) {
   ASSIGN_OR_RETURN(zero_point, node.Cast(zero_point, DType::kU8));
   ASSIGN_OR_RETURN(const ValueId y, EmitQuantize(node, x, scale, zero_point, DType::kU8, 0));
   return std::vector<ValueId>{y, scale, zero_point};
+}
+
+Imported ImportDynamicQuantizeLinear(OnnxNode& node) {
+  ASSIGN_OR_RETURN(std::vector<ValueId> outputs, EmitDynamicQuantize(node, node.in(0)));
+  return outputs;
 }
 
 }  // namespace tessera
