@@ -36,6 +36,7 @@ struct Target {
   bool has_avx512 = false;         // F, BW, DQ, VL together
   bool has_vnni = false;           // AVX512-VNNI with VL
   bool has_avx_vnni = false;       // the same for 256 bits without AVX-512
+  bool has_vbmi = false;           // vpermb and its kin: any byte of one or two registers
   bool has_bf16 = false;           // vdpbf16ps
   bool has_i8mm = false;           // usdot
   // Caches of one core, in bytes; from the machine where it can be asked, otherwise typical values.

@@ -29,9 +29,11 @@ TEST(TargetTest, LevelsDifferInVectorsAndKeys) {
   EXPECT_EQ(avx512->vector_registers, 32);
   EXPECT_EQ(avx512->Lanes(32), 16);
   EXPECT_FALSE(avx512->has_vnni) << "VNNI is no part of x86-64-v4";
+  EXPECT_FALSE(avx512->has_vbmi) << "nor is VBMI";
   StatusOr<Target> zen4 = MakeTarget("host:znver4");
   ASSERT_TRUE(zen4.ok());
   EXPECT_TRUE(zen4->has_vnni);
+  EXPECT_TRUE(zen4->has_vbmi);
   EXPECT_TRUE(zen4->has_bf16);
   EXPECT_NE(sse->Key(), avx2->Key());
   EXPECT_NE(avx2->Key(), avx512->Key());

@@ -73,6 +73,7 @@ StatusOr<Target> MakeX86Target(std::string_view spec) {
   target.has_masked_memory = with("avx2");
   target.has_vnni = target.has_avx512 && with("avx512vnni");
   target.has_avx_vnni = with("avx2") && with("avxvnni");
+  target.has_vbmi = target.has_avx512 && with("avx512vbmi");
   target.has_bf16 = target.has_avx512 && with("avx512bf16");
   // LLVM prefers 256-bit vectors on some processors; emitters choose widths themselves.
   if (target.has_avx512) target.features += std::string(target.features.empty() ? "" : ",") + "-prefer-256-bit";
