@@ -95,10 +95,26 @@ void Elementwise(benchmark::State& state) {
 }
 BENCHMARK(Elementwise)->DenseRange(0, 5);
 
+// What networks transpose: a matrix, an image of three planes into pixels and back, channels to the end, heads and
+// positions.
 void Transpose(benchmark::State& state) {
-  RunNode(state, [](GraphBuilder& b) { b.Output(b.Transpose(b.Input("x", DType::kF32, {384, 512}), {1, 0})); });
+  struct Case {
+    const char* name;
+    DType type;
+    std::vector<int64_t> shape, perm;
+  };
+  static const Case kCases[] = {{"matrix", DType::kF32, {384, 512}, {1, 0}},
+                                {"image to pixels", DType::kF32, {1, 3, 224, 224}, {0, 2, 3, 1}},
+                                {"pixels to image", DType::kF32, {1, 224, 224, 3}, {0, 3, 1, 2}},
+                                {"channels last", DType::kF32, {1, 64, 56, 56}, {0, 2, 3, 1}},
+                                {"heads", DType::kF32, {1, 128, 12, 64}, {0, 2, 1, 3}},
+                                {"bytes", DType::kU8, {384, 512}, {1, 0}},
+                                {"image of bytes", DType::kU8, {1, 3, 224, 224}, {0, 2, 3, 1}}};
+  const Case& c = kCases[state.range(0)];
+  state.SetLabel(c.name);
+  RunNode(state, [&](GraphBuilder& b) { b.Output(b.Transpose(b.Input("x", c.type, Shape(c.shape)), c.perm)); });
 }
-BENCHMARK(Transpose);
+BENCHMARK(Transpose)->DenseRange(0, 6);
 
 void MaxPool(benchmark::State& state) {
   RunNode(state, [](GraphBuilder& b) {
