@@ -24,12 +24,13 @@ constexpr double kNoisyCv = 0.025;
 constexpr int kCompareRounds = 15;
 
 struct BenchFlags {
-  std::vector<std::string> targets = {"host"}, sparsity = {"on"}, propagate = {"on"}, emitters, impose = {"none"};
+  std::vector<std::string> targets = {"host"}, sparsity = {"on"}, propagate = {"on"}, emitters, impose = {"none"},
+                           precision = {"as-is"};
   std::vector<int64_t> threads = {0};
   double warmup = 0.2, min_time = 2;
   int64_t runs = 10, max_code_kib = 0;
   bool compare = false, profile = false, no_check = false;
-  std::string form = "table", trace, cache, tuning;
+  std::string form = "table", trace, cache, tuning, accuracy;
   ModelFlags model;
   FlagSet flags =
       FlagSet("bench", "MODEL… [flags]",
@@ -44,8 +45,14 @@ struct BenchFlags {
     flags.ChoiceList("propagate", {"on", "off"},
                      "off: what the weights' zeros make constant or unneeded is computed all the same", &propagate);
     flags.StringList("impose", "LIST", "prunes the weights first: none, 90%:fine, 90%:4x1, 90%:channels, 2:4", &impose);
+    flags.StringList("precision", "LIST",
+                     "as-is, f32, bf16, f16, i8, w8, w4g32, …: quantises after pruning, calibrated with noise; convert "
+                     "--help has the grammar",
+                     &precision);
     flags.StringList("emitter", "LIST", "uses this emitter wherever it applies; auto: the best for each node",
                      &emitters);
+    flags.String("accuracy", "DATA", "adds the share of labelled samples that are classified right; fashion, data.npz",
+                 &accuracy);
     flags.Section("How long");
     flags.Double("warmup", "SECONDS", "before times are taken", &warmup, 0, 600);
     flags.Double("min_time", "SECONDS", "of samples", &min_time, 0, 3600);
@@ -71,6 +78,7 @@ struct BenchFlags {
     flags.Note("Exit status", "1 bad input, 2 bad usage, 3 a result is wrong: then that row has no time.");
     flags.Example("bench zoo:fashion_mobilenet model.onnx --threads=1,2 -o md", "four rows");
     flags.Example("bench zoo:mlp --emitter=auto,generic --compare", "ratios within one run");
+    flags.Example("bench zoo:mobilenet_v1 --precision=f32,i8 --impose=none,90%:fine --compare", "what each brings");
     flags.Example("bench zoo:bert_base --impose=90%:fine --sparsity=off,on --compare", "what sparsity brings");
   }
 };
@@ -99,18 +107,20 @@ std::vector<TextPair> Pairs(const std::vector<std::string>& first, const std::ve
 StatusOr<std::vector<BenchCase>> PrepareCases(const BenchFlags& f, Status& wrong) {
   std::vector<BenchCase> cases;
   ASSIGN_OR_RETURN(ModelOptions options, f.model.Options());
-  std::vector<PruneSpec> prunes;
-  for (const std::string& text : f.impose) {
-    ASSIGN_OR_RETURN(PruneSpec prune, ParsePruneSpec(text));
-    prunes.push_back(std::move(prune));
+  std::vector<BenchModelOptions> models;
+  for (const auto& [impose, precision] : Pairs(f.impose, f.precision)) {
+    BenchModelOptions wanted_model = {.check = !f.no_check, .accuracy = f.accuracy};
+    ASSIGN_OR_RETURN(wanted_model.prune, ParsePruneSpec(impose));
+    ASSIGN_OR_RETURN(wanted_model.precision, ParseQuantizeSpec(precision == "as-is" ? "none" : precision));
+    models.push_back(std::move(wanted_model));
   }
   const std::vector<std::string> emitters = f.emitters.empty() ? std::vector<std::string>{"auto"} : f.emitters;
   for (const std::string& source : f.flags.positional()) {
     for (int64_t batch : f.model.batch) {
       options.batch = batch;
-      for (const PruneSpec& prune : prunes) {
+      for (const BenchModelOptions& wanted_model : models) {
         Progress("reading " + source + " and computing its reference");
-        ASSIGN_OR_RETURN(const std::shared_ptr<BenchModel> model, PrepareModel(source, options, prune, !f.no_check));
+        ASSIGN_OR_RETURN(const std::shared_ptr<BenchModel> model, PrepareModel(source, options, wanted_model));
         for (const std::string& warning : model->opened.warnings) PrintNote("warning: " + warning);
         for (const std::string& target : f.targets) {
           for (int64_t threads : f.threads) {
@@ -206,7 +216,7 @@ std::vector<Column> Columns(const BenchFlags& f) {
           {.key = "batch", .title = f.flags.Given("batch") ? "batch" : ""},
           {.key = "threads", .title = "threads"},
           {.key = "target", .title = if_many(f.targets.size(), "target")},
-          {.key = "precision"},
+          {.key = "precision", .title = f.flags.Given("precision") ? "precision" : ""},
           {.key = "impose", .title = f.flags.Given("impose") ? "pruned" : ""},
           {.key = "sparsity", .title = f.flags.Given("sparsity") ? "sparsity" : ""},
           {.key = "propagate", .title = f.flags.Given("propagate") ? "propagate" : ""},
@@ -224,6 +234,7 @@ std::vector<Column> Columns(const BenchFlags& f) {
           {.key = "arena_kib", .title = "arena KiB", .digits = 1},
           {.key = "max_abs_error", .title = "max |error|"},
           {.key = "rel_error", .title = "rel. error"},
+          {.key = "accuracy_percent", .title = f.accuracy.empty() ? "" : "accuracy %", .digits = 2},
           {.key = "checked", .title = "checked"},
           {.key = "roofline_percent", .title = "roofline %", .digits = 1},
           {.key = "compile_ms", .title = "compile ms", .digits = 0},
@@ -277,7 +288,7 @@ std::vector<Cell> Row(const BenchFlags& f, const BenchCase& c, const Ratio& rati
           number(shape.rank() > 0 ? shape[0] : 1),
           number(SessionAccess::ThreadsOf(*c.session)),
           c.options.target,
-          PrecisionOf(graph),
+          c.model->precision.scheme == QuantizeScheme::kNone ? PrecisionOf(graph) : c.model->precision.text,
           c.model->prune.text,
           std::string(c.options.sparsity ? "on" : "off"),
           std::string(c.options.propagate && c.options.sparsity ? "on" : "off"),
@@ -295,6 +306,7 @@ std::vector<Cell> Row(const BenchFlags& f, const BenchCase& c, const Ratio& rati
           static_cast<double>(report.arena_bytes) / 1024,
           c.error ? Cell(c.error->absolute) : none,
           c.error ? Cell(c.error->relative) : none,
+          c.model->accuracy ? Cell(*c.model->accuracy) : none,
           checked,
           c.peaks.flops > 0 ? Cell(100 * roofline) : none,
           report.compile_ms,
@@ -392,8 +404,8 @@ Status BenchVerb(const std::vector<std::string>& args) {
   ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 64));
   if (answered) return OkStatus();
   RETURN_IF_ERROR(CheckUsage(f, f.flags.positional().size() * f.model.batch.size() * f.impose.size() *
-                                    f.targets.size() * f.threads.size() * f.sparsity.size() * f.propagate.size() *
-                                    std::max<size_t>(1, f.emitters.size())));
+                                    f.precision.size() * f.targets.size() * f.threads.size() * f.sparsity.size() *
+                                    f.propagate.size() * std::max<size_t>(1, f.emitters.size())));
   Status wrong;
   ASSIGN_OR_RETURN(std::vector<BenchCase> cases, PrepareCases(f, wrong));
   std::vector<Ratio> ratios(cases.size());

@@ -4,7 +4,9 @@
 #include <chrono>
 
 #include "engine/engine_internal.h"
+#include "models/quantize/quantize.h"
 #include "runtime/program.h"
+#include "tools/common/data_set.h"
 #include "tools/common/input_spec.h"
 #include "tools/common/table.h"
 
@@ -15,21 +17,36 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// Only time depends on the ranges: noise is enough to have some.
+Status Quantize(const QuantizeSpec& spec, uint64_t seed, Graph& graph) {
+  if (spec.scheme == QuantizeScheme::kNone) return OkStatus();
+  ASSIGN_OR_RETURN(DataSet noise, OpenDataSet(graph, "random:" + std::to_string(seed) + ":4", FashionSplit::kTrain));
+  const auto next = [&noise](std::vector<Tensor>& inputs) { return noise.Next(inputs); };
+  return QuantizeGraph(graph, spec, next, {}).status();
+}
+
 }  // namespace
 
 StatusOr<std::shared_ptr<BenchModel>> PrepareModel(const std::string& source, const ModelOptions& options,
-                                                   const PruneSpec& prune, bool check) {
+                                                   const BenchModelOptions& bench) {
   auto model = std::make_shared<BenchModel>();
   const Clock::time_point start = Clock::now();
   ASSIGN_OR_RETURN(model->opened, OpenModel(source, options));
   model->load_ms = SecondsSince(start) * 1e3;
   model->batch = options.batch;
-  model->prune = prune;
-  Prune(model->opened.graph, prune, options.seed);
+  model->prune = bench.prune;
+  model->precision = bench.precision;
+  Prune(model->opened.graph, bench.prune, options.seed);
+  RETURN_IF_ERROR(Quantize(bench.precision, options.seed, model->opened.graph));
+  if (!bench.accuracy.empty()) {
+    ASSIGN_OR_RETURN(DataSet data, OpenDataSet(model->opened.graph, bench.accuracy, FashionSplit::kTest));
+    ASSIGN_OR_RETURN(const int64_t right, CountRight(model->opened.graph, data, 0));
+    model->accuracy = 100.0 * static_cast<double>(right) / static_cast<double>(data.labels().size());
+  }
   const auto seed = static_cast<int64_t>(options.seed);
   ASSIGN_OR_RETURN(model->inputs, ResolveInputs(model->opened.graph, {}, &seed));
   model->error_bound = ErrorBound(model->opened.graph);
-  if (check) {
+  if (bench.check) {
     ASSIGN_OR_RETURN(model->expected, Reference(model->opened.graph, model->inputs, CacheFolder() + "/reference"));
   }
   return model;

@@ -1,6 +1,6 @@
 // bench_case: one row of `bench`: a model compiled for one configuration, checked against the reference, and timed.
 //
-//   ASSIGN_OR_RETURN(std::shared_ptr<BenchModel> model, PrepareModel("zoo:mlp", options, prune, seed, /*check=*/true));
+//   ASSIGN_OR_RETURN(std::shared_ptr<BenchModel> model, PrepareModel("zoo:mlp", options, {.check = true}));
 //   ASSIGN_OR_RETURN(BenchCase c, PrepareCase(model, {.threads = 2}));
 //   c.Warm(0.2);  c.Sample(1.0, 10);                   // c.samples: microseconds of each inference
 //
@@ -15,6 +15,7 @@
 
 #include "engine/engine.h"
 #include "models/prune/prune.h"
+#include "models/quantize/spec.h"
 #include "tools/common/machine.h"
 #include "tools/common/model_source.h"
 #include "tools/common/reference.h"
@@ -25,15 +26,24 @@ namespace tessera {
 struct BenchModel {
   OpenedModel opened;
   PruneSpec prune;
+  QuantizeSpec precision;
   int64_t batch = 0;  // as asked for; 0: the model's own
   std::vector<Tensor> inputs;
   std::vector<Tensor> expected;  // empty: not checked
   double error_bound = 0;
-  double load_ms = 0;  // from the path to a verified graph
+  double load_ms = 0;              // from the path to a verified graph
+  std::optional<double> accuracy;  // percent of labelled samples whose class is right
+};
+
+struct BenchModelOptions {
+  PruneSpec prune = {};         // of the weights, first
+  QuantizeSpec precision = {};  // then; i8 is calibrated with a few random inputs
+  bool check = true;            // computes what the results should be
+  std::string accuracy = {};    // labelled samples (data_set.h); empty: none
 };
 
 StatusOr<std::shared_ptr<BenchModel>> PrepareModel(const std::string& source, const ModelOptions& options,
-                                                   const PruneSpec& prune, bool check);
+                                                   const BenchModelOptions& bench);
 
 struct BenchCase {
   std::shared_ptr<BenchModel> model;

@@ -36,6 +36,18 @@ class BenchTest(tool_case.ToolCase):
         self.assertEqual([(1, "none"), (1, "90%:fine"), (3, "none"), (3, "90%:fine")],
                          [(r["batch"], r["impose"]) for r in rows])
 
+    def test_precisions_with_their_accuracy(self):
+        rows = self.bench("zoo:fashion_mlp_block4x1_90", "--precision=as-is,i8,bf16,w4g32", "--accuracy=fashion:500",
+                          "--threads=1")
+        self.assertEqual(["f32", "i8", "bf16", "w4g32"], [r["precision"] for r in rows])
+        self.assertEqual({"yes"}, {r["checked"] for r in rows})
+        self.assertEqual("f32", self.bench("relu.txt", "--precision=as-is")[0]["precision"])
+        for row in rows[1:]:
+            # Calibrated with noise, i8 may lose more than it should; the others are what they are.
+            self.assertLess(abs(row["accuracy_percent"] - rows[0]["accuracy_percent"]),
+                            20 if row["precision"] == "i8" else 2)
+        self.fails(2, "expected i8, w8", "bench", "relu.txt", "--precision=i9")
+
     def test_propagation_can_be_left_out(self):
         rows = self.bench("zoo:fashion_mobilenet_channels70", "--propagate=on,off", "--threads=1")
         self.assertEqual(["on", "off"], [r["propagate"] for r in rows])

@@ -1,7 +1,7 @@
 """Files as ONNX Runtime's quantiser and optimiser write them, converted, run and held against ONNX Runtime itself.
 
-One small network with each kind of operator that the quantiser knows goes through every form: QDQ with u8, i8, u16
-and i16 activations and i8, u8 and i4 weights, quantised operators (QLinear…), dynamic; and what its optimiser makes of it.
+One small network with each kind of operator that the quantiser knows goes through every form: QDQ with u8, i8, u16 and
+i16 activations and i8, u8 and i4 weights; quantised operators (QLinear…); dynamic; and what its optimiser makes of it.
 """
 
 import contextlib
