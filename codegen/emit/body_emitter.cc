@@ -5,8 +5,10 @@
 #include <optional>
 #include <vector>
 
+#include "codegen/emit/body_bounds.h"
 #include "codegen/emit/vector_math.h"
 #include "llvm/IR/Intrinsics.h"
+#include "llvm/IR/IntrinsicsX86.h"
 #include "tesa/tensor.h"
 
 namespace tessera {
@@ -191,6 +193,40 @@ IrValue EmitFloatToInt(KernelBuilder& b, IrValue x, DType to) {
   return ir.CreateSelect(above, highest, value);
 }
 
+// f32 that i32 holds, to it: one instruction, of x86's or of LLVM's where that is none either. `rounds`: to the
+// nearest, of two the even one; otherwise towards 0. NaN gives 0, or with `low_bits` any number whose low 16 bits are
+// 0.
+IrValue EmitBoundedFloatToInt(KernelBuilder& b, IrValue x, bool rounds, bool low_bits) {
+  auto& ir = b.ir();
+  using llvm::Intrinsic::ID;
+  const int lanes = KernelBuilder::LanesOf(x);
+  llvm::Type* type = b.VectorType(DType::kI32, lanes);
+  IrValue value;
+  if (lanes == 16) {
+    const ID id =
+        rounds ? llvm::Intrinsic::x86_avx512_mask_cvtps2dq_512 : llvm::Intrinsic::x86_avx512_mask_cvttps2dq_512;
+    constexpr int kCurrentMode = 4;
+    value =
+        ir.CreateIntrinsic(id, {}, {x, llvm::Constant::getNullValue(type), ir.getInt16(-1), ir.getInt32(kCurrentMode)});
+  } else {
+    const ID four = rounds ? llvm::Intrinsic::x86_sse2_cvtps2dq : llvm::Intrinsic::x86_sse2_cvttps2dq;
+    const ID eight = rounds ? llvm::Intrinsic::x86_avx_cvt_ps2dq_256 : llvm::Intrinsic::x86_avx_cvtt_ps2dq_256;
+    value = ir.CreateIntrinsic(lanes == 8 ? eight : four, {}, {x});
+  }
+  if (low_bits) return value;  // x86 says 0x80000000 where there is no number
+  return ir.CreateSelect(ir.CreateFCmpUNO(x, x), llvm::Constant::getNullValue(type), value);
+}
+
+// f32 clamped to [0, 255], as i32 to be stored as u8. The upper bound is one of integers, because the instruction that
+// stores them takes it along; what is too large for i32 is 0x80000000 then, a large unsigned number. NaN gives 0.
+IrValue EmitFloatToByte(KernelBuilder& b, IrValue x, bool rounds) {
+  auto& ir = b.ir();
+  IrValue zero = llvm::Constant::getNullValue(x->getType());
+  x = ir.CreateSelect(ir.CreateFCmpOGT(x, zero), x, zero);
+  IrValue value = EmitBoundedFloatToInt(b, x, rounds, /*low_bits=*/true);
+  return ir.CreateBinaryIntrinsic(llvm::Intrinsic::umin, value, llvm::ConstantInt::get(value->getType(), 255));
+}
+
 IrValue EmitCast(KernelBuilder& b, IrValue x, DType from, DType to) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(x);
@@ -253,6 +289,25 @@ IrValue EmitBody(KernelBuilder& b, const Body& body, std::span<const IrValue> in
                  const std::function<IrValue(int axis)>& index) {
   IrValues values;
   const std::vector<bool> contractable = Contractable(body);
+  const std::vector<ValueBounds> bounds = BoundsOf(body);
+  // A cast of f32 to i32 whose value is known to fit; nullptr where it is another.
+  const auto bounded_cast = [&](int n) -> IrValue {
+    const ScalarInst& inst = body.insts[n];
+    const int from = inst.args[0];
+    if (body.insts[from].type != DType::kF32 || inst.type != DType::kI32 || b.target().kind != TargetKind::kX86) {
+      return nullptr;
+    }
+    const int lanes = KernelBuilder::LanesOf(values[from]);
+    if (lanes != 4 && lanes != (b.target().vector_bits >= 256 ? 8 : 4) && lanes != b.target().Lanes(32)) return nullptr;
+    if (bounds[from].low < -0x1p31 || bounds[from].high >= 0x1p31) return nullptr;
+    const bool rounds = body.insts[from].op == ScalarOp::kRoundEven;
+    const int exact = rounds ? body.insts[from].args[0] : from;
+    const Clamp clamp = ClampAt(body, exact);
+    if (clamp.bounds.low == 0 && clamp.bounds.high == 255 && OnlyReadAs(body, n, DType::kU8)) {
+      return EmitFloatToByte(b, b.Splat(values[clamp.value], lanes), rounds);
+    }
+    return EmitBoundedFloatToInt(b, b.Splat(values[exact], lanes), rounds, OnlyLowBitsRead(body, n));
+  };
   const llvm::IRBuilder<>::FastMathFlagGuard guard(b.ir());
   llvm::FastMathFlags flags = b.ir().getFastMathFlags();
   for (const ScalarInst& inst : body.insts) {
@@ -274,7 +329,11 @@ IrValue EmitBody(KernelBuilder& b, const Body& body, std::span<const IrValue> in
     const IrValue y = arity > 1 ? b.Splat(arg(1), lanes) : nullptr;
     const DType operand = body.insts[inst.args[0]].type;
     switch (inst.op) {
-      case ScalarOp::kCast: values.push_back(EmitCast(b, x, operand, inst.type)); break;
+      case ScalarOp::kCast: {
+        IrValue value = bounded_cast(static_cast<int>(values.size()));
+        values.push_back(value != nullptr ? value : EmitCast(b, x, operand, inst.type));
+        break;
+      }
       case ScalarOp::kNarrow: values.push_back(EmitNarrow(b, x, static_cast<DType>(inst.imm_int))); break;
       case ScalarOp::kSelect: values.push_back(b.ir().CreateSelect(x, y, b.Splat(arg(2), lanes))); break;
       default: {

@@ -221,6 +221,45 @@ TEST_P(BodyEmitterTest, NarrowToF32IsNeverContracted) {
   }
 }
 
+// Clamped numbers become integers by fewer instructions than others: NaN, infinities and numbers beyond i32 among them.
+TEST_P(BodyEmitterTest, CastsOfClampedNumbers) {
+  StatusOr<Target> target = MakeTarget(GetParam());
+  ASSERT_TRUE(target.ok());
+  if (!Runs(*target)) GTEST_SKIP() << "this processor cannot run " << GetParam();
+  std::mt19937_64 random(29);
+  constexpr int64_t kCount = 300;
+  Tensor input(DType::kF32, Shape({kCount}));
+  const double specials[] = {0.0,  -0.0,  0.5, 1.5,  -0.5,  2.5,  254.5,    255.0,     255.5, 256.5, -128.5,
+                             1e10, -1e10, 3e9, -3e9, 2.2e9, 1e38, INFINITY, -INFINITY, NAN,   127.5, -127.5};
+  for (int64_t i = 0; i < kCount; ++i) {
+    input.Set(i, i < 22 ? specials[i] : std::uniform_real_distribution<double>(-300, 300)(random));
+  }
+  struct Bounds {
+    double low, high;
+  };
+  for (const DType to : {DType::kU8, DType::kI8, DType::kI32, DType::kI16}) {
+    for (const Bounds& bounds : {Bounds{0, 255}, {-128, 127}, {0, 6}, {3, 250}, {-1e9, 1e9}}) {
+      for (const bool rounds : {false, true}) {
+        for (const bool max_first : {false, true}) {
+          BodyBuilder b;
+          Scalar x = b.Input(DType::kF32);
+          x = max_first ? Min(Max(x, bounds.low), bounds.high) : Max(Min(x, bounds.high), bounds.low);
+          const Body body = b.Finish(b.Cast(rounds ? RoundEven(x) : x, to));
+          for (const int lanes : {1, 4, 8, 16}) {
+            const std::vector<ScalarValue> found = RunBody(*target, body, {input}, to, lanes);
+            ASSERT_EQ(found.size(), static_cast<size_t>(kCount));
+            for (int64_t i = 0; i < kCount; ++i) {
+              const ScalarValue value[] = {{.f = input.Get(i)}};
+              ASSERT_EQ(found[i].i, body.Evaluate(value, {}).i)
+                  << GetParam() << " lanes " << lanes << " " << body.ToString() << " of " << input.Get(i);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 struct Function {
   ScalarOp op;
   double low, high;

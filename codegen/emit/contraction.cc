@@ -9,7 +9,7 @@ namespace {
 
 // Straight code for a tile's epilogue up to this many instructions per vector; longer bodies are written once, in a
 // loop over the tile's results that takes them from scratch memory (one more store and load each).
-constexpr int kMaxStraightEpilogue = 8;
+constexpr int kMaxStraightEpilogue = 14;
 
 // Depths up to so many units are written out without a loop: a kernel row of an image's three colours has 9.
 constexpr int64_t kMaxStraightUnits = 12;

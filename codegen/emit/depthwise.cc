@@ -18,11 +18,19 @@
 // holds the image. Which taps fall into padding to the left and right depends on the tile's place alone: tiles that
 // touch padding are written out for their place, all others share one piece of code for each of their (at most two)
 // widths.
+//
+// Bytes go the same way, but all ky at once and, where windows overlap, for two rows of the result (depthwise_units.h):
+//
+//       for each column that the tile's windows touch, once:
+//         unit = image[y … y+3][column][channels];   sums[row][p] += unit · weights[row][kx]   for every p, kx, row
+//
+// Padding is a number like others there (a zero point): rows outside are a row of it, columns outside a constant unit.
 #include <algorithm>
 #include <optional>
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
+#include "codegen/emit/depthwise_units.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emitter.h"
@@ -38,6 +46,8 @@ int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 struct DepthwiseSchedule {
   ConvGeometry g;
   int lanes = 1;
+  DepthwiseUnits units;        // of bytes; dot.kind kOne: f32 or f64, a row of the result at a time
+  bool last_overlaps = false;  // the last channels that fill no vector are computed with those before once more
   // Tiles of a row: the first `wide_tiles` have `width` pixels, the others one less.
   int64_t tiles = 1, wide_tiles = 1;
   int width = 1;
@@ -47,23 +57,30 @@ struct DepthwiseSchedule {
 
   int64_t vectors() const { return DivideUp(g.groups, lanes); }
   int64_t chunks() const { return DivideUp(vectors(), chunk_vectors); }
-  int64_t rows() const { return g.batch * g.y.out; }
+  bool bytes() const { return units.dot.kind != Dot::Kind::kOne; }
+  // Rows of tasks in an image, and in all.
+  int64_t image_rows() const { return DivideUp(g.y.out, units.rows); }
+  int64_t rows() const { return g.batch * image_rows(); }
   int64_t tasks() const { return rows() * chunks(); }
   int64_t FirstPixel(int64_t tile) const { return tile * width - std::max<int64_t>(0, tile - wide_tiles); }
   int WidthOf(int64_t tile) const { return tile < wide_tiles ? width : width - 1; }
   std::string Key() const {
-    return internal::Join(g.Key(), " lanes ", lanes, " tiles ", tiles, " wide ", wide_tiles, " width ", width,
-                          " inner ", first_inner, "..", end_inner, " chunk ", chunk_vectors);
+    return internal::Join(g.Key(), " by ", units.dot.Key(), " rows ", units.rows, last_overlaps ? " overlap" : "",
+                          " lanes ", lanes, " tiles ", tiles, " wide ", wide_tiles, " width ", width, " inner ",
+                          first_inner, "..", end_inner, " chunk ", chunk_vectors);
   }
 };
 
-DepthwiseSchedule ScheduleDepthwise(const ConvGeometry& g, const Target& target) {
+DepthwiseSchedule ScheduleDepthwise(const ConvGeometry& g, const Dot& dot, const Target& target) {
   DepthwiseSchedule s;
   s.g = g;
-  s.lanes = target.Lanes(TypeInfo(g.type).bits);
+  s.lanes = target.Lanes(TypeInfo(dot.sum()).bits);
+  s.units.dot = dot;
+  if (s.bytes()) s.units = DepthwiseUnits::Make(g, dot);
   // Sums, a kernel row of weights and a few loads in flight share the registers; wider tiles than 8 gain nothing.
-  const int64_t weights = std::min<int64_t>(g.x.taps, 5);
-  const int64_t most = std::clamp<int64_t>(target.vector_registers - weights - 4, 1, 8);
+  const int64_t weights =
+      std::min<int64_t>(s.bytes() ? s.units.words(g.x.taps) : g.x.taps, target.vector_registers / 3);
+  const int64_t most = std::clamp<int64_t>((target.vector_registers - weights - 4) / s.units.rows, 1, 8);
   s.tiles = DivideUp(g.x.out, most);
   s.width = static_cast<int>(DivideUp(g.x.out, s.tiles));
   s.wide_tiles = g.x.out - s.tiles * (s.width - 1);
@@ -90,12 +107,16 @@ class DepthwiseEmitter {
   void Emit() {
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
       IrValue chunk = ir().CreateUDiv(task, b_.I64(s_.rows()));
-      row_ = ir().CreateURem(task, b_.I64(s_.rows()));
+      IrValue task_row = ir().CreateURem(task, b_.I64(s_.rows()));
       first_channel_ = Times(chunk, s_.chunk_vectors * s_.lanes);
       end_channel_ = Least(Plus(first_channel_, s_.chunk_vectors * s_.lanes), b_.I64(g_.groups));
-      IrValue image = g_.batch == 1 ? b_.I64(0) : ir().CreateUDiv(row_, b_.I64(g_.y.out));
-      IrValue oy = g_.batch == 1 ? row_ : ir().CreateURem(row_, b_.I64(g_.y.out));
+      IrValue image = g_.batch == 1 ? b_.I64(0) : ir().CreateUDiv(task_row, b_.I64(s_.image_rows()));
+      IrValue oy = g_.batch == 1 ? task_row : ir().CreateURem(task_row, b_.I64(s_.image_rows()));
+      // Rows that are left over are computed with those before once more.
+      if (s_.units.rows > 1) oy = Least(Times(oy, s_.units.rows), b_.I64(g_.y.out - s_.units.rows));
+      row_ = Plus(Times(image, g_.y.out), oy);
       IrValue y0 = Plus(Times(oy, g_.y.stride), -g_.y.pad);
+      if (s_.bytes()) return EmitByteRows(image, y0);
       image_row_ = Plus(Times(image, g_.y.in), y0);
       // Taps ky in [first_tap_, end_tap_) lie within the image: 0 <= y0 + ky * dilation < in.
       first_tap_ = b_.I64(0);
@@ -117,6 +138,19 @@ class DepthwiseEmitter {
   IrValue Plus(IrValue x, int64_t y) { return y == 0 ? x : Plus(x, b_.I64(y)); }
   IrValue Times(IrValue x, int64_t by) { return by == 1 ? x : ir().CreateMul(x, b_.I64(by), "", false, true); }
   IrValue Least(IrValue x, IrValue y) { return ir().CreateSelect(ir().CreateICmpSLT(x, y), x, y); }
+
+  // Where the rows of the image begin that the units hold; outside the image that is a row of padding.
+  void EmitByteRows(IrValue image, IrValue y0) {
+    image_rows_.clear();
+    for (int64_t r = 0; r < s_.units.image_rows(); ++r) {
+      IrValue y = Plus(y0, r * g_.y.dilation);
+      IrValue at = Times(Plus(Times(image, g_.y.in), y), g_.x.in * g_.groups);
+      IrValue pointer = b_.ElementPointer(b_.arg(0), at, g_.type);
+      if (!g_.y.inside()) pointer = ir().CreateSelect(ir().CreateICmpULT(y, b_.I64(g_.y.in)), pointer, b_.arg(2));
+      image_rows_.push_back(pointer);
+    }
+    EmitTiles();
+  }
 
   void EmitTiles() {
     for (int64_t tile = 0; tile < s_.first_inner; ++tile) BorderTile(tile);
@@ -144,13 +178,16 @@ class DepthwiseEmitter {
     b_.For("channel", first_channel_, whole_end, s_.lanes,
            [&](IrValue channel) { EmitTile(pixel, width, place, channel, nullptr); });
     if (rest == 0) return;
-    b_.If("last_channels", ir().CreateICmpEQ(end_channel_, b_.I64(g_.groups)),
-          [&] { EmitTile(pixel, width, place, b_.I64(g_.groups - rest), b_.MaskBelow(b_.I64(rest), s_.lanes)); });
+    b_.If("last_channels", ir().CreateICmpEQ(end_channel_, b_.I64(g_.groups)), [&] {
+      if (s_.last_overlaps) return EmitTile(pixel, width, place, b_.I64(g_.groups - s_.lanes), nullptr);
+      EmitTile(pixel, width, place, b_.I64(g_.groups - rest), b_.MaskBelow(b_.I64(rest), s_.lanes));
+    });
   }
 
   void EmitTile(IrValue pixel, int width, std::optional<int64_t> place, IrValue channel, IrValue mask) {
     const int64_t columns = (width - 1) * g_.x.stride + (g_.x.taps - 1) * g_.x.dilation + 1;
     IrValue first_column = Plus(Times(pixel, g_.x.stride), -g_.x.pad);
+    if (s_.bytes()) return EmitByteTile(pixel, first_column, columns, width, place, channel, mask);
     IrValues sums(width, b_.Zero(g_.type, s_.lanes));
     sums = b_.For("ky", first_tap_, end_tap_, 1, sums, [&](IrValue ky, const IrValues& carried) {
       IrValues next = carried;
@@ -178,6 +215,58 @@ class DepthwiseEmitter {
     for (int p = 0; p < width; ++p) finish.Store(sums[p], Plus(first_row, p), channel, mask);
   }
 
+  void EmitByteTile(IrValue pixel, IrValue first_column, int64_t columns, int width, std::optional<int64_t> place,
+                    IrValue channel, IrValue mask) {
+    const DepthwiseUnits& units = s_.units;
+    const Dot& dot = units.dot;
+    IrValues weights;
+    for (int64_t w = 0; w < units.words(g_.x.taps); ++w) {
+      weights.push_back(b_.Load(b_.arg(1), Plus(channel, w * g_.groups), DType::kI32, s_.lanes, mask));
+    }
+    IrValues sums(units.rows * width, b_.Zero(DType::kI32, s_.lanes));
+    for (int64_t column = 0; column < columns; ++column) {
+      std::vector<IrValues> parts;  // of each unit; made where the first pixel sees the column
+      for (int p = 0; p < width; ++p) {
+        const int64_t offset = column - p * g_.x.stride, kx = offset / g_.x.dilation;
+        if (offset < 0 || offset % g_.x.dilation != 0 || kx >= g_.x.taps) continue;
+        if (parts.empty()) {
+          const bool outside = place && !Inside(*place * g_.x.stride - g_.x.pad + column);
+          IrValue at = Plus(Times(Plus(first_column, column), g_.groups), channel);
+          for (int64_t u = 0; u < units.units(); ++u) parts.push_back(outside ? PaddingUnit() : ImageUnit(u, at, mask));
+        }
+        for (int64_t r = 0; r < units.rows; ++r) {
+          for (int64_t u = 0; u < units.units(); ++u) {
+            const IrValue* first = &weights[units.Word(r, kx, g_.x.taps, u, 0)];
+            IrValue& sum = sums[r * width + p];
+            sum = EmitDot(b_, dot, parts[u], IrValues(first, first + dot.parts()), sum);
+          }
+        }
+      }
+    }
+    EpilogueEmitter finish(b_, epilogue_, 3);
+    for (int64_t r = 0; r < units.rows; ++r) {
+      IrValue first_row = Plus(Times(Plus(row_, r), g_.x.out), pixel);
+      for (int p = 0; p < width; ++p) finish.Store(sums[r * width + p], Plus(first_row, p), channel, mask);
+    }
+  }
+
+  // Unit `number` of the channels at `at` elements into the rows of the image.
+  IrValues ImageUnit(int64_t number, IrValue at, IrValue mask) {
+    auto* bytes = llvm::FixedVectorType::get(ir().getInt8Ty(), s_.lanes);
+    IrValues rows;
+    for (int64_t r = 4 * number; r < std::min(4 * number + 4, s_.units.image_rows()); ++r) {
+      IrValue address = b_.ElementPointer(image_rows_[r], at, g_.type);
+      rows.push_back(mask == nullptr ? static_cast<IrValue>(ir().CreateAlignedLoad(bytes, address, llvm::Align(1)))
+                                     : ir().CreateMaskedLoad(bytes, address, llvm::Align(1), mask,
+                                                             llvm::Constant::getNullValue(bytes)));
+    }
+    return EmitParts(b_, s_.units.dot, g_.type, EmitRowsUnit(b_, rows));
+  }
+  IrValues PaddingUnit() {
+    const int64_t padding = (g_.pad_value & 255) * 0x01010101;
+    return EmitParts(b_, s_.units.dot, g_.type, b_.ConstantInt(DType::kI32, padding, s_.lanes));
+  }
+
   bool Inside(int64_t column) const { return column >= 0 && column < g_.x.in; }
 
   KernelBuilder& b_;
@@ -187,9 +276,11 @@ class DepthwiseEmitter {
   IrValue row_ = nullptr, image_row_ = nullptr;  // of the result; of the image, for ky = 0
   IrValue first_channel_ = nullptr, end_channel_ = nullptr;
   IrValue first_tap_ = nullptr, end_tap_ = nullptr;
+  IrValues image_rows_;  // of bytes: where each row of the units begins
 };
 
-// Arguments: image, filter [ky, kx, channels], the epilogue's operands, result.
+// Arguments: image, filter [ky, kx, channels], the epilogue's operands, result. Of bytes: image, filter in units, a row
+// of padding, the epilogue's operands, result.
 KernelSpec DepthwiseKernel(const DepthwiseSchedule& schedule, const TileEpilogue& epilogue) {
   KernelSpec kernel;
   kernel.family = "depthwise";
@@ -214,54 +305,94 @@ Tensor FilterByTaps(const Tensor& weights, const ConvGeometry& g) {
   return turned;
 }
 
+// What is asked for, and how it is done; nullopt with the reason in *why.
+std::optional<DepthwiseSchedule> ReadProblem(const Graph& graph, const Node& node, const TileEpilogue& epilogue,
+                                             const Target& target, std::string* why) {
+  const auto no = [&](auto... pieces) {
+    *why = internal::Join(pieces...);
+    return std::nullopt;
+  };
+  const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why);
+  if (!g) return std::nullopt;
+  if (g->in_channels != 1 || g->out_channels != 1) {
+    return no("expected one channel a group, found ", g->in_channels, " -> ", g->out_channels);
+  }
+  const std::optional<Dot> dot = Dot::Choose(target, g->type, g->weights_type, why);
+  if (!dot) return std::nullopt;
+  if (dot->kind == Dot::Kind::kTwoBfloats) return no("expected f32, f64 or bytes, found ", Name(g->type));
+  DepthwiseSchedule s = ScheduleDepthwise(*g, *dot, target);
+  const int64_t border = s.first_inner + (s.tiles - s.end_inner);
+  if (border > kMaxBorderTiles) {
+    return no("expected at most ", kMaxBorderTiles, " tiles at the borders of a row, found ", border);
+  }
+  if (!s.bytes()) return s;
+  // What is computed twice must not be read after it was written.
+  const bool reads_result = std::any_of(epilogue.operands().begin(), epilogue.operands().end(),
+                                        [](const EpilogueOperand& operand) { return operand.elementwise; });
+  if (reads_result && s.units.rows > 1 && g->y.out % s.units.rows != 0) s.units.rows = 1;
+  s.last_overlaps = !reads_result && g->groups >= s.lanes && g->groups % s.lanes != 0;
+  if (!target.has_avx512 && !s.last_overlaps && g->groups % s.lanes != 0) {
+    return no("masks of bytes are slow on this processor, and ", g->groups, " channels fill no vectors");
+  }
+  return s;
+}
+
 }  // namespace
 
 extern const std::string_view kDepthwiseDoc;
-const std::string_view kDepthwiseDoc = "channels-last depthwise convolutions of f32 and f64, vectors over channels";
+const std::string_view kDepthwiseDoc =
+    "channels-last depthwise convolutions of f32, f64 and bytes, vectors over channels";
 
 std::optional<double> EstimateDepthwise(const Graph& graph, const Node& node, const Target& target, std::string* why) {
-  const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why);
-  if (!g) return std::nullopt;
-  if (g->type != g->weights_type || (g->type != DType::kF32 && g->type != DType::kF64)) {
-    *why = internal::Join("expected f32 or f64, found ", Name(g->type), " and ", Name(g->weights_type));
-    return std::nullopt;
-  }
-  if (g->in_channels != 1 || g->out_channels != 1) {
-    *why = internal::Join("expected one channel a group, found ", g->in_channels, " -> ", g->out_channels);
-    return std::nullopt;
-  }
-  const DepthwiseSchedule s = ScheduleDepthwise(*g, target);
-  const int64_t border = s.first_inner + (s.tiles - s.end_inner);
-  if (border > kMaxBorderTiles) {
-    *why = internal::Join("expected at most ", kMaxBorderTiles, " tiles at the borders of a row, found ", border);
-    return std::nullopt;
-  }
+  const TileEpilogue epilogue(graph, node);
+  const std::optional<DepthwiseSchedule> s = ReadProblem(graph, node, epilogue, target, why);
+  if (!s) return std::nullopt;
+  const ConvGeometry& g = s->g;
   const MachineModel machine(target);
-  const double vectors = static_cast<double>(g->pixels() * s.vectors());
-  const double taps = static_cast<double>(g->taps());
-  const double loads = static_cast<double>(g->y.taps) *
-                       (static_cast<double>(g->x.stride) + 2.0 * static_cast<double>(g->x.taps) / s.width);
-  const double finish = (TileEpilogue(graph, node).cost() + 2) * machine.op_ns;
-  const double compute = vectors * (std::max(taps * machine.fma_ns, loads * machine.load_ns) + finish);
-  return std::max(compute, g->bytes() / machine.l2_bytes_per_ns) / 1000 + machine.step_ns / 1000;
+  const double vectors = static_cast<double>(g.pixels() * s->vectors());
+  // Columns of the image for each pixel of a tile.
+  const double columns = static_cast<double>(g.x.stride) + 2.0 * static_cast<double>(g.x.taps) / s->width;
+  double products, loads, other = 0;
+  if (s->bytes()) {
+    const Dot& dot = s->units.dot;
+    const auto units = static_cast<double>(s->units.units()), rows = static_cast<double>(s->units.rows);
+    products = static_cast<double>(g.x.taps) * units * dot.instructions(target);
+    loads = columns * static_cast<double>(s->units.image_rows()) / rows;
+    other = columns * units / rows * (4 + 3 * (dot.parts() - 1));  // making units
+  } else {
+    products = static_cast<double>(g.taps());
+    loads = static_cast<double>(g.y.taps) * columns;
+  }
+  const double finish = (epilogue.cost() + 2 + other) * machine.op_ns;
+  const double compute = vectors * (std::max(products * machine.fma_ns, loads * machine.load_ns) + finish);
+  return std::max(compute, g.bytes() / machine.l2_bytes_per_ns) / 1000 + machine.step_ns / 1000;
 }
 
 Status PlanDepthwise(const Node& node, PlanBuilder& builder) {
   std::string why;
-  const std::optional<ConvGeometry> g = ReadConvGeometry(builder.graph(), node, &why);
-  TES_CHECK(g.has_value(), why);
   const TileEpilogue epilogue(builder.graph(), node);
-  const DepthwiseSchedule schedule = ScheduleDepthwise(*g, builder.target());
+  const std::optional<DepthwiseSchedule> schedule =
+      ReadProblem(builder.graph(), node, epilogue, builder.target(), &why);
+  TES_CHECK(schedule.has_value(), why);
+  const ConvGeometry& g = schedule->g;
   const Value& weights = builder.graph()[node.inputs[1]];
   PlanStep step;
-  step.kernel = DepthwiseKernel(schedule, epilogue);
-  step.args = {builder.Read(node.inputs[0]),
-               {.buffer = builder.Constant(weights.name + ".taps", FilterByTaps(weights.constant, *g))}};
+  step.kernel = DepthwiseKernel(*schedule, epilogue);
+  step.args = {builder.Read(node.inputs[0])};
+  if (schedule->bytes()) {
+    const Tensor filter = PackFilterUnits(weights.constant, g, schedule->units);
+    Tensor padding(g.type, Shape({g.y.inside() ? 1 : g.x.in * g.groups}));
+    if (g.pad_value != 0) padding = Tensor::Full(g.type, padding.shape(), static_cast<double>(g.pad_value));
+    step.args.push_back({.buffer = builder.Constant(weights.name + ".units", filter)});
+    step.args.push_back({.buffer = builder.Constant(node.name + ".padding", std::move(padding))});
+  } else {
+    step.args.push_back({.buffer = builder.Constant(weights.name + ".taps", FilterByTaps(weights.constant, g))});
+  }
   epilogue.AddArguments(node, builder, step);
-  step.tasks = schedule.tasks();
+  step.tasks = schedule->tasks();
   step.label = node.name;
-  step.flops = g->flops();
-  step.bytes = g->bytes();
+  step.flops = g.flops();
+  step.bytes = g.bytes();
   builder.AddStep(std::move(step));
   return OkStatus();
 }

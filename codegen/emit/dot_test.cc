@@ -199,6 +199,54 @@ TEST_P(DotTest, RandomWindows) {
   }
 }
 
+TEST_P(DotTest, DepthwiseEveryWidth) {
+  for (int64_t width = 1; width <= 23; ++width) {
+    SCOPED_TRACE(width);
+    const int64_t channels = 16 * Int(1, 4) + (width % 3 == 0 ? Int(1, 15) : 0), stride = Int(1, 2), height = Int(1, 6);
+    ExpectConv({1, height, width, channels}, {channels, 1, 3, 3}, {.strides = {stride, stride}, .pads = {1, 1, 1, 1}},
+               channels, Int(0, 255), DType::kU8, width % 2 == 0 ? DType::kU8 : DType::kI32, "depthwise");
+  }
+}
+
+TEST_P(DotTest, DepthwiseFilters) {
+  const int64_t c = 37;
+  const auto expect = [&](const Shape& x, const Shape& w, const WindowParams& window, int64_t pad, DType type) {
+    ExpectConv(x, w, window, x[3], pad, type, Chance(0.5) ? DType::kU8 : DType::kI32, "depthwise");
+  };
+  expect({2, 9, 30, c}, {c, 1, 5, 5}, {.pads = {2, 2, 2, 2}}, 100, DType::kU8);
+  expect({1, 9, 31, c}, {c, 1, 5, 5}, {.strides = {2, 2}, .pads = {1, 1, 2, 2}}, -1, DType::kI8);
+  expect({1, 20, 40, c}, {c, 1, 3, 3}, {.dilations = {2, 2}, .pads = {2, 2, 2, 2}}, 0, DType::kU8);
+  expect({1, 20, 40, c}, {c, 1, 3, 3}, {.dilations = {4, 3}, .pads = {7, 1, 0, 4}}, 17, DType::kU8);
+  expect({1, 14, 16, c}, {c, 1, 1, 4}, {}, 0, DType::kU8);
+  expect({3, 7, 16, 48}, {48, 1, 2, 2}, {}, 0, DType::kU8);
+  expect({1, 8, 56, c}, {c, 1, 3, 3}, {.strides = {2, 2}, .pads = {0, 0, 1, 1}}, 255, DType::kU8);
+  expect({1, 14, 14, 512}, {512, 1, 3, 3}, {.pads = {1, 1, 1, 1}}, 3, DType::kU8);
+  expect({1, 9, 12, 32}, {32, 1, 7, 3}, {.pads = {3, 1, 3, 1}}, 3, DType::kI8);
+}
+
+// An elementwise operand, whose memory the result may take.
+TEST_P(DotTest, DepthwiseWithResidual) {
+  for (const int64_t channels : {32, 40}) {
+    GraphBuilder builder("residual");
+    const Shape x = {1, 7, 9, channels};
+    std::vector<Tensor> inputs = {Make(x, DType::kU8)};
+    const ValueId image = builder.Input("x", DType::kU8, x);
+    const WindowParams window = {.pads = {1, 1, 1, 1}, .layout = "nhwc"};
+    BodyBuilder first;
+    const ValueId residual =
+        builder.WithEpilogue(builder.Relu(image), first.Finish(first.Input(DType::kU8)), {}, DType::kU8);
+    ValueId y = builder.Conv(image, builder.Constant("w", Make({channels, 1, 3, 3}, DType::kI8)), window, channels);
+    BodyBuilder body;
+    const Scalar sum = body.Input(DType::kI32);
+    y = builder.WithEpilogue(y, body.Finish(body.Cast(sum + body.Input(DType::kU8), DType::kU8)), {residual},
+                             DType::kU8);
+    builder.Output(builder.Relu(y));
+    const StatusOr<Graph> graph = std::move(builder).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "depthwise"}, 0));
+  }
+}
+
 std::vector<std::string> Levels() {
   std::vector<std::string> levels = RunnableLevels();
   const StatusOr<Target> host = MakeTarget("host");

@@ -80,7 +80,13 @@ void TileEpilogue::UsePitches(const Node& node, const PlanBuilder& builder) {
   }
 }
 
-int TileEpilogue::cost() const { return static_cast<int>(body_.insts.size()) + 1; }
+int TileEpilogue::cost() const {
+  // Operands and constants come with the instructions that take them, and a register's f32 is narrow.
+  const auto operations = std::count_if(body_.insts.begin(), body_.insts.end(), [](const ScalarInst& inst) {
+    return ScalarInfo(inst.op).arity > 0 && inst.op != ScalarOp::kNarrow;
+  });
+  return static_cast<int>(operations + static_cast<int64_t>(operands_.size())) + 1;
+}
 
 bool TileEpilogue::by_column() const {
   return std::all_of(operands_.begin(), operands_.end(),

@@ -53,6 +53,10 @@ void Measure(benchmark::State& state, const Graph& graph) {
   const PlanStep& step = plan->steps.back();
   const StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, Host());
   TES_CHECK(run.ok(), run.status());
+  if (getenv("ASM")) {
+    puts(KernelAssembly(step.kernel, Host())->c_str());
+    exit(0);
+  }
   std::vector<Tensor> buffers;
   std::vector<void*> args;
   int64_t weights = 0;
@@ -76,7 +80,7 @@ void Measure(benchmark::State& state, const Graph& graph) {
   state.SetLabel(plan->notes.back().substr(0, plan->notes.back().find(';')));
 }
 
-// Bias and ReLU; for bytes also what quantisation does: a scale for each column, then round, shift, clamp.
+// Bias and ReLU; for bytes also what quantisation does: a scale for each column, a zero point, clamping, rounding.
 ValueId WithEpilogue(GraphBuilder& b, ValueId value, int64_t columns, const Types& types) {
   BodyBuilder body;
   if (types.x != DType::kU8) {
@@ -86,11 +90,10 @@ ValueId WithEpilogue(GraphBuilder& b, ValueId value, int64_t columns, const Type
   }
   const Scalar sum = body.Input(DType::kI32) + body.Input(DType::kI32);
   Scalar result = body.Narrow(body.Cast(sum, DType::kF32) * body.Input(DType::kF32), DType::kF32);
-  result = body.Narrow(RoundEven(result) + 3.0, DType::kF32);
+  result = RoundEven(Min(Max(body.Narrow(result + 3.0, DType::kF32), 0.0), 255.0));
   const ValueId bias = b.Constant("bias", Tensor::Full(DType::kI32, {columns}, 100));
   const ValueId scale = b.Constant("scale", Tensor::Full(DType::kF32, {columns}, 0.01));
-  return b.WithEpilogue(value, body.Finish(body.Cast(Min(Max(result, 0.0), 255.0), DType::kU8)), {bias, scale},
-                        DType::kU8);
+  return b.WithEpilogue(value, body.Finish(body.Cast(result, DType::kU8)), {bias, scale}, DType::kU8);
 }
 
 void Register(const std::string& name, GraphBuilder builder, ValueId result) {
