@@ -7,6 +7,7 @@
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
+#include "codegen/emit/gemv_int4.h"
 #include "codegen/emit/int8_dot.h"
 #include "codegen/emitter.h"
 #include "graph/op.h"
@@ -190,6 +191,50 @@ double GemvMicroseconds(const Gemv& gemv, const GemvFormat& format, double vecto
   return (margin * core + groups + x + machine.step_ns) / 1000;
 }
 
+constexpr std::string_view kInt4 = "int4";
+
+std::string Describe(double density, double bytes_each) {
+  return internal::Join(static_cast<int>(density * 100 + 0.5), " % kept, ",
+                        static_cast<double>(static_cast<int64_t>(bytes_each * 100)) / 100, " bytes for each");
+}
+
+// f32 weights that are 4-bit integers and scales.
+Way Int4Way(const Gemv& gemv, const Int4Weights& weights, const Target& target) {
+  const MachineModel machine(target);
+  const double bytes = Int4Bytes(weights, target.Lanes(32));
+  const double read = WeightStreamNanoseconds(bytes, bytes / gemv.weight_share, target);
+  const double compute = Int4Cycles(weights, gemv.operands.shape.columns, target) * MachineModel::kCycle;
+  const double us = (std::max(read, compute) + 0.05 * std::min(read, compute) + machine.step_ns) / 1000;
+  return {.name = std::string(kInt4),
+          .us = us,
+          .why = internal::Join("scales for blocks of ", weights.block, ", ",
+                                Describe(1, bytes / static_cast<double>(weights.rows * weights.depth)))};
+}
+
+void PlanInt4(const Node& node, const Gemv& gemv, const Int4Weights& weights, PlanBuilder& builder) {
+  const GemvOperands& operands = gemv.operands;
+  const Int4Schedule schedule = {
+      .lanes = builder.target().Lanes(32), .block = weights.block, .offsets = weights.offsets};
+  Int4Stream stream = PackInt4(weights, schedule.lanes);
+  const std::string& name = builder.graph()[operands.weights].name;
+  PlanStep step;
+  step.tasks = stream.tasks;
+  step.args = {builder.Read(operands.x),
+               {.buffer = builder.Constant(name + ".int4", std::move(stream.values))},
+               {.buffer = builder.Constant(name + ".scales", std::move(stream.scales))}};
+  const TileEpilogue epilogue = GemvEpilogue(builder.graph(), node, operands);
+  step.kernel.family = "gemv_int4";
+  step.kernel.key = internal::Join("gemv ", schedule.Key(), " ", operands.shape.Key(), " ", epilogue.Key());
+  step.kernel.emit = [shape = operands.shape, schedule, epilogue](KernelBuilder& b) {
+    EmitGemvInt4(b, shape, schedule, epilogue);
+  };
+  epilogue.AddArguments(node, builder, step);
+  step.label = node.name;
+  step.flops = 2.0 * static_cast<double>(weights.rows * weights.depth) * static_cast<double>(operands.shape.columns);
+  step.bytes = Int4Bytes(weights, schedule.lanes);
+  builder.AddStep(std::move(step));
+}
+
 }  // namespace
 
 extern const std::string_view kGemvDoc;
@@ -206,10 +251,10 @@ std::vector<Way> WaysGemv(const Graph& graph, const Node& node, const Target& ta
     const bool bundles = format.kind == GemvKind::kScattered;
     const double bytes = vectors * (bundles ? format.bundle_bytes() : format.vector_bytes() / format.shared());
     Way way = {.name = format.Name(), .us = GemvMicroseconds(*gemv, format, vectors, target), .why = ""};
-    way.why = internal::Join(static_cast<int>(gemv->weights.density() * 100 + 0.5), " % kept, ",
-                             static_cast<double>(static_cast<int64_t>(bytes / kept * 10)) / 10, " bytes for each");
+    way.why = Describe(gemv->weights.density(), bytes / kept);
     ways.push_back(std::move(way));
   }
+  if (const std::optional<Int4Weights> int4 = FindInt4(gemv->weights)) ways.push_back(Int4Way(*gemv, *int4, target));
   return ways;
 }
 
@@ -217,6 +262,10 @@ Status PlanGemv(const Node& node, const std::string& way, PlanBuilder& builder) 
   std::string why;
   const std::optional<Gemv> gemv = ReadGemv(builder.graph(), node, &why);
   TES_CHECK(gemv.has_value(), why);
+  if (way == kInt4) {
+    PlanInt4(node, *gemv, *FindInt4(gemv->weights), builder);
+    return OkStatus();
+  }
   const std::vector<GemvFormat> formats = Formats(*gemv, builder.target());
   const auto format =
       std::find_if(formats.begin(), formats.end(), [&](const GemvFormat& f) { return f.Name() == way; });

@@ -97,13 +97,14 @@ double MeasureBandwidth(int threads, int64_t bytes) {
 struct Problem {
   int64_t rows, depth, columns;
   bool integers;
-  int64_t largest;  // of i8 weights
+  int64_t largest;  // of i8 weights; below 8 they are stored at 4 bits. f32: then 4-bit integers times scales
   Pattern pattern;
   double kept;
 
   std::string Name() const {
-    return internal::Join(integers ? "int" : "f", integers ? (largest < 8 ? 4 : 8) : 32, "/", rows, "x", depth, "x",
-                          columns, "/", pattern.ToString(), "/kept:", static_cast<int>(kept * 100 + 0.5));
+    const char* type = integers ? (largest < 8 ? "u8 x int4" : "int8") : (largest > 1 ? "f32 x int4" : "f32");
+    return internal::Join(type, "/", rows, "x", depth, "x", columns, "/", pattern.ToString(),
+                          "/kept:", static_cast<int>(kept * 100 + 0.5));
   }
 };
 
@@ -113,6 +114,15 @@ Graph MakeGraph(const Problem& p) {
   Random random(7);
   const DType w_type = p.integers ? DType::kI8 : DType::kF32;
   Tensor weights = RandomTensorIn(random, {w_type, {p.rows, p.depth}}, -p.largest, p.largest);
+  if (!p.integers && p.largest > 1) {
+    // Weight-only quantisation in blocks of 32.
+    constexpr int64_t kBlock = 32;
+    double scale = 1;
+    for (int64_t k = 0; k < weights.num_elements(); ++k) {
+      if (k % kBlock == 0) scale = static_cast<float>(random.Uniform(0.01, 0.02));
+      weights.Set(k, static_cast<double>(random.Int(-p.largest, p.largest)) * scale);
+    }
+  }
   const Attribute tesa = RandomAttribute(random, weights.shape(), p.pattern, p.kept, p.integers ? 8 : 32);
   const ValueId w = b.Constant("w", tesa.ApplyTo(weights));
   if (p.kept < 1) b.SetTesa(w, tesa);
@@ -211,6 +221,7 @@ std::vector<Problem> Problems() {
     }
     problems.push_back({size, size, 1, true, 7, Pattern::Scattered(), 1});
     problems.push_back({size, size, 1, true, 7, Pattern::Scattered(), 0.1});
+    problems.push_back({size, size, 1, false, 7, Pattern::Scattered(), 1});
   }
   for (const int64_t columns : {2, 4, 7}) {
     for (const double kept : {1.0, 0.5, 0.1}) {
