@@ -17,6 +17,7 @@
 #include "codegen/emitter.h"
 #include "codegen/llvm_module.h"
 #include "graph/op.h"
+#include "runtime/host_memory.h"
 #include "runtime/memory_planner.h"
 
 namespace tessera {
@@ -167,7 +168,7 @@ Status PlaceTemps(const Plan& plan, Program& program) {
 }
 
 // Lays the constants that steps read into one aligned blob, equal bytes once.
-void PlaceConstants(const Plan& plan, Program& program) {
+Status PlaceConstants(const Plan& plan, Program& program) {
   constexpr int64_t kAlign = 64;
   std::set<int> used;
   for (const PlanStep& step : plan.steps) {
@@ -188,14 +189,16 @@ void PlaceConstants(const Plan& plan, Program& program) {
     program.buffers[b].bytes = 0;
     program.buffers[b].offset = 0;
   }
-  auto blob = std::make_shared<Tensor>(DType::kU8, Shape({size}));
-  std::span<std::byte> bytes = blob->mutable_bytes();
+  ASSIGN_OR_RETURN(HostMemory memory, HostMemory::Allocate(size, "constants"));
+  auto blob = std::make_shared<HostMemory>(std::move(memory));
+  std::span<std::byte> bytes = blob->bytes();
   for (const auto& [source, offset] : place_of) {
     if (source.second > 0) std::memcpy(bytes.data() + offset, source.first, source.second);
   }
   program.constants = bytes;
   program.constants_owner = blob;
   program.memory.constant_bytes = size;
+  return OkStatus();
 }
 
 // A graph output that is a graph input, a constant or another output too needs bytes of its own: a copy.
@@ -265,7 +268,7 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
         {.name = buffer.name, .kind = buffer.kind, .bytes = buffer.bytes, .offset = buffer.port});
   }
   RETURN_IF_ERROR(PlaceTemps(plan, *program));
-  PlaceConstants(plan, *program);
+  RETURN_IF_ERROR(PlaceConstants(plan, *program));
 
   // In which order it runs.
   program->inputs = plan.inputs;

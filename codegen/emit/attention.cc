@@ -21,14 +21,13 @@
 // shuffle round for each S/rows tiles, softmax about 15 instructions for 16 scores, which is half of the multiply-adds
 // at D = E = 32 and a quarter at 64.
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "codegen/cost_model.h"
 #include "codegen/emit/attention_mask.h"
+#include "codegen/emit/attention_problem.h"
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
@@ -41,48 +40,6 @@ namespace tessera {
 namespace {
 
 int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
-
-struct AttentionProblem {
-  DType stored = DType::kF32, type = DType::kF32;
-  int64_t batch = 1, heads = 1, queries = 1, keys = 1, depth = 1, value_depth = 1;
-  bool positions_first = false;
-  double scale = 1;
-  bool masked = false;
-  int64_t mask_steps[4] = {0, 0, 0, 0};  // elements along b, h, s, t
-  // Lists of panels instead of a mask that is added; see attention_mask.h.
-  bool listed = false;
-  int64_t list_steps[2] = {0, 0};  // lists along b, h
-  int64_t max_panels = 0;
-  double kept = 1;  // share of the scores that is computed
-  // The schedule.
-  int lanes = 1, vectors = 1;
-  int64_t tile_rows = 1, tiles = 1, full_tiles = 1;  // of a head; tiles from full_tiles on have one row less
-  int64_t tiles_per_task = 1;
-
-  int64_t width() const { return int64_t{vectors} * lanes; }
-  int64_t panels() const { return DivideUp(keys, width()); }
-  AttentionTiling tiling() const { return {queries, keys, tile_rows, tiles, full_tiles, width()}; }
-  // Elements between rows of scores; a whole number of pages would let all rows fall into one set of the cache.
-  int64_t score_step() const {
-    const int64_t padded = (listed ? max_panels : panels()) * width();
-    return padded % 256 == 0 ? padded + lanes : padded;
-  }
-  int64_t all_tiles() const { return batch * heads * tiles; }
-  int64_t tasks() const { return DivideUp(all_tiles(), tiles_per_task); }
-  // Elements of a thread's scratch: Kᵀ, scores, factors.
-  int64_t scores_at() const { return panels() * width() * depth; }
-  int64_t factors_at() const { return scores_at() + tile_rows * score_step(); }
-  int64_t scratch_bytes() const { return (factors_at() + tile_rows) * TypeInfo(type).bits / 8; }
-
-  std::string Key() const {
-    return internal::Join("attention ", Name(stored), positions_first ? " bshd " : " bhsd ", batch, " ", heads, " ",
-                          queries, " ", keys, " ", depth, " ", value_depth, " scale ", scale, masked ? " mask " : "",
-                          mask_steps[0], " ", mask_steps[1], " ", mask_steps[2], " ", mask_steps[3],
-                          listed ? " listed " : "", list_steps[0], " ", list_steps[1], " ", max_panels, " tile ",
-                          tile_rows, "x", vectors, "x", lanes, " tiles ", tiles, " full ", full_tiles, " task ",
-                          tiles_per_task);
-  }
-};
 
 // Arguments: q, k, v; the mask if there is one, or the lists' starts, panels and masks; the epilogue's operands, the
 // output.
@@ -438,120 +395,6 @@ class AttentionEmitter {
   IrValue list_begin_ = nullptr, list_end_ = nullptr;  // of the tile, when listed
 };
 
-// The tile for the machine with panels of `vectors` registers: as high as the other registers allow.
-void SetTile(AttentionProblem& p, const Target& target, int vectors) {
-  p.vectors = vectors;
-  const int product = target.has_fma ? 0 : 1;  // a product that waits for its addition
-  const int64_t room = (target.vector_registers - p.vectors - 1 - product) / p.vectors;
-  p.tiles = DivideUp(p.queries, room);
-  p.tile_rows = DivideUp(p.queries, p.tiles);
-  p.full_tiles = p.queries - p.tiles * (p.tile_rows - 1);
-}
-
-void Schedule(AttentionProblem& p, const Target& target) {
-  p.lanes = target.Lanes(TypeInfo(p.type).bits);
-  // Wide panels re-read less of A, narrow ones leave room for more rows; what is wider than v only holds nothing.
-  const int64_t widest = DivideUp(std::max(p.value_depth, int64_t{1}), p.lanes);
-  SetTile(p, target, target.vector_registers >= 32 && widest >= 3 ? 4 : 2);
-}
-
-// The mask that lists may come from: a constant of a type that has an infinity.
-const Tensor* StaticMask(const Graph& graph, const Node& node) {
-  if (node.inputs.size() < 4 || node.inputs[3] == ValueId::kNone || !graph.IsConstant(node.inputs[3])) return nullptr;
-  const Tensor& mask = graph[node.inputs[3]].constant;
-  return IsFloat(mask.dtype()) && TypeInfo(mask.dtype()).bits >= 16 ? &mask : nullptr;
-}
-
-// Uses lists where they leave out enough to pay for walking them, with the panels that compute least. The lists.
-AttentionMaskLists ScheduleLists(AttentionProblem& p, const Target& target, const Tensor& mask) {
-  AttentionProblem best = p;
-  AttentionMaskLists best_lists;
-  constexpr double kWorthwhile = 0.9;
-  double least = kWorthwhile;
-  for (int vectors : {2, 4}) {
-    if (vectors == 4 && target.vector_registers < 32) continue;
-    AttentionProblem tried = p;
-    SetTile(tried, target, vectors);
-    AttentionMaskLists lists = ListAttentionPanels(mask, p.mask_steps, p.batch, p.heads, tried.tiling());
-    // Panels hang over the last key.
-    const double share =
-        lists.kept(tried.tiling()) * static_cast<double>(tried.panels() * tried.width()) / static_cast<double>(p.keys);
-    if (share >= least) continue;
-    least = share;
-    tried.listed = true;
-    tried.list_steps[0] = lists.batch_step;
-    tried.list_steps[1] = lists.head_step;
-    tried.max_panels = lists.max_panels;
-    tried.kept = share;
-    best = tried;
-    best_lists = std::move(lists);
-  }
-  p = best;
-  return best_lists;
-}
-
-// `lists` (may be nullptr) receives the lists, if the problem is listed.
-std::optional<AttentionProblem> ProblemOf(const Graph& graph, const Node& node, const Target& target, std::string* why,
-                                          AttentionMaskLists* lists = nullptr) {
-  if (node.op != Op::kAttention) {
-    *why = "is no attention";
-    return std::nullopt;
-  }
-  if (node.epilogue && node.epilogue->body.uses_index()) {
-    *why = "the epilogue asks where it is";
-    return std::nullopt;
-  }
-  const OpContext context = MakeContext(graph, node);
-  if (context.outputs[0].shape.num_elements() == 0) {
-    *why = "no elements";
-    return std::nullopt;
-  }
-  AttentionProblem p;
-  p.stored = context.dtype(0);
-  p.type = ComputeType(p.stored);
-  p.positions_first = node.attrs.String("layout", "bhsd") == "bshd";
-  const int head = p.positions_first ? 2 : 1, position = p.positions_first ? 1 : 2;
-  const Shape &q = context.shape(0), &v = context.shape(2);
-  p.batch = q[0];
-  p.heads = q[head];
-  p.queries = q[position];
-  p.depth = q[3];
-  p.keys = v[position];
-  p.value_depth = v[3];
-  p.scale = node.attrs.Float("scale");
-  if (context.has_input(3)) {
-    p.masked = true;
-    const Shape& mask = context.shape(3);
-    const std::vector<int64_t> strides = mask.Strides();
-    for (int d = 0; d < mask.rank(); ++d) p.mask_steps[4 - mask.rank() + d] = mask[d] == 1 ? 0 : strides[d];
-  }
-  Schedule(p, target);
-  if (const Tensor* mask = StaticMask(graph, node)) {
-    AttentionMaskLists found = ScheduleLists(p, target, *mask);
-    if (p.listed) *why = internal::Join("static mask, ", std::lround(p.kept * 100), " % of the scores computed");
-    if (lists != nullptr) *lists = std::move(found);
-  }
-  constexpr int64_t kMaxScratch = 64 << 20;
-  if (p.scratch_bytes() > kMaxScratch) {
-    *why = "too many keys for a thread's scratch";
-    return std::nullopt;
-  }
-  return p;
-}
-
-double TileMicroseconds(const AttentionProblem& p, const Target& target, int epilogue_cost) {
-  // Cycles for 512 bits; narrower vectors take as many each on the machines that have them.
-  const double rows = static_cast<double>(p.tile_rows), vectors = static_cast<double>(DivideUp(p.keys, p.lanes));
-  const double columns = static_cast<double>(DivideUp(p.value_depth, p.lanes));
-  const double fma = target.has_avx512 ? 1.15 : 0.65;
-  const double products =
-      rows * (vectors * static_cast<double>(p.depth) + columns * static_cast<double>(p.keys)) * fma * p.kept;
-  const double softmax = rows * (vectors * 12 * p.kept + 60);
-  const double finish = rows * columns * (epilogue_cost + 2);
-  const double transposing = vectors * static_cast<double>(p.depth) * 8 / static_cast<double>(p.tiles);
-  return (products + softmax + finish + transposing + 100) * MachineModel::kCycle * 1e-3;
-}
-
 }  // namespace
 
 extern const std::string_view kAttentionDoc;
@@ -559,24 +402,24 @@ const std::string_view kAttentionDoc =
     "attention in one step: scores, softmax and weighed sum of a tile of rows in cache";
 
 std::optional<double> EstimateAttention(const Graph& graph, const Node& node, const Target& target, std::string* why) {
-  const std::optional<AttentionProblem> problem = ProblemOf(graph, node, target, why);
+  const std::optional<AttentionProblem> problem = AttentionProblemOf(graph, node, target, why);
   if (!problem) return std::nullopt;
   const int epilogue_cost = node.epilogue ? static_cast<int>(node.epilogue->body.insts.size()) : 0;
-  return static_cast<double>(problem->all_tiles()) * TileMicroseconds(*problem, target, epilogue_cost);
+  return static_cast<double>(problem->all_tiles()) * AttentionTileMicroseconds(*problem, target, epilogue_cost);
 }
 
 Status PlanAttention(const Node& node, PlanBuilder& builder) {
   const Graph& graph = builder.graph();
   std::string why;
   AttentionMaskLists lists;
-  std::optional<AttentionProblem> found = ProblemOf(graph, node, builder.target(), &why, &lists);
+  std::optional<AttentionProblem> found = AttentionProblemOf(graph, node, builder.target(), &why, &lists);
   TES_CHECK(found.has_value(), node.name, ": ", why);
   auto problem = std::make_shared<AttentionProblem>(*std::move(found));
   auto epilogue = std::make_shared<const TileEpilogue>(graph, node);
   constexpr double kTaskMicroseconds = 2;
   problem->tiles_per_task = std::clamp<int64_t>(
-      static_cast<int64_t>(kTaskMicroseconds / TileMicroseconds(*problem, builder.target(), epilogue->cost())), 1,
-      problem->all_tiles());
+      static_cast<int64_t>(kTaskMicroseconds / AttentionTileMicroseconds(*problem, builder.target(), epilogue->cost())),
+      1, problem->all_tiles());
 
   PlanStep step;
   double bytes = 0;

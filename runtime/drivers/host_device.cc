@@ -6,13 +6,12 @@
 // caller's inputs and outputs, and allocates nothing.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "runtime/device.h"
 #include "runtime/drivers/drivers.h"
+#include "runtime/host_memory.h"
 #include "runtime/library.h"
 #include "runtime/processors.h"
 #include "runtime/thread_pool.h"
@@ -22,20 +21,6 @@ namespace tessera {
 namespace {
 
 using Kernel = void (*)(void* const* args, int64_t begin, int64_t end, void* scratch);
-
-struct FreeAligned {
-  void operator()(std::byte* bytes) const { ::operator delete(bytes, std::align_val_t(64)); }
-};
-using AlignedBytes = std::unique_ptr<std::byte, FreeAligned>;
-
-StatusOr<AlignedBytes> AllocateAligned(int64_t size, const char* what) {
-  // A spare vector at the end, so that whole-vector reads of a tail stay inside.
-  auto* bytes =
-      static_cast<std::byte*>(::operator new(static_cast<size_t>(size) + 128, std::align_val_t(64), std::nothrow));
-  if (bytes == nullptr) return Error(ErrorCode::kOutOfMemory, "no memory for the ", what, " of ", size, " bytes");
-  std::memset(bytes, 0, static_cast<size_t>(size) + 128);
-  return AlignedBytes(bytes);
-}
 
 class HostExecutable : public Executable {
  public:
@@ -49,9 +34,10 @@ class HostExecutable : public Executable {
       self->libraries_.push_back(std::move(library));
     }
     ASSIGN_OR_RETURN(self->pool_, ThreadPool::Create({.num_threads = options.threads}));
-    ASSIGN_OR_RETURN(self->arena_, AllocateAligned(p.memory.arena_bytes, "arena"));
+    ASSIGN_OR_RETURN(self->arena_, HostMemory::Allocate(p.memory.arena_bytes, "arena"));
     self->scratch_stride_ = (p.memory.scratch_bytes + 4095) / 4096 * 4096 + 128;
-    ASSIGN_OR_RETURN(self->scratch_, AllocateAligned(self->scratch_stride_ * self->pool_->num_threads(), "scratch"));
+    ASSIGN_OR_RETURN(self->scratch_,
+                     HostMemory::Allocate(self->scratch_stride_ * self->pool_->num_threads(), "scratch"));
     RETURN_IF_ERROR(self->Bind());
     return std::unique_ptr<Executable>(std::move(self));
   }
@@ -121,7 +107,7 @@ class HostExecutable : public Executable {
         const PortUse use = {args_.size(), buffer.offset, arg.offset};
         std::byte* address = nullptr;
         switch (buffer.kind) {
-          case BufferClass::kTemp: address = arena_.get() + buffer.offset + arg.offset; break;
+          case BufferClass::kTemp: address = arena_.data() + buffer.offset + arg.offset; break;
           case BufferClass::kConstant:
             address = const_cast<std::byte*>(p.constants.data()) + buffer.offset + arg.offset;
             break;
@@ -139,7 +125,7 @@ class HostExecutable : public Executable {
   }
 
   void RunSteps(int thread, int threads, SpinBarrier& barrier) {
-    std::byte* scratch = scratch_.get() + thread * scratch_stride_;
+    std::byte* scratch = scratch_.data() + thread * scratch_stride_;
     for (size_t s = 0; s < steps_.size(); ++s) {
       const BoundStep& step = steps_[s];
       if (step.barrier_before) barrier.Wait();
@@ -159,7 +145,7 @@ class HostExecutable : public Executable {
   std::shared_ptr<const Program> program_;
   std::vector<KernelLibrary> libraries_;
   std::unique_ptr<ThreadPool> pool_;
-  AlignedBytes arena_, scratch_;
+  HostMemory arena_, scratch_;
   int64_t scratch_stride_ = 0;
   std::vector<BoundStep> steps_;
   std::vector<void*> args_;  // of all steps, one after the other
