@@ -1,6 +1,7 @@
 #include "graph/passes/requantize.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -28,19 +29,14 @@ AffineInput InputOf(const Rewriter& r, ValueId id) {
   return {r.type(id).dtype, r.graph().IsConstant(id) ? &r.value(id).constant : nullptr};
 }
 
-// Nothing enters that the interpreter holds more precisely than a kernel.
-bool IsExact(std::span<const AffineInput> inputs) {
-  return std::all_of(inputs.begin(), inputs.end(),
-                     [](const AffineInput& input) { return input.data != nullptr || !IsFloat(input.dtype); });
-}
-
 class Requantizer {
  public:
-  explicit Requantizer(Graph& graph) : r_(graph) {}
+  explicit Requantizer(Graph& graph) : r_(graph), exact_(graph.inputs.begin(), graph.inputs.end()) {}
 
   Status Run() {
     for (NodeId id = r_.First(); id != NodeId::kNone && r_.status().ok(); id = r_.Following(id)) {
       if (r_.node(id).outputs.size() != 1) continue;
+      if (!r_.node(id).epilogue && MovesExact(r_.node(id))) exact_.insert(r_.node(id).outputs[0]);
       if (IsElementwise(r_.node(id))) {
         Elementwise(id);
       } else if (r_.node(id).epilogue) {
@@ -51,6 +47,25 @@ class Requantizer {
   }
 
  private:
+  // Does the interpreter, which computes in double, hold it as a kernel does?
+  bool IsExact(ValueId id) const {
+    return !IsFloat(r_.type(id).dtype) || r_.graph().IsConstant(id) || exact_.contains(id);
+  }
+  // Does the node itself, without its epilogue, make what is exact?
+  bool MovesExact(const Node& node) const {
+    switch (node.op) {
+      case Op::kReshape:
+      case Op::kTranspose:
+      case Op::kSlice:
+      case Op::kConcat:
+      case Op::kExpand:
+      case Op::kTile:
+      case Op::kCast:
+        return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return IsExact(id); });
+      default: return !IsFloat(MakeContext(r_.graph(), node).outputs[0].dtype);
+    }
+  }
+
   // The epilogue of a node that is something else besides.
   void Behind(NodeId id) {
     Node node = r_.node(id);
@@ -95,7 +110,9 @@ class Requantizer {
   // `node` with `body` as its epilogue, made affine, takes the place of `id`. ids[0] is the node's own result.
   void Install(NodeId id, Node node, const Body& body, DType dtype, std::span<const AffineInput> inputs,
                const std::vector<ValueId>& ids) {
-    AffineBody affine = MakeAffine(body, inputs, IsExact(inputs), /*keep_first=*/true);
+    const bool exact =
+        MovesExact(node) && std::all_of(ids.begin() + 1, ids.end(), [&](ValueId k) { return IsExact(k); });
+    AffineBody affine = MakeAffine(body, inputs, exact, /*keep_first=*/true);
     if (static_cast<int>(affine.operands.size()) > kMaxEpilogueOperands + 1) return;
     Epilogue epilogue = {.body = std::move(affine.body), .inputs = {}, .dtype = dtype};
     const std::string name = r_.node(id).name + ".scale";
@@ -105,10 +122,12 @@ class Requantizer {
                                                  : r_.Constant(name, std::move(operand.constant)));
     }
     node.epilogue = std::move(epilogue);
+    if (exact) exact_.insert(r_.node(id).outputs[0]);
     r_.Rebuild(id, std::move(node));
   }
 
   Rewriter r_;
+  std::set<ValueId> exact_;
 };
 
 }  // namespace

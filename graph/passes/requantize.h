@@ -13,7 +13,7 @@
 // between a quantize and a dequantize stay rounded floats. An element-wise node becomes a cast of one operand with all
 // of its arithmetic as epilogue, a dequantize for example.
 //
-// Where all that enters is integer (sums of integer products, quantised tensors, constants), each f32 operation is
+// Where all that enters is exact (integers, constants, graph inputs, and what such bodies gave), each f32 operation is
 // followed by `narrow` to f32, so that no kernel fuses a multiplication and an addition: kernels then give, to the bit,
 // what the interpreter gives. Elsewhere values are what they were up to the rounding of f32 operations in another
 // order. Only nodes in which integers meet f32 are touched. Tested by requantize_test.cc.

@@ -198,7 +198,7 @@ class Maker {
   }
 
   ValueId Activated(ValueId y) {
-    switch (Int(0, options_.exact ? 4 : 7)) {
+    switch (Int(0, plain_ ? 4 : 7)) {
       case 0:
       case 1: return b_.Relu(y);
       case 2: return b_.Clip(y, 0, 6);
@@ -224,9 +224,9 @@ class Maker {
       case 7: return Pool();
       case 8: return Join();
       case 9: return Mean();
-      case 10: return options_.exact ? Linear() : Float();
+      case 10: return plain_ ? Linear() : Float();
       case 11: return Integers();
-      case 12: return options_.exact || !options_.dynamic ? Conv() : Dynamic();
+      case 12: return plain_ ? Conv() : Dynamic();
       default: return Move();
     }
   }
@@ -415,6 +415,7 @@ class Maker {
 
   std::mt19937_64 rng_;
   const QuantizedOptions options_;
+  const bool plain_ = options_.exact || options_.plain;
   GraphBuilder b_;
   std::vector<Tensor> inputs_;
   std::vector<Quantised> pool_;

@@ -28,7 +28,7 @@ struct QuantizedCase {
 struct QuantizedOptions {
   int pieces = 6;
   bool exact = false;
-  bool dynamic = true;          // scales that are computed; never in exact networks
+  bool plain = false;           // as in exact networks nothing transcendental, and no scale that is computed
   bool integer_inputs = false;  // all of them; else some
 };
 
