@@ -230,6 +230,7 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   for (const Step& step : program.steps) report.flops += step.flops;
   report.propagate_ms = prepared.propagate_ms;
   report.shrunk = std::move(prepared.shrink.lines);
+  report.in_float = std::move(prepared.in_float);
   report.warnings = std::move(prepared.shrink.warnings);
   report.decisions = std::move(compiled.decisions);
   report.compile_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();

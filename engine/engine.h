@@ -82,6 +82,7 @@ struct SessionReport {
   double flops = 0;                    // useful operations of one inference
   double propagate_ms = 0;             // of compile_ms: finding what is constant or unneeded, and shrinking
   std::vector<std::string> shrunk;     // what became smaller, one line each: "conv 'dw3': channels 64 -> 19"
+  std::vector<std::string> in_float;   // of a quantised network: what does not run on integers, and why
   std::vector<std::string> warnings;   // what collapsed and was kept, with its causes
   std::vector<std::string> decisions;  // per node: the emitter taken and why the others were not
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "graph/passes/float_report.h"
 #include "graph/passes/pipeline.h"
 #include "graph/text.h"
 
@@ -138,6 +139,7 @@ StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& optio
   }
   const bool stops_early = Has(SimplifyPipeline(), stop);
   RETURN_IF_ERROR(run(SimplifyPipeline(), stops_early));
+  report.in_float = WhyFloat(graph);
   if (stops_early) return report;
 
   if (options.propagate && MayShrink(graph)) {

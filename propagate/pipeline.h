@@ -38,6 +38,8 @@ struct PrepareReport {
   bool propagated = false;  // there was something to look for
   ShrinkReport shrink;
   double propagate_ms = 0;  // propagating and shrinking
+  // Of a quantised network, what does not run on integers, and why: "softmax 'att': no integer form; …".
+  std::vector<std::string> in_float;
 };
 
 // Passes and stages in order, each name once.

@@ -368,6 +368,8 @@ Status PrintProfile(BenchCase& c, TableForm form) {
   const SessionReport& report = c.session->report();
   if (!report.shrunk.empty()) text += "\nshrunk in " + FormatSignificant(report.propagate_ms) + " ms\n";
   for (const std::string& line : report.shrunk) text += "  " + line + "\n";
+  if (!report.in_float.empty()) text += "\nin float\n";
+  for (const std::string& line : report.in_float) text += "  " + line + "\n";
   for (const std::string& warning : report.warnings) text += "\ncollapsed\n" + warning + "\n";
   text += "\ndecisions\n";
   for (const std::string& decision : report.decisions) text += "  " + decision + "\n";

@@ -47,6 +47,8 @@ class BenchTest(tool_case.ToolCase):
             self.assertLess(abs(row["accuracy_percent"] - rows[0]["accuracy_percent"]),
                             20 if row["precision"] == "i8" else 2)
         self.fails(2, "expected i8, w8", "bench", "relu.txt", "--precision=i9")
+        rows = self.bench("zoo:fashion_mobilenet", "--precision=bf16,i8", "--threads=1")
+        self.assertEqual({"yes"}, {r["checked"] for r in rows})
 
     def test_propagation_can_be_left_out(self):
         rows = self.bench("zoo:fashion_mobilenet_channels70", "--propagate=on,off", "--threads=1")

@@ -185,6 +185,8 @@ Status ShowProgram(const InspectFlags& f, const Model& model, TableForm form) {
   std::string decisions;
   if (!report.shrunk.empty()) decisions += "\nshrunk in " + FormatSignificant(report.propagate_ms) + " ms\n";
   for (const std::string& line : report.shrunk) decisions += "  " + line + "\n";
+  if (!report.in_float.empty()) decisions += "\nin float\n";
+  for (const std::string& line : report.in_float) decisions += "  " + line + "\n";
   for (const std::string& warning : report.warnings) decisions += "\ncollapsed\n" + warning + "\n";
   decisions += "\ndecisions\n";
   for (const std::string& decision : report.decisions) decisions += "  " + decision + "\n";

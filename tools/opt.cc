@@ -106,6 +106,7 @@ Status OptVerb(const std::vector<std::string>& args) {
   if (f.stop_after != "passes") passes.stop_after = f.stop_after;
   ASSIGN_OR_RETURN(const PrepareReport report, PrepareForHost(graph, prepare));
   for (const std::string& line : report.shrink.lines) PrintNote("shrunk: " + line);
+  for (const std::string& line : report.in_float) PrintNote("in float: " + line);
   for (const std::string& warning : report.shrink.warnings) PrintNote("warning: " + warning);
   PrintOut(printed.str() +
            (f.stop_after == "propagate" && report.propagated ? "" : PrintGraph(graph, {.elide = !f.data})));

@@ -7,6 +7,7 @@
 #include "graph/interpreter.h"
 #include "graph/op.h"
 #include "graph/passes/constants.h"
+#include "graph/passes/quantized.h"
 #include "graph/passes/rewriter.h"
 
 namespace tessera {
@@ -80,6 +81,12 @@ Tensor EvaluateNode(const Graph& graph, const Node& node) {
 
 }  // namespace
 
+void FoldToConstant(Rewriter& r, NodeId id) {
+  Tensor result = EvaluateNode(r.graph(), r.node(id));
+  std::optional<Attribute> tesa = TesaOfResult(r.graph(), r.node(id), result);
+  r.TurnIntoConstant(id, std::move(result), std::move(tesa));
+}
+
 Status FoldConstants(Graph& graph) {
   Rewriter r(graph);
   int64_t points_left = kPointsInAll, bytes_left = kMoreBytes;
@@ -89,6 +96,7 @@ Status FoldConstants(Graph& graph) {
   for (NodeId id; r.Next(id);) {
     const Node& node = r.node(id);
     if (node.outputs.size() != 1 || r.IsOutput(node.outputs[0]) || !HasConstantOperands(graph, node)) continue;
+    if (IsKeptForIntegers(r, node)) continue;
     const int64_t bytes = Bytes(r.type(node.outputs[0]));
     int64_t operand_bytes = 0;
     for (ValueId operand : Operands(node)) {
@@ -99,9 +107,7 @@ Status FoldConstants(Graph& graph) {
     if (points > kPointsPerNode || points > points_left) continue;
     points_left -= points;
     bytes_left -= bytes;
-    Tensor result = EvaluateNode(graph, node);
-    std::optional<Attribute> tesa = TesaOfResult(graph, node, result);
-    r.TurnIntoConstant(id, std::move(result), std::move(tesa));
+    FoldToConstant(r, id);
   }
   return std::move(r).Finish();
 }

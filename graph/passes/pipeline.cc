@@ -7,7 +7,10 @@
 #include "graph/passes/fold_batch_norm.h"
 #include "graph/passes/fold_constants.h"
 #include "graph/passes/fuse_epilogues.h"
+#include "graph/passes/move_scales.h"
 #include "graph/passes/recognize.h"
+#include "graph/passes/requantize.h"
+#include "graph/passes/use_integers.h"
 
 namespace tessera {
 namespace {
@@ -24,32 +27,43 @@ constexpr Pass kEliminateCommon = {"eliminate_common", "computes once what is co
 constexpr Pass kFoldConstants = {"fold_constants", "computes what depends on constants only", FoldConstants};
 constexpr Pass kCanonicalize = {"canonicalize", "one form for what can be written in several", Canonicalize};
 constexpr Pass kRecognize = {"recognize", "what was written in parts becomes the op that it is", Recognize};
+constexpr Pass kMoveScales = {"move_scales", "what moves elements moves integers, not the reals that they stand for",
+                              MoveScales};
+constexpr Pass kUseIntegers = {"use_integers", "products of quantised operands run on the integers themselves",
+                               UseIntegers};
 constexpr Pass kFoldBatchNorm = {"fold_batch_norm", "factors and shifts per channel go into weights and bias",
                                  FoldBatchNorm};
 constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get channels last", ChooseLayout};
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
-constexpr Pass kAll[] = {kApplyMasks, kRemoveDead,    kEliminateCommon, kFoldConstants, kCanonicalize,
-                         kRecognize,  kFoldBatchNorm, kChooseLayout,    kFuseEpilogues};
+constexpr Pass kRequantize = {"requantize", "arithmetic between integers is one multiplication and one addition",
+                              Requantize};
+
+constexpr Pass kAll[] = {kApplyMasks, kRemoveDead,  kMoveScales,    kEliminateCommon, kFoldConstants, kCanonicalize,
+                         kRecognize,  kUseIntegers, kFoldBatchNorm, kChooseLayout,    kFuseEpilogues, kRequantize};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
     kApplyMasks,       // before any rewrite could lose what was said of a value that it replaces
     kRemoveDead,       // what no output needs would only be in the way
+    kMoveScales,       // weights and biases stay integers in what follows
     kFoldConstants,    // shapes, masks and re-laid-out weights become plain constants
     kEliminateCommon,  // equal constants and nodes become one, so that patterns with a shared part are seen
     kCanonicalize,     // fewer forms to recognise
     kRecognize,        // before scales go into weights and hide what they belonged to
+    kMoveScales,       // of activations, now that their patterns have been seen
+    kUseIntegers,      // behind it no constant is dequantised any more
     kFoldBatchNorm,    // while convolutions and what scales them are still neighbours
     kFoldConstants,    // constants that canonical forms brought together
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
     // What follows suits one machine; what is above suits whatever reads the graph, propagation first of all.
     kChooseLayout,   // the host's kernels walk channels in vectors
     kCanonicalize,   // transposes that now stand side by side cancel
-    kFuseEpilogues,  // last: what is left of element-wise work joins the nodes that kernels are made for
+    kFuseEpilogues,  // what is left of element-wise work joins the nodes that kernels are made for
+    kRequantize,     // last: bodies as kernels run them
 };
-constexpr size_t kLowering = 3;  // of these, the last ones
+constexpr size_t kLowering = 4;  // of these, the last ones
 
 }  // namespace
 
