@@ -157,6 +157,33 @@ TEST(Verifier, DataIsCheckedOnDemand) {
   EXPECT_OK(Verify(graph, {.data = false}));
 }
 
+// Data is looked at in words of 64 elements: the one wrong element is found wherever it lies, of every width.
+TEST(Verifier, FindsTheOneElementThatIsNotZero) {
+  for (const DType type : {DType::kF32, DType::kU8, DType::kBF16, DType::kF64}) {
+    for (const int64_t size : {1, 63, 64, 65, 200}) {
+      for (int64_t wrong = 0; wrong < size; wrong += 1 + size / 23) {
+        const int64_t kept = (wrong + 1) % size;  // which may hold anything
+        std::vector<uint8_t> keeps(static_cast<size_t>(size), 0);
+        keeps[static_cast<size_t>(kept)] = 1;
+        Graph graph;
+        Value value;
+        value.name = "w";
+        value.kind = ValueKind::kConstant;
+        value.type = {type, Shape({size})};
+        value.constant = Tensor(type, Shape({size}));
+        value.constant.Set(kept, 3);
+        value.tesa = Attribute::FromKept(value.type.shape, keeps, TypeInfo(type).bits);
+        graph.outputs = {graph.AddValue(value)};
+        if (size == 1) continue;
+        EXPECT_OK(Verify(graph));
+        graph.values[0].constant.Set(wrong, 2);
+        EXPECT_THAT(Verify(graph),
+                    StatusIs(ErrorCode::kTesaInvalid, HasSubstr("found 2 at element " + std::to_string(wrong) + ";")));
+      }
+    }
+  }
+}
+
 TEST(ParseAndVerify, DoesBoth) {
   EXPECT_OK(ParseAndVerify("graph \"g\" { %x: f32[1] = input %y: f32[1] = relu(%x) return %y }"));
   EXPECT_THAT(ParseAndVerify("graph \"g\" { %x: f32[1] = input %y: f32[2] = relu(%x) return %y }"),
