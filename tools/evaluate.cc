@@ -16,7 +16,7 @@ struct Figure {
   const char* name;
   Status (*evaluate)(const EvaluateOptions&);
 };
-constexpr Figure kFigures[] = {{"propagation", EvaluatePropagation}, {"bits", EvaluateBits}};
+constexpr Figure kFigures[] = {{"propagation", EvaluatePropagation}, {"bits", EvaluateBits}, {"mixed", EvaluateMixed}};
 
 bool ForPeople(const EvaluateOptions& options) { return options.form == "table" || options.form == "md"; }
 
@@ -58,7 +58,9 @@ Status EvaluateVerb(const std::vector<std::string>& args) {
   FlagSet flags("evaluate", "[--figure=LIST] [flags]",
                 "Computes figures of the SparTA paper (OSDI 2022) again and prints them beside the published values.");
   flags.Section("What");
-  flags.ChoiceList("figure", names, "propagation: sparsity after propagation; bits: widths at equal accuracy",
+  flags.ChoiceList("figure", names,
+                   "propagation: sparsity after propagation; bits: widths at equal accuracy; mixed: two precisions or "
+                   "patterns in one layer",
                    &figures);
   flags.Int("seeds", "N", "random masks per row of propagation", &options.seeds, 1, 100000);
   flags.Section("Bits");
@@ -71,11 +73,14 @@ Status EvaluateVerb(const std::vector<std::string>& args) {
   flags.Bool("swap", "chooses on the last test images and reports on the first, instead of the reverse", &options.swap);
   flags.String("data", "FOLDER", "of Fashion-MNIST's four files", &options.data);
   flags.Int("threads", "N", "of inferences; 0: all processors", &options.threads, 0, 1024);
+  flags.Section("Mixed");
+  flags.Int("size", "N", "extents of the products", &options.size, 32, 8192);
   flags.Section("Output");
   flags.Choice("form", TableFormNames(), "how tables look", &options.form);
   flags.Short('o');
   flags.String("plot", "FOLDER", "also writes each figure as an SVG file", &options.plot);
   flags.Example("evaluate --figure=propagation --seeds=100 -o md", "the propagation figures");
+  flags.Example("evaluate --figure=mixed --threads=2", "two precisions, two patterns");
   flags.Example("evaluate --figure=bits --tolerance=0.01", "MobileNet's widths");
   RETURN_IF_ERROR(flags.Parse(args));
   if (flags.help()) {

@@ -24,6 +24,7 @@ struct EvaluateOptions {
   double tolerance = 0.01;                        // share of images whose class may change
   bool swap = false;                              // chooses on the second half of the test images
   double noise = 40;                              // decibels that the initial widths keep
+  int64_t size = 1024;                            // extents of the products of `mixed`
   std::vector<std::string>* collected = nullptr;  // with form json: the tables, which become one list at the end
 };
 
@@ -37,6 +38,7 @@ Status WritePlot(const EvaluateOptions& options, const std::string& name, const 
 
 Status EvaluatePropagation(const EvaluateOptions& options);
 Status EvaluateBits(const EvaluateOptions& options);
+Status EvaluateMixed(const EvaluateOptions& options);
 
 }  // namespace tessera
 

@@ -28,6 +28,18 @@ class EvaluateTest(tool_case.ToolCase):
         for row in collapsed:
             self.assertEqual(1.0, row["mean"])
 
+    def test_mixed_layers_agree_with_plans_of_one_part(self):
+        out = self.passes("evaluate", "--figure=mixed", "--size=96", "-o", "json")
+        precision, pattern = (table["rows"] for table in json.loads(out))
+        self.assertEqual(4, len(precision))
+        for row in precision:
+            self.assertLess(row["rel_error"], 0.03)
+            self.assertGreater(row["us"], 0)
+        self.assertLess(3, len(pattern))
+        for row in pattern:
+            if row["us"] is not None:
+                self.assertLess(row["rel_error"], 1e-5, row)
+
     def test_bits_fall_at_equal_accuracy(self):
         out = self.passes("evaluate", "--figure=bits", "--images=250", "--noise=30", "--tolerance=0.02", "-o", "json")
         layers, means, accuracy, work = (table["rows"] for table in json.loads(out))
