@@ -298,7 +298,15 @@ class NestEmitter {
   void EmitSums(const ContractionTile& tile) {
     const int count = tile.rows * tile.vectors;
     const DType type = s_.shape.dot.sum();
+    EpilogueEmitter finish(b_, epilogue_, first_arg_);
+    IrValues columns;
+    for (int v = 0; v < tile.vectors; ++v)
+      columns.push_back(ir().CreateAdd(column_, b_.I64(int64_t{v} * s_.lanes), "", true, true));
     IrValues sums(count * s_.sums_per_element, b_.Zero(type, s_.lanes));
+    for (int v = 0; v < tile.vectors; ++v) {
+      IrValue start = finish.Start(type, s_.lanes, columns[v], v + 1 == tile.vectors ? tile.mask : nullptr);
+      for (int r = 0; r < tile.rows; ++r) sums[r * tile.vectors + v] = start;
+    }
     sums = body_(tile, sums);
     // Independent sums join in pairs.
     for (int copies = s_.sums_per_element; copies > 1;) {
@@ -309,10 +317,6 @@ class NestEmitter {
       }
       copies = half;
     }
-    EpilogueEmitter finish(b_, epilogue_, first_arg_);
-    IrValues columns;
-    for (int v = 0; v < tile.vectors; ++v)
-      columns.push_back(ir().CreateAdd(column_, b_.I64(int64_t{v} * s_.lanes), "", true, true));
     for (int r = 0; r < tile.rows; ++r) {
       IrValue row = ir().CreateAdd(row_, b_.I64(r), "", true, true);
       for (int v = 0; v < tile.vectors; ++v) {

@@ -252,7 +252,7 @@ const std::string_view kConvDoc = "channels-last convolutions of f32, f64, bf16 
 std::optional<double> EstimateConv(const Graph& graph, const Node& node, const Target& target, std::string* why) {
   const std::optional<ConvProblem> g = ReadProblem(graph, node, target, why);
   if (!g) return std::nullopt;
-  const int cost = TileEpilogue(graph, node).cost();
+  const int cost = TileEpilogue(graph, node).WithStart().cost();
   if (g->IsMatmul()) return MatmulMicroseconds(AsMatmul(*g), target, cost);
   // LLVM 19.1.7 crashes on a half pair, a bf16 in a word of its own, under a window (an image's one or three colours).
   if (g->type == DType::kBF16 && g->in_channels % 2 != 0) {
@@ -277,7 +277,7 @@ Status PlanConv(const Node& node, PlanBuilder& builder) {
     PlanMatmulSteps(node, AsMatmul(*g), builder);
     return OkStatus();
   }
-  const TileEpilogue epilogue(builder.graph(), node);
+  const TileEpilogue epilogue = TileEpilogue(builder.graph(), node).WithStart();
   const ContractionSchedule schedule = ScheduleContraction(builder.target(), ShapeOf(*g), epilogue.cost());
   const Value& weights = builder.graph()[node.inputs[1]];
   const Tensor panels = PackPanels(WeightsInWindowOrder(weights.constant, *g), WeightsOf(*g), schedule.width());

@@ -223,7 +223,8 @@ class DepthwiseEmitter {
     for (int64_t w = 0; w < units.words(g_.x.taps); ++w) {
       weights.push_back(b_.Load(b_.arg(1), Plus(channel, w * g_.groups), DType::kI32, s_.lanes, mask));
     }
-    IrValues sums(units.rows * width, b_.Zero(DType::kI32, s_.lanes));
+    EpilogueEmitter finish(b_, epilogue_, 3);
+    IrValues sums(units.rows * width, finish.Start(DType::kI32, s_.lanes, channel, mask));
     for (int64_t column = 0; column < columns; ++column) {
       std::vector<IrValues> parts;  // of each unit; made where the first pixel sees the column
       for (int p = 0; p < width; ++p) {
@@ -243,7 +244,6 @@ class DepthwiseEmitter {
         }
       }
     }
-    EpilogueEmitter finish(b_, epilogue_, 3);
     for (int64_t r = 0; r < units.rows; ++r) {
       IrValue first_row = Plus(Times(Plus(row_, r), g_.x.out), pixel);
       for (int p = 0; p < width; ++p) finish.Store(sums[r * width + p], Plus(first_row, p), channel, mask);
@@ -305,6 +305,9 @@ Tensor FilterByTaps(const Tensor& weights, const ConvGeometry& g) {
   return turned;
 }
 
+// Sums of bytes start with what is added to them first.
+TileEpilogue EpilogueOf(const Graph& graph, const Node& node) { return TileEpilogue(graph, node).WithStart(); }
+
 // What is asked for, and how it is done; nullopt with the reason in *why.
 std::optional<DepthwiseSchedule> ReadProblem(const Graph& graph, const Node& node, const TileEpilogue& epilogue,
                                              const Target& target, std::string* why) {
@@ -344,7 +347,7 @@ const std::string_view kDepthwiseDoc =
     "channels-last depthwise convolutions of f32, f64 and bytes, vectors over channels";
 
 std::optional<double> EstimateDepthwise(const Graph& graph, const Node& node, const Target& target, std::string* why) {
-  const TileEpilogue epilogue(graph, node);
+  const TileEpilogue epilogue = EpilogueOf(graph, node);
   const std::optional<DepthwiseSchedule> s = ReadProblem(graph, node, epilogue, target, why);
   if (!s) return std::nullopt;
   const ConvGeometry& g = s->g;
@@ -370,7 +373,7 @@ std::optional<double> EstimateDepthwise(const Graph& graph, const Node& node, co
 
 Status PlanDepthwise(const Node& node, PlanBuilder& builder) {
   std::string why;
-  const TileEpilogue epilogue(builder.graph(), node);
+  const TileEpilogue epilogue = EpilogueOf(builder.graph(), node);
   const std::optional<DepthwiseSchedule> schedule =
       ReadProblem(builder.graph(), node, epilogue, builder.target(), &why);
   TES_CHECK(schedule.has_value(), why);

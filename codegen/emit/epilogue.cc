@@ -80,6 +80,45 @@ void TileEpilogue::UsePitches(const Node& node, const PlanBuilder& builder) {
   }
 }
 
+TileEpilogue TileEpilogue::WithStart() const {
+  TileEpilogue result = *this;
+  if (raw_ != DType::kI32) return result;
+  // sum + operand, where neither is read by anything else.
+  const std::vector<ScalarInst>& insts = body_.insts;
+  std::vector<int> readers(insts.size(), 0);
+  for (const ScalarInst& inst : insts) {
+    for (int arg : inst.args) {
+      if (arg >= 0) ++readers[arg];
+    }
+  }
+  const auto input_at = [&](int n) {  // the input that instruction n is, if it is read once; otherwise -1
+    return insts[n].op == ScalarOp::kInput && readers[n] == 1 && body_.result != n ? static_cast<int>(insts[n].imm_int)
+                                                                                   : -1;
+  };
+  for (size_t n = 0; n < insts.size(); ++n) {
+    if (insts[n].op != ScalarOp::kAdd || insts[n].type != DType::kI32) continue;
+    int sum = insts[n].args[0], other = insts[n].args[1];
+    if (input_at(sum) != 0) std::swap(sum, other);
+    if (input_at(sum) != 0 || input_at(other) < 1) continue;
+    const EpilogueOperand& operand = operands_[input_at(other) - 1];
+    if (operand.dtype != DType::kI32 || !operand.rows.empty()) continue;
+    result.start_ = input_at(other) - 1;
+    // The addition becomes the input itself; the two that it read go.
+    result.body_.insts.clear();
+    std::vector<int> moved(insts.size(), -1);
+    for (size_t k = 0; k < insts.size(); ++k) {
+      if (static_cast<int>(k) == sum || static_cast<int>(k) == other) continue;
+      ScalarInst inst = k == n ? insts[sum] : insts[k];
+      for (int& arg : inst.args) arg = arg < 0 ? arg : moved[arg];
+      moved[k] = static_cast<int>(result.body_.insts.size());
+      result.body_.insts.push_back(inst);
+    }
+    result.body_.result = moved[body_.result];
+    return result;
+  }
+  return result;
+}
+
 int TileEpilogue::cost() const {
   // Operands and constants come with the instructions that take them, and a register's f32 is narrow.
   const auto operations = std::count_if(body_.insts.begin(), body_.insts.end(), [](const ScalarInst& inst) {
@@ -103,6 +142,7 @@ std::string TileEpilogue::Key() const {
       key += internal::Join(" rows/", term.period, "%", term.extent, "*", term.stride);
     }
   }
+  if (start_ >= 0) key += internal::Join("; starts with ", start_);
   return body_.empty() ? key : key + " " + body_.ToString();
 }
 
@@ -146,18 +186,25 @@ IrValue EpilogueEmitter::LoadOperand(int k, int lanes, IrValue row, IrValue colu
   const EpilogueOperand& operand = epilogue_.operands()[k];
   IrValue& value = loaded_[{k, {operand.rows.empty() ? nullptr : row, operand.along_columns ? column : nullptr}}];
   if (value != nullptr) return value;
-  IrValue at = operand.elementwise ? b_.ir().CreateMul(row, b_.I64(operand.pitch), "", true, true) : RowOffset(k, row);
+  // Without a row, which sums that start with the operand have none of, it is the same for all.
+  const bool by_row = operand.elementwise && row != nullptr;
+  IrValue at = by_row ? b_.ir().CreateMul(row, b_.I64(operand.pitch), "", true, true) : RowOffset(k, row);
   if (operand.along_columns || operand.elementwise) at = b_.ir().CreateAdd(at, column, "", true, true);
   const bool vector = operand.along_columns && lanes > 1;
   return value = b_.Load(b_.arg(first_arg_ + k), at, operand.dtype, vector ? lanes : 1, vector ? mask : nullptr);
+}
+
+IrValue EpilogueEmitter::Start(DType type, int lanes, IrValue column, IrValue mask) {
+  if (!epilogue_.has_start()) return b_.Zero(type, lanes);
+  return b_.Splat(LoadOperand(epilogue_.start(), lanes, nullptr, column, mask), lanes);
 }
 
 IrValue EpilogueEmitter::Apply(IrValue value, IrValue row, IrValue column, IrValue mask) {
   if (epilogue_.body().empty()) return value;
   const int lanes = KernelBuilder::LanesOf(value);
   IrValues inputs = {value};
-  for (size_t k = 0; k < epilogue_.operands().size(); ++k) {
-    inputs.push_back(LoadOperand(static_cast<int>(k), lanes, row, column, mask));
+  for (int k = 0; k < static_cast<int>(epilogue_.operands().size()); ++k) {
+    inputs.push_back(k == epilogue_.start() ? nullptr : LoadOperand(k, lanes, row, column, mask));
   }
   return b_.Splat(EmitBody(b_, epilogue_.body(), inputs), lanes);
 }

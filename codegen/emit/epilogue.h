@@ -54,6 +54,12 @@ class TileEpilogue {
   // Rows of the output and of elementwise operands lie as the builder says that planes do.
   void UsePitches(const Node& node, const PlanBuilder& builder);
 
+  // The same, but where it begins by adding an i32 operand that all rows share (a bias, what a zero point adds), that
+  // is left out and Start gives it: for emitters that hold sums from their first product to their last.
+  TileEpilogue WithStart() const;
+  int start() const { return start_; }  // the operand, or -1
+  bool has_start() const { return start_ >= 0; }
+
   // With more than one dimension of columns: is every operand walked evenly along them?
   bool even() const { return even_; }
   int64_t columns() const { return columns_; }
@@ -78,6 +84,7 @@ class TileEpilogue {
   int64_t columns_ = 1, pitch_ = 1;
   bool even_ = true;
   std::vector<EpilogueOperand> operands_;
+  int start_ = -1;  // the operand that sums start with
 };
 
 class EpilogueEmitter {
@@ -88,6 +95,8 @@ class EpilogueEmitter {
   EpilogueEmitter(KernelBuilder& b, const TileEpilogue& epilogue, int first_arg)
       : b_(b), epilogue_(epilogue), first_arg_(first_arg) {}
 
+  // What sums of columns [column, column + lanes) start with: zeros, or the operand that WithStart found.
+  IrValue Start(DType type, int lanes, IrValue column, IrValue mask = nullptr);
   // The epilogue's result for `value`, which holds the op's results at `row`, columns [column, column + lanes).
   IrValue Apply(IrValue value, IrValue row, IrValue column, IrValue mask = nullptr);
   // The same where the lanes of `value` run over rows and all are of one column, for an epilogue that is by_column():

@@ -121,7 +121,7 @@ KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule&
 }
 
 void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder& builder) {
-  const TileEpilogue epilogue(builder.graph(), node);
+  const TileEpilogue epilogue = TileEpilogue(builder.graph(), node).WithStart();
   const Target& target = builder.target();
   const ContractionSchedule schedule = ScheduleContraction(target, problem.shape(), epilogue.cost());
   const PanelSource source = problem.b_source();
@@ -209,7 +209,7 @@ std::optional<double> EstimateMatmul(const Graph& graph, const Node& node, const
     *why = internal::Join("operand 0 is transposed, and units of ", Name(dot->a), " do not lie together");
     return std::nullopt;
   }
-  return MatmulMicroseconds(problem, target, TileEpilogue(graph, node).cost());
+  return MatmulMicroseconds(problem, target, TileEpilogue(graph, node).WithStart().cost());
 }
 
 Status PlanMatmul(const Node& node, PlanBuilder& builder) {

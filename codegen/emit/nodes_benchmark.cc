@@ -1,5 +1,6 @@
 // Single nodes as networks have them, from graph to machine code, on one thread: softmax, norms, attention, GELU,
-// depthwise convolution, pooling and transposition. Elements per second and, where it says something, bytes per second.
+// depthwise convolution, pooling, transposition, and what quantised networks do to bytes. Elements per second and, where
+// it says something, bytes per second.
 //
 //   bazel run //codegen/emit:nodes_benchmark -- --benchmark_filter=Softmax
 #include <benchmark/benchmark.h>
@@ -137,6 +138,58 @@ void Depthwise(benchmark::State& state) {
   });
 }
 BENCHMARK(Depthwise)->Args({112, 32})->Args({56, 128})->Args({14, 512});
+
+// ---- Bytes: what stands between the products of a quantised network ----
+
+const Shape kPixels = {1, 56, 56, 128};
+
+void Quantize(benchmark::State& state) {
+  RunNode(state, [](GraphBuilder& b) {
+    const ValueId zero = b.Constant("zero", Tensor::Full(DType::kU8, {}, 3));
+    b.Output(b.Quantize(b.Input("x", DType::kF32, {1, 224, 224, 3}), b.Number(0.02), zero, DType::kU8));
+  });
+}
+BENCHMARK(Quantize);
+
+void MaxPoolBytes(benchmark::State& state) {
+  RunNode(state, [](GraphBuilder& b) {
+    const WindowParams window = {.strides = {2, 2}, .layout = "nhwc"};
+    b.Output(b.MaxPool(b.Input("x", DType::kU8, kPixels), {3, 3}, window));
+  });
+}
+BENCHMARK(MaxPoolBytes);
+
+// What two dequantize, add, relu, quantize are when they are one node.
+void AddBytes(benchmark::State& state) {
+  RunNode(state, [](GraphBuilder& b) {
+    const ValueId x = b.Input("x", DType::kU8, kPixels), y = b.Input("y", DType::kU8, kPixels);
+    BodyBuilder body;
+    const auto scaled = [&](Scalar bytes, double scale) {
+      return body.Narrow(body.Cast(bytes, DType::kF32) * scale, DType::kF32);
+    };
+    Scalar sum = scaled(body.Input(DType::kU8), 0.7);
+    sum = body.Narrow(sum + scaled(body.Input(DType::kU8), 0.4), DType::kF32);
+    sum = RoundEven(Min(Max(body.Narrow(sum + 3.0, DType::kF32), 0.0), 255.0));
+    b.Output(b.WithEpilogue(b.Relu(x), body.Finish(body.Cast(sum, DType::kU8)), {y}, DType::kU8));
+  });
+}
+BENCHMARK(AddBytes);
+
+void Dequantize(benchmark::State& state) {
+  RunNode(state, [](GraphBuilder& b) {
+    const ValueId zero = b.Constant("zero", Tensor::Full(DType::kU8, {}, 3));
+    b.Output(b.Dequantize(b.Input("x", DType::kU8, kPixels), b.Number(0.02), zero));
+  });
+}
+BENCHMARK(Dequantize);
+
+void MeanOfBytes(benchmark::State& state) {
+  RunNode(state, [](GraphBuilder& b) {
+    const ValueId x = b.Cast(b.Input("x", DType::kU8, {1, 7, 7, 1024}), DType::kI32);
+    b.Output(b.Reduce(Op::kReduceSum, x, {1, 2}));
+  });
+}
+BENCHMARK(MeanOfBytes);
 
 }  // namespace
 }  // namespace tessera
