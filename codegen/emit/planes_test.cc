@@ -4,11 +4,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <optional>
 #include <random>
 
 #include "codegen/compile.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
+#include "tesa/attribute.h"
 
 namespace tessera {
 namespace {
@@ -56,6 +59,65 @@ class PlanesTest : public testing::TestWithParam<std::string> {
     EXPECT_TRUE(EveryNodeTakes(*graph, GetParam(), "planes_depthwise"));
     EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "planes_depthwise"}, 1e-5))
         << x << " taps " << ky << "x" << kx;
+  }
+
+  // A convolution whose weights keep each element with probability `kept` and declare it; all without declaring it
+  // at 1.
+  ValueId Scattered(GraphBuilder& b, ValueId x, int64_t rows, int64_t ky, int64_t kx, const Window& w, double kept,
+                    int64_t groups = 1) {
+    Tensor weights = Make({rows, b.ShapeOf(x)[1] / groups, ky, kx});
+    std::optional<Attribute> tesa;
+    if (kept < 1) {
+      std::vector<uint8_t> bits(weights.num_elements());
+      for (uint8_t& bit : bits) bit = std::bernoulli_distribution(kept)(rng_) ? 1 : 0;
+      tesa = Attribute::FromKept(weights.shape(), bits, 32);
+      weights = tesa->ApplyTo(weights);
+    }
+    const ValueId id = b.Constant("w", weights);
+    if (tesa) b.SetTesa(id, *tesa);
+    return b.Conv(x, id, {.strides = w.strides, .dilations = w.dilations, .pads = w.pads}, groups);
+  }
+
+  void ExpectConv(const Shape& x, int64_t rows, int64_t ky, int64_t kx, const Window& window, double kept,
+                  bool epilogue = false, int64_t groups = 1) {
+    GraphBuilder b("conv");
+    std::vector<Tensor> inputs = {Make(x)};
+    ValueId y = Scattered(b, b.Input("x", DType::kF32, x), rows, ky, kx, window, kept, groups);
+    if (epilogue) {
+      inputs.push_back(Make(b.ShapeOf(y)));
+      y = Finish(b, y, b.Input("residual", DType::kF32, b.ShapeOf(y)));
+    }
+    b.Output(y);
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    ExpectAgrees(*graph, inputs, "planes_conv", internal::Join(x, " rows ", rows, " taps ", ky, "x", kx));
+  }
+
+  void ExpectAgrees(const Graph& graph, const std::vector<Tensor>& inputs, const std::string& emitter,
+                    const std::string& what) {
+    if (GetParam() == "host:x86-64") GTEST_SKIP() << "streams need AVX2";
+    EXPECT_TRUE(EveryNodeTakes(graph, GetParam(), emitter)) << what;
+    EXPECT_TRUE(CompiledAgrees(graph, inputs, GetParam(), {.threads = 1, .only_emitter = emitter}, 1e-5)) << what;
+  }
+
+  // `columns` pixels in one row pass two products and what `finish` makes of the second, whose operands are a number
+  // for each channel and the first product. All of it with gaps between planes.
+  template <typename Body>
+  void ExpectFinish(const Body& finish) {
+    GraphBuilder b("finish");
+    const ValueId x = b.Input("x", DType::kF32, {2, 9, 3, 7});
+    const Window plain = {.pads = {0, 0, 0, 0}};
+    const ValueId first = Scattered(b, x, 40, 1, 1, plain, 0.4);
+    const ValueId second = Scattered(b, first, 40, 1, 1, plain, 0.4);
+    BodyBuilder body;
+    const Scalar sum = body.Input(DType::kF32), row = body.Input(DType::kF32), residual = body.Input(DType::kF32);
+    const ValueId bias = b.Constant("bias", Make({40, 1, 1}));
+    const ValueId third = b.WithEpilogue(second, body.Finish(finish(sum, row, residual)), {bias, first}, DType::kF32);
+    b.Output(Scattered(b, third, 5, 1, 1, plain, 0.4));
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    const std::vector<Tensor> inputs = {Make({2, 9, 3, 7})};
+    ExpectAgrees(*graph, inputs, "planes_conv", "finish");
   }
 
   std::mt19937_64 rng_{11};
@@ -134,6 +196,97 @@ TEST_P(PlanesTest, PlanesWithGapsBetweenThem) {
   EXPECT_EQ(with_gaps, 3);
   const std::vector<Tensor> inputs = {Make({2, 3, 14, 14})};
   EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 2, .only_emitter = "planes_depthwise"}, 1e-5));
+}
+
+TEST_P(PlanesTest, PointwiseOfEverySize) {
+  for (int64_t pixels = 8; pixels <= 40; ++pixels) {
+    SCOPED_TRACE(pixels);
+    ExpectConv({1, Int(1, 40), 1, pixels}, Int(1, 70), 1, 1, {.pads = {0, 0, 0, 0}}, 0.3, pixels % 2 == 0);
+  }
+  ExpectConv({2, 130, 6, 8}, 300, 1, 1, {.pads = {0, 0, 0, 0}}, 0.1, true);
+  ExpectConv({1, 64, 7, 7}, 33, 1, 1, {.pads = {0, 0, 0, 0}}, 0);
+}
+
+TEST_P(PlanesTest, PointwiseByALoopOnEveryProcessor) {
+  for (const int64_t width : {9, 16, 35}) {
+    GraphBuilder b("loop");
+    const ValueId x = b.Input("x", DType::kF32, {1, 12, 3, width});
+    const ValueId y = Scattered(b, x, 21, 1, 1, {.pads = {0, 0, 0, 0}}, 0.3);
+    const std::vector<Tensor> inputs = {Make({1, 12, 3, width}), Make(b.ShapeOf(y))};
+    b.Output(Finish(b, y, b.Input("residual", DType::kF32, b.ShapeOf(y))));
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    EXPECT_TRUE(EveryNodeTakes(*graph, GetParam(), "sparse_loop"));
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "sparse_loop"}, 1e-5));
+  }
+}
+
+TEST_P(PlanesTest, PointwiseWithAllKept) {
+  ExpectConv({1, 24, 9, 9}, 40, 1, 1, {.pads = {0, 0, 0, 0}}, 1, true);
+  ExpectConv({1, 160, 4, 8}, 160, 1, 1, {.pads = {0, 0, 0, 0}}, 1);  // in loops
+}
+
+TEST_P(PlanesTest, WindowsOfEveryWidth) {
+  for (int64_t width = 1; width <= 40; width += width < 20 ? 1 : 5) {
+    SCOPED_TRACE(width);
+    const int64_t stride = Int(1, 3);
+    ExpectConv({1, 5, 11 * stride, width * stride}, 20, 3, 3, {.strides = {stride, stride}}, 0.2, width % 2 == 0);
+  }
+}
+
+TEST_P(PlanesTest, Windows) {
+  ExpectConv({2, 6, 14, 14}, 33, 3, 3, {}, 0.1, true);
+  ExpectConv({1, 3, 40, 44}, 32, 3, 3, {.strides = {2, 2}, .pads = {0, 0, 1, 1}}, 1, true);
+  ExpectConv({1, 12, 9, 10}, 12, 5, 3, {.pads = {4, 2, 4, 2}, .dilations = {2, 2}}, 0.3, true);
+  ExpectConv({1, 16, 9, 10}, 20, 1, 1, {.strides = {2, 2}, .pads = {0, 0, 0, 0}}, 0.3);
+  ExpectConv({1, 4, 6, 7}, 9, 2, 3, {.strides = {3, 3}, .pads = {4, 5, 3, 6}}, 0.5);
+}
+
+TEST_P(PlanesTest, Groups) {
+  ExpectConv({1, 12, 9, 10}, 18, 3, 3, {}, 0.4, true, 3);
+  ExpectConv({2, 8, 5, 5}, 40, 1, 1, {.pads = {0, 0, 0, 0}}, 0.4, false, 2);
+}
+
+TEST_P(PlanesTest, FinishesInRegistersOrThroughMemory) {
+  ExpectFinish([](Scalar s, Scalar row, Scalar residual) { return Max(s + row, 0.0) + residual; });
+  ExpectFinish([](Scalar s, Scalar row, Scalar residual) { return Min(Max((residual + s) * row, -0.5), 0.25); });
+  ExpectFinish([](Scalar s, Scalar row, Scalar residual) { return (s - residual) * 3.0 + row; });
+  ExpectFinish([](Scalar s, Scalar row, Scalar residual) { return row - s * residual; });
+  ExpectFinish([](Scalar s, Scalar row, Scalar residual) { return (s + row) * Max(s + residual, 0.0); });
+}
+
+TEST_P(PlanesTest, ASumThatIsNotANumberStaysOne) {
+  GraphBuilder b("nan");
+  const ValueId x = b.Input("x", DType::kF32, {1, 2, 4, 4});
+  Tensor weights(DType::kF32, {1, 2, 1, 1});
+  weights.Set(0, 1);
+  weights.Set(1, -1);
+  BodyBuilder body;
+  const ValueId y = b.Conv(x, b.Constant("w", weights), {});
+  b.Output(b.WithEpilogue(y, body.Finish(Min(Max(body.Input(DType::kF32), 0.0), 6.0)), {}, DType::kF32));
+  const StatusOr<Graph> graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  if (GetParam() == "host:x86-64") GTEST_SKIP() << "streams need AVX2";
+  const std::vector<Tensor> inputs = {Tensor::Full(DType::kF32, {1, 2, 4, 4}, INFINITY)};
+  const StatusOr<std::vector<Tensor>> outputs =
+      RunCompiled(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "planes_conv"});
+  ASSERT_TRUE(outputs.ok()) << outputs.status();
+  for (float value : (*outputs)[0].data<float>()) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST_P(PlanesTest, ProductsAndFiltersInTurn) {
+  GraphBuilder b("network");
+  const Window plain = {.pads = {0, 0, 0, 0}};
+  const ValueId x = b.Input("x", DType::kF32, {1, 3, 30, 28});
+  const ValueId stem = Scattered(b, x, 8, 3, 3, {.strides = {2, 2}}, 1);
+  const ValueId wide = Scattered(b, Depthwise(b, stem, 3, 3, {}), 24, 1, 1, plain, 0.3);
+  const ValueId narrow = Scattered(b, Depthwise(b, wide, 5, 5, {.pads = {2, 2, 2, 2}}), 8, 1, 1, plain, 0.3);
+  const ValueId sum = Finish(b, narrow, stem);
+  b.Output(Scattered(b, Depthwise(b, sum, 3, 3, {.strides = {2, 2}}), 16, 3, 3, {}, 0.3));
+  const StatusOr<Graph> graph = std::move(b).Build();
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const std::vector<Tensor> inputs = {Make({1, 3, 30, 28})};
+  EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 2}, 1e-5));
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, PlanesTest, testing::ValuesIn(RunnableLevels()),

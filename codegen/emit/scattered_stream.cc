@@ -16,6 +16,7 @@ constexpr X86Register kPanel = X86Register::kRdi, kWeights = X86Register::kRsi, 
 constexpr X86Register kAtPanel = X86Register::kRax;
 // Of a loop: what is left to do.
 constexpr X86Register kCount = X86Register::kRcx;
+constexpr X86Register kOperands[kMaxStreamOperands] = {X86Register::kR8, X86Register::kR9};
 
 int64_t FloorDivide(int64_t x, int64_t y) { return x >= 0 ? x / y : -((-x + y - 1) / y); }
 
@@ -26,10 +27,13 @@ class StreamEncoder {
       : form_(form),
         vectors_(form.avx512 ? 1 : 2),
         x_(form.MaxGroupRows() * vectors_),
+        starts_with_operand_(!form.adds && !form.finish.empty() && form.finish[0].op == StreamStep::Op::kAdd &&
+                             form.finish[0].with == StreamStep::With::kRow),
         code_(form.avx512 ? X86Assembler::Width::k512 : X86Assembler::Width::k256) {}
 
   StreamCode Encode(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
     TES_CHECK(blocks.group_rows <= form_.MaxGroupRows(), blocks.group_rows);
+    TES_CHECK(form_.finish.empty() || (form_.avx512 && form_.unit == SparseUnit::kF32), form_.Key());
     StreamCode result;
     StreamVisitor visitor;
     visitor.on_block = [&](int64_t block) {
@@ -46,6 +50,8 @@ class StreamEncoder {
       for (int k = 0; k < rows * vectors_; ++k) {
         if (form_.adds) {
           code_.Load(k, kSums, SumAt(k));
+        } else if (starts_with_operand_) {
+          code_.Broadcast(k, kOperands[form_.finish[0].operand], OperandAt(form_.finish[0], k));
         } else {
           code_.Zero(k);
         }
@@ -65,6 +71,7 @@ class StreamEncoder {
     };
     visitor.after_run = [&] { in_run_ = false; };
     visitor.after_group = [&](int64_t, int rows) {
+      for (size_t s = starts_with_operand_ ? 1 : 0; s < form_.finish.size(); ++s) Finish(form_.finish[s], rows);
       for (int k = 0; k < rows * vectors_; ++k) code_.Store(k, kSums, SumAt(k));
     };
     visitor.after_block = [&](int64_t) { code_.Return(); };
@@ -76,11 +83,37 @@ class StreamEncoder {
  private:
   // Where register k of the group lies among the sums.
   int32_t SumAt(int k) const {
-    return static_cast<int32_t>(((group_row_ - first_row_) * vectors_ + k) * (kPanelLanes / vectors_) * 4);
+    const int64_t row = group_row_ - first_row_ + k / vectors_;
+    return static_cast<int32_t>(row * form_.row_bytes + k % vectors_ * (kPanelLanes / vectors_) * 4);
+  }
+  // Where row k of the group finds its part of a step's operand.
+  int32_t OperandAt(const StreamStep& step, int k) const {
+    return static_cast<int32_t>((group_row_ - first_row_ + k) * step.row_bytes);
+  }
+
+  // The panel's register is free behind a group's last column.
+  void Finish(const StreamStep& step, int rows) {
+    using Op = X86Assembler::F32Op;
+    constexpr Op kOps[] = {Op::kAdd, Op::kSub, Op::kMul, Op::kMin, Op::kMax};
+    const Op op = kOps[static_cast<int>(step.op)];
+    if (step.with == StreamStep::With::kConstant) {
+      code_.Set(kAtPanel, static_cast<int32_t>(std::bit_cast<uint32_t>(step.constant)));
+      code_.Fill(x_, kAtPanel);
+    }
+    for (int k = 0; k < rows; ++k) {
+      if (step.with != StreamStep::With::kConstant) {
+        const bool broadcast = step.with == StreamStep::With::kRow;
+        code_.Arithmetic(op, k, k, kOperands[step.operand], OperandAt(step, k), broadcast);
+      } else if (op == Op::kMin || op == Op::kMax) {
+        code_.Arithmetic(op, k, x_, k);  // in this order a sum that is a NaN stays one
+      } else {
+        code_.Arithmetic(op, k, k, x_);
+      }
+    }
   }
 
   void Column(int64_t k) {
-    const int64_t at = k * kPanelLanes * 4;
+    const int64_t at = k * form_.column_bytes;
     // A step to where this column is the first within reach; back again after a run that other rows have elements in.
     if (at - panel_base_ >= kPanelReach || at - panel_base_ < -kPanelReach) {
       const int64_t step = FloorDivide(at - panel_base_, kPanelReach) * kPanelReach + kPanelReach;
@@ -112,24 +145,24 @@ class StreamEncoder {
       ++k;
     }
     // Both pointers to where the loop begins: they move with it.
-    const int64_t at = k * kPanelLanes * 4;
+    const int64_t at = k * form_.column_bytes;
     if (at != panel_base_) code_.Add(kAtPanel, static_cast<int32_t>(at - panel_base_));
     if (weights_at_ != weights_base_) code_.Add(kWeights, static_cast<int32_t>(weights_at_ - weights_base_));
     const int32_t column_bytes = 4 * std::popcount(rows);
     code_.Set(kCount, static_cast<int32_t>(columns / 2));
     const int64_t top = code_.size();
     for (int column = 0; column < 2; ++column) {
-      LoadColumn(column * kPanelLanes * 4);
+      LoadColumn(static_cast<int32_t>(column * form_.column_bytes));
       int32_t weight = column * column_bytes;
       for (uint32_t left = rows; left != 0; left &= left - 1, weight += 4) {
         MultiplyAdd(std::countr_zero(left) * vectors_, weight);
       }
     }
-    code_.Add(kAtPanel, 2 * kPanelLanes * 4);
+    code_.Add(kAtPanel, static_cast<int32_t>(2 * form_.column_bytes));
     code_.Add(kWeights, 2 * column_bytes);
     code_.CountDown(kCount, top);
     const int64_t looped = columns / 2 * 2;
-    panel_base_ = at + looped * kPanelLanes * 4;
+    panel_base_ = at + looped * form_.column_bytes;
     weights_at_ += looped * column_bytes;
     weights_base_ = weights_at_;
     elements_ += looped * std::popcount(rows);
@@ -154,11 +187,14 @@ class StreamEncoder {
 
   // Bytes that a one-byte displacement reaches on either side; AVX2's counts bytes.
   static constexpr int32_t kWideWeights = 512, kNarrowWeights = 128;
+  static constexpr int64_t kFarColumns = 2048;
   const StreamForm form_;
   const int vectors_;
-  const int x_;  // the panel's registers, then the broadcast, then a product
+  const int x_;                     // the panel's registers, then the broadcast, then a product
+  const bool starts_with_operand_;  // which a row adds to its sum anyway
   const int32_t kWeightsReach = form_.avx512 ? kWideWeights : kNarrowWeights;
-  const int32_t kPanelReach = form_.avx512 ? 8192 : 128;
+  // Columns that are further apart than a few within reach take long displacements instead of a step each.
+  const int32_t kPanelReach = form_.column_bytes > kFarColumns ? 1 << 30 : form_.avx512 ? 8192 : 128;
   X86Assembler code_;
   int64_t elements_ = 0, first_row_ = 0, group_row_ = 0;
   int64_t weights_at_ = 0, weights_base_ = 0, panel_base_ = 0;  // bytes
@@ -173,7 +209,13 @@ std::string_view Name(SparseUnit unit) {
 }
 
 std::string StreamForm::Key() const {
-  return internal::Join(Name(unit), avx512 ? " evex" : " vex", adds ? " adds" : "");
+  std::string key = internal::Join(Name(unit), avx512 ? " evex" : " vex", adds ? " adds" : "", " columns ",
+                                   column_bytes, " rows ", row_bytes);
+  for (const StreamStep& step : finish) {
+    key += internal::Join(" then ", static_cast<int>(step.op), " ", static_cast<int>(step.with), " ",
+                          std::bit_cast<uint32_t>(step.constant), " ", step.operand, " ", step.row_bytes);
+  }
+  return key;
 }
 
 ScatteredPattern ScatteredPattern::Make(const Bitmap& kept, int64_t rows, int64_t depth, int64_t row_step,

@@ -125,8 +125,20 @@ struct StreamCounts {
 };
 StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks);
 
+// What happens to sums while they are in registers, one step after the other: sum = sum op operand. For f32 on AVX-512.
+struct StreamStep {
+  enum class Op : uint8_t { kAdd, kSub, kMul, kMin, kMax } op = Op::kAdd;  // kMin, kMax: with constants
+  enum class With : uint8_t { kConstant, kRow, kElement } with = With::kConstant;
+  float constant = 0;
+  int operand = 0;        // kRow (one f32 a row), kElement (16): which of the pointers behind `sums`
+  int64_t row_bytes = 0;  // of the operand: from one row to the next
+  friend bool operator==(const StreamStep&, const StreamStep&) = default;
+};
+inline constexpr int kMaxStreamOperands = 2;
+
 // Functions void(const void* panel, const void* weights, void* sums), System V, that use no stack: one a block,
-// `sums` is [rows of the block][kPanelLanes], 32 bits each.
+// `sums` is [rows of the block][kPanelLanes], 32 bits each. With a finish that has operands the arguments are panel,
+// weights, sums, anything, operand 0, operand 1.
 struct StreamCode {
   std::string bytes;
   std::vector<int64_t> entry;          // of each block in `bytes`, 64-byte aligned
@@ -136,6 +148,10 @@ struct StreamForm {
   SparseUnit unit = SparseUnit::kF32;
   bool avx512 = true;  // with AVX512-VNNI where the unit is kInt8x4; otherwise AVX2 with FMA
   bool adds = false;   // to what `sums` hold; otherwise they start at zero
+  // From one unit of x to the next, from one row of sums to the next: those of panels and of a block's own sums, unless
+  // x and the result lie otherwise (planes.h).
+  int64_t column_bytes = kPanelLanes * 4, row_bytes = kPanelLanes * 4;
+  std::vector<StreamStep> finish;
 
   // Rows that a group may have at most: all registers but those of the panel's row and of what a multiply-add needs.
   int MaxGroupRows() const { return !avx512 ? 6 : unit == SparseUnit::kInt16x2 ? 30 : 31; }

@@ -13,6 +13,13 @@ namespace {
 // Sums of a block take 64 bytes a row; a quarter of a first-level cache of 32 KiB.
 constexpr int64_t kMaxBlockRows = 128;
 
+// A convolution of images with channels first: Y's rows are planes.
+bool HasPlanes(const Node& node) { return node.op == Op::kConv && node.attrs.String("layout") == "nchw"; }
+// The dimensions of the result along which Y's rows lie.
+int ColumnDims(const Graph& graph, const Node& node) {
+  return HasPlanes(node) ? graph[node.outputs[0]].type.shape.rank() - 2 : 1;
+}
+
 // Straight code for the epilogue up to this many instructions per vector; longer bodies are written once, in a loop.
 constexpr int kMaxStraightEpilogue = 8;
 
@@ -300,15 +307,24 @@ std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& n
   SparseProblem problem;
   int64_t rows = 0, depth = 0;
   if (node.op == Op::kConv) {
-    const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why);
+    const bool planes = HasPlanes(node);
+    const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why, planes ? "nchw" : "nhwc");
     if (!g) return std::nullopt;
     if (!g->IsMatmul()) return no("no 1x1 convolution with stride 1 in one group");
+    if (planes && (g->batch > 1 || g->type != DType::kF32)) return no("several images with channels first, or no f32");
+    if (!TileEpilogue(graph, node, ColumnDims(graph, node)).even()) {
+      return no("an operand of the epilogue changes along one image axis only");
+    }
     problem.x = node.inputs[0];
     problem.weights = node.inputs[1];
     rows = g->out_channels;
     depth = g->in_channels;
     problem.row_step = depth;
-    problem.source = {.depth = depth, .columns = g->pixels(), .depth_step = 1, .column_step = depth};
+    problem.by_columns = !planes;
+    problem.source = {.depth = depth,
+                      .columns = g->pixels(),
+                      .depth_step = planes ? g->pixels() : 1,
+                      .column_step = planes ? 1 : depth};
   } else if (node.op == Op::kMatmul) {
     const int w = graph.IsConstant(node.inputs[1]) ? 1 : 0;
     if (!graph.IsConstant(node.inputs[w])) return no("no operand is constant");
@@ -472,7 +488,7 @@ StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBui
 
 void PlanSparseKernel(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
                       const std::string& family, std::vector<SparsePart> parts, StepArg panels, PlanBuilder& builder) {
-  const TileEpilogue epilogue(builder.graph(), node);
+  const TileEpilogue epilogue(builder.graph(), node, ColumnDims(builder.graph(), node));
   PlanStep step;
   step.args = {panels};
   step.kernel.family = family;
