@@ -3,6 +3,7 @@
 #include "graph/passes/apply_masks.h"
 #include "graph/passes/canonicalize.h"
 #include "graph/passes/choose_layout.h"
+#include "graph/passes/choose_planes.h"
 #include "graph/passes/eliminate_common.h"
 #include "graph/passes/fold_batch_norm.h"
 #include "graph/passes/fold_constants.h"
@@ -34,14 +35,17 @@ constexpr Pass kUseIntegers = {"use_integers", "products of quantised operands r
 constexpr Pass kFoldBatchNorm = {"fold_batch_norm", "factors and shifts per channel go into weights and bias",
                                  FoldBatchNorm};
 constexpr Pass kChooseLayout = {"choose_layout", "convolutions and pools get channels last", ChooseLayout};
+constexpr Pass kChoosePlanes = {"choose_planes", "scattered convolutions and what lies between them get channels first",
+                                ChoosePlanes};
 constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the node that makes its operand",
                                  FuseEpilogues};
 
 constexpr Pass kRequantize = {"requantize", "arithmetic between integers is one multiplication and one addition",
                               Requantize};
 
-constexpr Pass kAll[] = {kApplyMasks, kRemoveDead,  kMoveScales,    kEliminateCommon, kFoldConstants, kCanonicalize,
-                         kRecognize,  kUseIntegers, kFoldBatchNorm, kChooseLayout,    kFuseEpilogues, kRequantize};
+constexpr Pass kAll[] = {kApplyMasks,   kRemoveDead,    kMoveScales,  kEliminateCommon, kFoldConstants,
+                         kCanonicalize, kRecognize,     kUseIntegers, kFoldBatchNorm,   kChooseLayout,
+                         kChoosePlanes, kFuseEpilogues, kRequantize};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
@@ -59,11 +63,12 @@ constexpr Pass kHost[] = {
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
     // What follows suits one machine; what is above suits whatever reads the graph, propagation first of all.
     kChooseLayout,   // the host's kernels walk channels in vectors
+    kChoosePlanes,   // except where weights are scattered, which walk pixels
     kCanonicalize,   // transposes that now stand side by side cancel
     kFuseEpilogues,  // what is left of element-wise work joins the nodes that kernels are made for
     kRequantize,     // last: bodies as kernels run them
 };
-constexpr size_t kLowering = 4;  // of these, the last ones
+constexpr size_t kLowering = 5;  // of these, the last ones
 
 }  // namespace
 
