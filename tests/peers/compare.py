@@ -4,6 +4,7 @@
     python3 tests/peers/compare.py                                  # every network, 1 and 2 threads
     python3 tests/peers/compare.py --models=mobilenet_v1 --threads=2 --seconds=4
     python3 tests/peers/compare.py --models=mobilenet_v1,minilm --precision=f32,int8 --pattern=dense,90:fine,90:1x4
+    python3 tests/peers/compare.py --models=face_detection_sparse   # of models/fetch.py, beside LiteRT (litert.py)
 
 Method (docs/results/README.md): blocks of at least 0.5 s alternate between the engines with 100 ms idle between them,
 because a peer's spinning workers would take our core; the latency of an engine is the median over all its calls; the
@@ -34,6 +35,7 @@ import onnxruntime
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+from models import fetch  # noqa: E402
 from tests.peers import networks, quantized  # noqa: E402
 from tests.peers.tessera import Session  # noqa: E402
 
@@ -204,6 +206,7 @@ def main():
     library = ctypes.CDLL(os.path.join(args.bin, "engine", "libengine.so"))
     convert = os.path.join(args.bin, "tools", "convert")
     kept = pathlib.Path(args.networks) if args.networks else quantized.cache_folder()
+    tflite = []
     cases = []  # (model, pattern, precision, {form: path}, path of the f32 network)
     for name in args.models.split(","):
         if name in networks.NETWORKS:
@@ -213,10 +216,14 @@ def main():
                     forms = [f for f in FORMS[precision] if not (f == "dynamic" and is_conv(whole))]
                     paths = {form: networks.write(name, kept, pattern, form) for form in forms}
                     cases.append((name, pattern, precision, paths, whole))
+        elif name.endswith(".tflite") or (fetch.cache_folder() / (name + ".tflite")).exists():
+            tflite.append(pathlib.Path(name) if name.endswith(".tflite") else fetch.cache_folder() / (name + ".tflite"))
         else:
             path = pathlib.Path(name) if name.endswith(".onnx") else ROOT / "models" / "zoo" / (name + ".onnx")
             cases.append((path.stem, "its own", "f32", {"f32": path}, None))
-    rows, failed = [], False
+    rows, litert_rows, failed = [], [], False
+    if tflite:
+        from tests.peers import litert
     with tempfile.TemporaryDirectory() as folder:
         overhead = {"onnxruntime": identity_cost(lambda path: OnnxRuntime(path, 1), folder)}
         tess = pathlib.Path(folder) / "identity.tess"
@@ -234,6 +241,16 @@ def main():
                     exact = f32_result(whole)
                     row["loss"] = [relative(row["our_result"], exact), relative(row["their_result"], exact)]
                 rows.append(row)
+        for path in tflite:
+            for threads in map(int, args.threads.split(",")):
+                session = Session(library, litert.make_tess(convert, path, folder), threads)
+                row = litert.compare(path, threads, args.seconds, session, block, folder)
+                failed |= row is None
+                litert_rows += [row] if row else []
+    if litert_rows:
+        litert.print_rows(litert_rows)
+    if not rows:
+        return 3 if failed else 0
     print(f"ONNX Runtime {onnxruntime.__version__}, {platform.processor() or platform.machine()}, "
           f"{os.cpu_count()} processors; batch 1; identity call "
           f"{overhead['tessera']:.1f} us here, {overhead['onnxruntime']:.1f} us there\n")
