@@ -67,6 +67,35 @@ ScatteredPattern Make(const Bitmap& kept, int64_t rows, int64_t depth) {
   return ScatteredPattern::Make(kept, rows, depth, depth, 1);
 }
 
+TEST(ScatteredStreamTest, PatternsOfAnyLayout) {
+  Random random(7);
+  for (int repeat = 0; repeat < 60; ++repeat) {
+    const int64_t rows = random.Int(1, 90), depth = random.Int(1, 150);
+    const int elements = 1 << random.Int(0, 2);
+    const int64_t gap = random.Int(0, 3);
+    // Rows behind each other, columns behind each other, or neither.
+    const int64_t steps[3][2] = {{depth + gap, 1}, {1, rows + gap}, {2, 2 * rows + gap}};
+    for (const auto& [row_step, depth_step] : steps) {
+      Bitmap kept(rows * row_step + depth * depth_step);
+      for (int64_t i = 0; i < kept.size(); ++i) kept.Set(i, random.Int(0, 4) == 0);
+      const ScatteredPattern pattern = ScatteredPattern::Make(kept, rows, depth, row_step, depth_step, elements);
+      ASSERT_EQ(static_cast<int64_t>(pattern.begin.size()), rows + 1);
+      std::vector<int32_t> expected;
+      for (int64_t row = 0; row < rows; ++row) {
+        EXPECT_EQ(pattern.begin[row], static_cast<int64_t>(expected.size()));
+        for (int64_t unit = 0; unit * elements < depth; ++unit) {
+          bool any = false;
+          for (int64_t k = unit * elements; k < std::min(depth, (unit + 1) * elements); ++k) {
+            any |= kept[row * row_step + k * depth_step];
+          }
+          if (any) expected.push_back(static_cast<int32_t>(unit));
+        }
+      }
+      EXPECT_EQ(pattern.columns, expected) << rows << "x" << depth << " steps " << row_step << ", " << depth_step;
+    }
+  }
+}
+
 TEST(ScatteredStreamTest, EveryUnitOnceRolledOrNot) {
   Random random(1);
   for (int repeat = 0; repeat < 60; ++repeat) {
