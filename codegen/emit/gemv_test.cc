@@ -126,7 +126,7 @@ class GemvTest : public testing::TestWithParam<std::string> {
 
 TEST_P(GemvTest, RandomPatternsOfOddSizes) {
   Random random(1);
-  for (int trial = 0; trial < 24; ++trial) {
+  for (int trial = 0; trial < 16; ++trial) {
     Case c = {.rows = random.Int(1, 90), .depth = random.Int(1, 900), .columns = random.Int(1, 7)};
     if (trial % 3 == 0) c.columns = 1;
     c.integers = trial % 2 == 0;
