@@ -177,12 +177,13 @@ class Coverer {
 
   // ---- Blocks.
 
-  // Elements of the matrix that blocks of one size store.
+  // Elements of the matrix that a block, or blocks, store.
+  int64_t StoredBy(const CoverBlock& b) const {
+    return std::min(b.height, rows_ - b.row) * std::min(b.width, depth_ - b.k);
+  }
   int64_t StoredBy(const std::vector<CoverBlock>& blocks) const {
     int64_t stored = 0;
-    for (const CoverBlock& b : blocks) {
-      stored += std::min(b.height, rows_ - b.row) * std::min(b.width, depth_ - b.k);
-    }
+    for (const CoverBlock& b : blocks) stored += StoredBy(b);
     return stored;
   }
   void OfferBlocks() {
@@ -190,17 +191,18 @@ class Coverer {
     for (const CoverCosts::Block& size : costs_.blocks) {
       // Larger than the matrix in vain.
       if (size.height >= 2 * rows_ || size.width >= 2 * depth_) continue;
-      const std::vector<CoverBlock> all = NonEmptyBlocks(bits_, size.height, size.width);
-      Recipe recipe = {.kind = PatternKind::kBlock, .height = size.height, .width = size.width};
-      Offer(recipe, static_cast<double>(all.size()) * size.ns,
-            internal::Join("fill ", Percent(kept_, StoredBy(all)), " %"));
+      int64_t all = 0, all_store = 0;
       std::vector<CoverBlock> taken;
-      for (const CoverBlock& b : all) {
+      ForEachBlock(bits_, size.height, size.width, [&](const CoverBlock& b) {
+        ++all;
+        all_store += StoredBy(b);
         if (size.ns < ScatteredNs(b.kept)) taken.push_back(b);
-      }
+      });
+      Recipe recipe = {.kind = PatternKind::kBlock, .height = size.height, .width = size.width};
+      Offer(recipe, static_cast<double>(all) * size.ns, internal::Join("fill ", Percent(kept_, all_store), " %"));
       if (taken.empty()) continue;
       worth.push_back(size);
-      if (taken.size() == all.size()) continue;  // the same cover
+      if (static_cast<int64_t>(taken.size()) == all) continue;  // the same cover
       recipe.rest_scattered = true;
       OfferTaken(recipe, taken, static_cast<double>(taken.size()) * size.ns, "");
     }

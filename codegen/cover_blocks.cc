@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <functional>
 
 #include "base/status.h"
 
@@ -25,19 +26,21 @@ int64_t CountInBlock(const BitMatrix& kept, int64_t row, int64_t k, int64_t heig
   return count;
 }
 
-template <typename Accept>
-std::vector<CoverBlock> Blocks(const BitMatrix& kept, int64_t height, int64_t width, Accept accept) {
-  TES_CHECK(std::has_single_bit(static_cast<uint64_t>(height)) && std::has_single_bit(static_cast<uint64_t>(width)) &&
-                height <= kMaxCoverBlock && width <= kMaxCoverBlock,
-            height, "x", width);
-  std::vector<CoverBlock> blocks;
-  for (int64_t row = 0; row < kept.rows(); row += height) {
-    for (int64_t k = 0; k < kept.columns(); k += width) {
-      const int64_t count = CountInBlock(kept, row, k, height, width);
-      if (accept(count)) blocks.push_back({row, k, height, width, count});
-    }
+// Adds the bits of `word` to counts[f] for its fields f of `width` bits.
+void CountFields(uint64_t word, int64_t width, int32_t* counts) {
+  if (width <= 4) {  // few bits to a field: one by one, as most matrices here are pruned
+    for (const int shift = LevelOf(width); word != 0; word &= word - 1) ++counts[std::countr_zero(word) >> shift];
+    return;
   }
-  return blocks;
+  // Counts of 2, 4, 8, … bits side by side in the word.
+  word -= word >> 1 & 0x5555555555555555;
+  word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
+  word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0f;
+  if (width >= 16) word = (word + (word >> 8)) & 0x00ff00ff00ff00ff;
+  if (width >= 32) word = (word + (word >> 16)) & 0x0000ffff0000ffff;
+  if (width >= 64) word = (word + (word >> 32)) & 0x00000000ffffffff;
+  const uint64_t field = width == 64 ? ~uint64_t{0} : (uint64_t{1} << width) - 1;
+  for (int64_t at = 0; at < 64; at += width) *counts++ += static_cast<int32_t>(word >> at & field);
 }
 
 // One square of the largest extents, halved down to single elements: what each piece costs at best, from the smallest
@@ -146,13 +149,39 @@ class Square {
 
 }  // namespace
 
+void ForEachBlock(const BitMatrix& kept, int64_t height, int64_t width,
+                  const std::function<void(const CoverBlock&)>& visit) {
+  TES_CHECK(std::has_single_bit(static_cast<uint64_t>(height)) && std::has_single_bit(static_cast<uint64_t>(width)) &&
+                height <= kMaxCoverBlock && width <= kMaxCoverBlock,
+            height, "x", width);
+  const int64_t words = (kept.columns() + 63) / 64, fields = 64 / width;
+  std::vector<int32_t> counts(static_cast<size_t>(words * fields));
+  for (int64_t row = 0; row < kept.rows(); row += height) {
+    std::fill(counts.begin(), counts.end(), 0);
+    for (int64_t r = row; r < std::min(kept.rows(), row + height); ++r) {
+      for (int64_t w = 0; w < words; ++w) {
+        if (kept.row(r)[w] != 0) CountFields(kept.row(r)[w], width, &counts[static_cast<size_t>(w * fields)]);
+      }
+    }
+    for (int64_t k = 0; k < kept.columns(); k += width) {
+      const int32_t count = counts[static_cast<size_t>(k / width)];
+      if (count > 0) visit({row, k, height, width, count});
+    }
+  }
+}
+
 std::vector<CoverBlock> NonEmptyBlocks(const BitMatrix& kept, int64_t height, int64_t width) {
-  return Blocks(kept, height, width, [](int64_t count) { return count > 0; });
+  std::vector<CoverBlock> blocks;
+  ForEachBlock(kept, height, width, [&](const CoverBlock& block) { blocks.push_back(block); });
+  return blocks;
 }
 
 std::vector<CoverBlock> BlocksWorthTaking(const BitMatrix& kept, const CoverCosts::Block& block, double scattered_ns) {
-  return Blocks(kept, block.height, block.width,
-                [&](int64_t count) { return block.ns < static_cast<double>(count) * scattered_ns; });
+  std::vector<CoverBlock> blocks;
+  ForEachBlock(kept, block.height, block.width, [&](const CoverBlock& found) {
+    if (block.ns < static_cast<double>(found.kept) * scattered_ns) blocks.push_back(found);
+  });
+  return blocks;
 }
 
 std::vector<CoverBlock> CheapestBlocks(const BitMatrix& kept, std::span<const CoverCosts::Block> blocks,

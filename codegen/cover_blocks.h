@@ -10,6 +10,7 @@
 #define TESSERA_CODEGEN_COVER_BLOCKS_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct CoverBlock {
   int64_t kept = 0;               // elements in it
 };
 
+// Calls visit for every block that keeps something, by rows. Networks have millions of small ones: nothing is stored.
+void ForEachBlock(const BitMatrix& kept, int64_t height, int64_t width,
+                  const std::function<void(const CoverBlock&)>& visit);
 std::vector<CoverBlock> NonEmptyBlocks(const BitMatrix& kept, int64_t height, int64_t width);
 // Those that cost less than their kept elements do one by one.
 std::vector<CoverBlock> BlocksWorthTaking(const BitMatrix& kept, const CoverCosts::Block& block, double scattered_ns);
