@@ -17,6 +17,9 @@ constexpr X86Register kAtPanel = X86Register::kRax;
 // Of a loop: what is left to do.
 constexpr X86Register kCount = X86Register::kRcx;
 constexpr X86Register kOperands[kMaxStreamOperands] = {X86Register::kR8, X86Register::kR9};
+// What to fetch ahead.
+constexpr X86Register kNextCode = X86Register::kR8, kNextWeights = X86Register::kR9;
+constexpr int64_t kLine = 64;
 
 int64_t FloorDivide(int64_t x, int64_t y) { return x >= 0 ? x / y : -((-x + y - 1) / y); }
 
@@ -31,10 +34,15 @@ class StreamEncoder {
                              form.finish[0].with == StreamStep::With::kRow),
         code_(form.avx512 ? X86Assembler::Width::k512 : X86Assembler::Width::k256) {}
 
-  StreamCode Encode(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
+  // `plain`: the same stream without fetching ahead, which says how much there is; may be nullptr.
+  StreamCode Encode(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamCode* plain) {
     TES_CHECK(blocks.group_rows <= form_.MaxGroupRows(), blocks.group_rows);
     TES_CHECK(form_.finish.empty() || (form_.avx512 && form_.unit == SparseUnit::kF32), form_.Key());
+    TES_CHECK(form_.finish.empty() || (form_.panels == 0 && blocks.depth_chunk == 0), form_.Key());
     StreamCode result;
+    const int64_t num_blocks = blocks.blocks();
+    result.code_share.assign(num_blocks, 0);
+    result.weights_share.assign(num_blocks, 0);
     StreamVisitor visitor;
     visitor.on_block = [&](int64_t block) {
       code_.Align(64);
@@ -44,11 +52,28 @@ class StreamEncoder {
       weights_at_ = 0;
       code_.Add(kWeights, kWeightsReach);
       weights_base_ = kWeightsReach;
+      fetches_ = fetched_ = code_fetches_ = 0;
+      if (plain != nullptr && block + 1 < num_blocks) {
+        // Of the next block, and a little more code than it has without fetches of its own.
+        const auto end = [&](const std::vector<int64_t>& begins, int64_t last) {
+          return block + 2 < num_blocks ? begins[block + 2] : last;
+        };
+        const int64_t code = end(plain->entry, static_cast<int64_t>(plain->bytes.size())) - plain->entry[block + 1];
+        const int64_t weights = end(plain->first_element, pattern.num_kept()) - plain->first_element[block + 1];
+        const auto lines = [&](int64_t bytes) { return (bytes + kLine * form_.panels - 1) / (kLine * form_.panels); };
+        code_fetches_ = lines(code + code / 50);
+        fetches_ = code_fetches_ + lines(weights * 4);
+        result.code_share[block] = code_fetches_ * kLine;
+        result.weights_share[block] = (fetches_ - code_fetches_) * kLine;
+        block_elements_ = plain->first_element[block + 1] - plain->first_element[block];
+        seen_ = 0;
+      }
     };
+    visitor.on_chunk = [&](int64_t first_column) { starts_ = first_column == 0 && !form_.adds; };
     visitor.on_group = [&](int64_t first_row, int rows) {
       group_row_ = first_row;
       for (int k = 0; k < rows * vectors_; ++k) {
-        if (form_.adds) {
+        if (!starts_) {
           code_.Load(k, kSums, SumAt(k));
         } else if (starts_with_operand_) {
           code_.Broadcast(k, kOperands[form_.finish[0].operand], OperandAt(form_.finish[0], k));
@@ -74,7 +99,10 @@ class StreamEncoder {
       for (size_t s = starts_with_operand_ ? 1 : 0; s < form_.finish.size(); ++s) Finish(form_.finish[s], rows);
       for (int k = 0; k < rows * vectors_; ++k) code_.Store(k, kSums, SumAt(k));
     };
-    visitor.after_block = [&](int64_t) { code_.Return(); };
+    visitor.after_block = [&](int64_t) {
+      while (fetched_ < fetches_) Fetch();
+      code_.Return();
+    };
     WalkStream(pattern, blocks, visitor);
     result.bytes = code_.TakeBytes();
     return result;
@@ -135,6 +163,16 @@ class StreamEncoder {
     MultiplyAdd(row * vectors_, static_cast<int32_t>(weights_at_ - weights_base_));
     weights_at_ += 4;
     ++elements_;
+    ++seen_;
+    while (fetched_ < fetches_ && fetched_ * block_elements_ < seen_ * fetches_) Fetch();
+  }
+
+  // Asks for the next line of the block that comes next.
+  void Fetch() {
+    const bool code = fetched_ < code_fetches_;
+    code_.Prefetch(code ? kNextCode : kNextWeights,
+                   static_cast<int32_t>((code ? fetched_ : fetched_ - code_fetches_) * kLine));
+    ++fetched_;
   }
 
   // The loop over `columns` columns that `rows` keep, two at a time, the odd one before it.
@@ -166,6 +204,7 @@ class StreamEncoder {
     weights_at_ += looped * column_bytes;
     weights_base_ = weights_at_;
     elements_ += looped * std::popcount(rows);
+    seen_ += looped * std::popcount(rows);
   }
 
   // The row's registers, `sum` on, += the panel's × the unit of weights at `displacement`.
@@ -198,7 +237,10 @@ class StreamEncoder {
   X86Assembler code_;
   int64_t elements_ = 0, first_row_ = 0, group_row_ = 0;
   int64_t weights_at_ = 0, weights_base_ = 0, panel_base_ = 0;  // bytes
-  bool in_run_ = false;                                         // whose code is written
+  int64_t fetches_ = 0, code_fetches_ = 0, fetched_ = 0;        // lines: a block's, of them of code; so far
+  int64_t block_elements_ = 0, seen_ = 0;
+  bool in_run_ = false;  // whose code is written
+  bool starts_ = true;   // sums of the chunk's groups, at zero
 };
 
 }  // namespace
@@ -209,8 +251,8 @@ std::string_view Name(SparseUnit unit) {
 }
 
 std::string StreamForm::Key() const {
-  std::string key = internal::Join(Name(unit), avx512 ? " evex" : " vex", adds ? " adds" : "", " columns ",
-                                   column_bytes, " rows ", row_bytes);
+  std::string key = internal::Join(Name(unit), avx512 ? " evex" : " vex", adds ? " adds" : "",
+                                   panels > 0 ? " fetches" : "", " columns ", column_bytes, " rows ", row_bytes);
   for (const StreamStep& step : finish) {
     key += internal::Join(" then ", static_cast<int>(step.op), " ", static_cast<int>(step.with), " ",
                           std::bit_cast<uint32_t>(step.constant), " ", step.operand, " ", step.row_bytes);
@@ -346,24 +388,42 @@ class GroupWalk {
 
 }  // namespace
 
+std::string ScatteredBlocks::Key() const {
+  std::string key = internal::Join("blocks of ", block_rows, " groups of ", group_rows, rolled ? " rolled" : "");
+  if (depth_chunk != 0) key += internal::Join(" chunks of ", depth_chunk);
+  for (int64_t cut : cuts) key += internal::Join(" ", cut);
+  return key;
+}
+
 void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamVisitor& visitor) {
   TES_CHECK(blocks.group_rows <= 32 && blocks.rows == pattern.rows, blocks.group_rows);
-  std::vector<uint32_t> rows_at(pattern.depth);  // of each column: which rows of the group keep it
+  const int64_t depth = pattern.depth, chunk = blocks.depth_chunk == 0 ? depth : blocks.depth_chunk;
+  std::vector<std::vector<uint32_t>> rows_at;  // of each group and column: which rows of the group keep it
   for (int64_t block = 0; block < blocks.blocks(); ++block) {
     visitor.on_block(block);
     const int64_t rows = blocks.rows_of(block), groups = blocks.groups_of(block);
+    const auto first_of = [&](int64_t group) { return blocks.first_row(block) + rows * group / groups; };
+    rows_at.resize(groups);
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t first = blocks.first_row(block) + rows * g / groups;
-      const auto count = static_cast<int>(blocks.first_row(block) + rows * (g + 1) / groups - first);
-      std::fill(rows_at.begin(), rows_at.end(), 0);
-      for (int r = 0; r < count; ++r) {
-        for (int64_t k = pattern.begin[first + r]; k < pattern.begin[first + r + 1]; ++k) {
-          rows_at[pattern.columns[k]] |= uint32_t{1} << r;
+      rows_at[g].assign(depth, 0);
+      for (int64_t row = first_of(g); row < first_of(g + 1); ++row) {
+        for (int64_t k = pattern.begin[row]; k < pattern.begin[row + 1]; ++k) {
+          rows_at[g][pattern.columns[k]] |= uint32_t{1} << (row - first_of(g));
         }
       }
-      visitor.on_group(first, count);
-      GroupWalk(visitor, rows_at, first, blocks.rolled).Walk(0, pattern.depth);
-      visitor.after_group(first, count);
+    }
+    for (int64_t k = 0; k < std::max<int64_t>(depth, 1); k += std::max<int64_t>(chunk, 1)) {
+      visitor.on_chunk(k);
+      const int64_t end = std::min(depth, k + chunk);
+      for (int64_t g = 0; g < groups; ++g) {
+        const auto any = [](uint32_t bits) { return bits != 0; };
+        if (k > 0 && std::none_of(rows_at[g].begin() + k, rows_at[g].begin() + end, any)) continue;
+        const int64_t first = first_of(g);
+        const auto count = static_cast<int>(first_of(g + 1) - first);
+        visitor.on_group(first, count);
+        GroupWalk(visitor, rows_at[g], first, blocks.rolled).Walk(k, end);
+        visitor.after_group(first, count);
+      }
     }
     visitor.after_block(block);
   }
@@ -372,7 +432,10 @@ void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, 
 StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
   StreamCounts counts;
   StreamVisitor visitor;
-  visitor.on_group = [&](int64_t, int) { ++counts.groups; };
+  visitor.on_group = [&](int64_t, int rows) {
+    ++counts.groups;
+    counts.starts += rows;
+  };
   visitor.on_column = [&](int64_t) { ++counts.column_loads; };
   visitor.on_element = [&](int64_t, int64_t) { ++counts.elements; };
   visitor.on_run = [&](int64_t, int64_t columns, uint32_t rows) {
@@ -386,7 +449,11 @@ StreamCounts CountStream(const ScatteredPattern& pattern, const ScatteredBlocks&
 }
 
 StreamCode EncodeStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, const StreamForm& form) {
-  return StreamEncoder(form).Encode(pattern, blocks);
+  StreamForm plain = form;
+  plain.panels = 0;
+  StreamCode code = StreamEncoder(plain).Encode(pattern, blocks, nullptr);
+  if (form.panels == 0 || blocks.blocks() == 1) return code;
+  return StreamEncoder(form).Encode(pattern, blocks, &code);
 }
 
 }  // namespace tessera

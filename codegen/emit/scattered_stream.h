@@ -35,6 +35,17 @@
 // 32x32 blocks and 1 % of the rest, 64 panels: straight 4120 us (1.6 MB of code), rolled 3850 us (0.23 MB), 97.6 % of
 // the multiply-adds' peak: the second level delivers panels and weights, and hardly any code.
 //
+// No hardware fetches code ahead, and a network's code comes from beyond the second level for every inference. So each
+// call of a block's function asks for its share of the *next* block's code and weights: with p panels one line in p,
+// spread over the function, 2 % more instructions. Microseconds of a layer of 3072x768 times 128 columns on a Zen 4, of
+// 24 different ones back to back (sparse_layers_benchmark; ideal: the multiply-adds alone):
+//
+//                     ideal   nothing fetched   fetched ahead   and depth in chunks      code and weights of all layers
+//   f32, 10 % kept    514     1022              894             732                      74 MiB
+//   f32, 20 % kept    1028    1721              1183            1208                     137 MiB
+//   1x4, 10 % kept    129     260               188             186                      20 MiB
+//   1x4, 20 % kept    257     475               352                                      35 MiB
+//
 // Values only; thread-compatible. Tested by scattered_stream_test.cc (order and runs) and sparse_matmul_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_SCATTERED_STREAM_H_
 #define TESSERA_CODEGEN_EMIT_SCATTERED_STREAM_H_
@@ -84,6 +95,10 @@ struct ScatteredBlocks {
   int64_t block_rows = 16;  // at most; a multiple of kPanelLanes, except where there is only one block
   int group_rows = 31;      // at most
   bool rolled = false;      // runs are loops; of streams
+  // Units of the depth that all of a block's groups meet before any meets the next ones; 0: each group the whole depth.
+  // So a panel larger than the first-level cache comes from the second once for a block, not once for each group, for
+  // sums that are stored and loaded in between.
+  int64_t depth_chunk = 0;
   // Where blocks begin, and `rows` at the end, all but that multiples of kPanelLanes; empty: every block_rows.
   std::vector<int64_t> cuts;
 
@@ -96,17 +111,20 @@ struct ScatteredBlocks {
   }
   // The groups of a block differ by one row at most.
   int64_t groups_of(int64_t block) const { return (rows_of(block) + group_rows - 1) / group_rows; }
+  std::string Key() const;
 };
 
 // What makes a run of a rolled stream: that many rows of a group, in that many consecutive columns.
 inline constexpr int kMinRunRows = 4;
 inline constexpr int64_t kMinRunColumns = 8;
 
-// Calls on_group(first row, rows), on_column(k), on_element(row, k) in the order of the stream, block by block; k and
-// elements are units. The columns and elements of a run come between on_run(k, columns, rows) and after_run; every
-// column of it has the same rows, the bits of `rows` from the group's first on.
+// Calls on_chunk(first column), on_group(first row, rows), on_column(k), on_element(row, k) in the order of the stream,
+// block by block; k and elements are units. The columns and elements of a run come between on_run(k, columns, rows) and
+// after_run; every column of it has the same rows, the bits of `rows` from the group's first on. Beyond a block's first
+// chunk, which begins at column 0, groups that keep nothing in it are left out.
 struct StreamVisitor {
   std::function<void(int64_t block)> on_block = [](int64_t) {};
+  std::function<void(int64_t first_column)> on_chunk = [](int64_t) {};
   std::function<void(int64_t first_row, int rows)> on_group = [](int64_t, int) {};
   std::function<void(int64_t k)> on_column = [](int64_t) {};
   std::function<void(int64_t row, int64_t k)> on_element = [](int64_t, int64_t) {};
@@ -120,6 +138,7 @@ void WalkStream(const ScatteredPattern& pattern, const ScatteredBlocks& blocks, 
 // What a stream costs, counted.
 struct StreamCounts {
   int64_t elements = 0, column_loads = 0, groups = 0;
+  int64_t starts = 0;                                   // rows of all groups in all chunks: sums made ready and stored
   int64_t runs = 0, run_elements = 0, run_columns = 0;  // of elements and column_loads, those in loops
   int64_t run_rows = 0;                                 // of all runs: a loop's instructions are two for each
 };
@@ -136,22 +155,26 @@ struct StreamStep {
 };
 inline constexpr int kMaxStreamOperands = 2;
 
-// Functions void(const void* panel, const void* weights, void* sums), System V, that use no stack: one a block,
-// `sums` is [rows of the block][kPanelLanes], 32 bits each. With a finish that has operands the arguments are panel,
-// weights, sums, anything, operand 0, operand 1.
+// Functions void(const void* panel, const void* weights, void* sums, int64_t, const void*, const void*), System V, that
+// use no stack: one a block, `sums` is [rows of the block][kPanelLanes], 32 bits each. The last two are what to fetch
+// ahead: next code and next weights; or the operands of a finish, which leaves no room for fetching.
 struct StreamCode {
   std::string bytes;
   std::vector<int64_t> entry;          // of each block in `bytes`, 64-byte aligned
   std::vector<int64_t> first_element;  // of each block in the stream of weights
+  // Bytes of the next block's code and weights that a call asks for, from next_code and next_weights on.
+  std::vector<int64_t> code_share, weights_share;
 };
 struct StreamForm {
   SparseUnit unit = SparseUnit::kF32;
   bool avx512 = true;  // with AVX512-VNNI where the unit is kInt8x4; otherwise AVX2 with FMA
   bool adds = false;   // to what `sums` hold; otherwise they start at zero
+  // Calls over which the fetching of the next block is spread; 0: nothing is fetched ahead.
+  int64_t panels = 0;
   // From one unit of x to the next, from one row of sums to the next: those of panels and of a block's own sums, unless
   // x and the result lie otherwise (planes.h).
   int64_t column_bytes = kPanelLanes * 4, row_bytes = kPanelLanes * 4;
-  std::vector<StreamStep> finish;
+  std::vector<StreamStep> finish;  // with the whole depth in one chunk
 
   // Rows that a group may have at most: all registers but those of the panel's row and of what a multiply-add needs.
   int MaxGroupRows() const { return !avx512 ? 6 : unit == SparseUnit::kInt16x2 ? 30 : 31; }

@@ -24,17 +24,30 @@ struct FoundRun {
 std::vector<FoundRun> Walk(const ScatteredPattern& pattern, const ScatteredBlocks& blocks) {
   std::vector<FoundRun> runs;
   std::set<std::pair<int64_t, int64_t>> seen;
-  int64_t group_row = 0, group_rows = 0, block_seen = -1, column = -1, in_run = 0;
+  int64_t group_row = 0, group_rows = 0, block_seen = -1, column = -1, in_run = 0, chunk = 0, rows_seen = 0;
   StreamVisitor visitor;
   visitor.on_block = [&](int64_t block) { EXPECT_EQ(block, ++block_seen); };
+  visitor.on_chunk = [&](int64_t first_column) {
+    EXPECT_EQ(first_column, blocks.depth_chunk == 0 || first_column == 0 ? 0 : chunk + blocks.depth_chunk);
+    chunk = first_column;
+    if (chunk > 0) group_row = blocks.first_row(block_seen), group_rows = 0;
+  };
   visitor.on_group = [&](int64_t first_row, int rows) {
-    EXPECT_EQ(first_row, group_row + group_rows) << "rows follow each other";
+    if (chunk == 0) {
+      EXPECT_EQ(first_row, rows_seen) << "rows follow each other";
+      rows_seen += rows;
+    } else {
+      EXPECT_GE(first_row, group_row + group_rows);
+      EXPECT_LE(first_row + rows, blocks.first_row(block_seen) + blocks.rows_of(block_seen));
+    }
     EXPECT_LE(rows, blocks.group_rows);
     group_row = first_row, group_rows = rows;
   };
   visitor.on_column = [&](int64_t k) { column = k; };
   visitor.on_element = [&](int64_t row, int64_t k) {
     EXPECT_EQ(k, column);
+    EXPECT_GE(k, chunk);
+    EXPECT_LT(k, blocks.depth_chunk == 0 ? pattern.depth : chunk + blocks.depth_chunk);
     EXPECT_GE(row, group_row);
     EXPECT_LT(row, group_row + group_rows);
     EXPECT_TRUE(seen.insert({row, k}).second) << "twice";
@@ -53,7 +66,7 @@ std::vector<FoundRun> Walk(const ScatteredPattern& pattern, const ScatteredBlock
   };
   visitor.after_run = [&] { EXPECT_EQ(in_run, 0) << "a run is whole"; };
   WalkStream(pattern, blocks, visitor);
-  EXPECT_EQ(group_row + group_rows, pattern.rows);
+  EXPECT_EQ(rows_seen, pattern.rows);
   EXPECT_EQ(static_cast<int64_t>(seen.size()), pattern.num_kept());
   for (int64_t row = 0; row < pattern.rows; ++row) {
     for (int64_t j = pattern.begin[row]; j < pattern.begin[row + 1]; ++j) {
@@ -109,6 +122,7 @@ TEST(ScatteredStreamTest, EveryUnitOnceRolledOrNot) {
                                       .block_rows = 16 * random.Int(1, 4),
                                       .group_rows = static_cast<int>(random.Int(1, 31)),
                                       .rolled = rolled,
+                                      .depth_chunk = random.Chance(0.5) ? random.Int(1, depth) : 0,
                                       .cuts = {}};
       const ScatteredPattern pattern = Make(kept, rows, depth);
       const std::vector<FoundRun> runs = Walk(pattern, blocks);

@@ -52,7 +52,7 @@ class SparseEmitter {
       IrValue outer_at = ir().CreateUDiv(task, b_.I64(inner)), inner_at = ir().CreateURem(task, b_.I64(inner));
       IrValue block = s_.panels_outer ? inner_at : outer_at, panel = s_.panels_outer ? outer_at : inner_at;
       IrValue x = b_.ElementPointer(b_.arg(0), Times(panel, depth_ * kPanelLanes), DType::kF32);
-      SparseSite site = {.block = block, .panel = x, .sums = b_.scratch()};
+      SparseSite site = {.block = block, .panel_number = panel, .panel = x, .sums = b_.scratch()};
       for (const SparsePart& part : parts) {
         part.core(b_, site);
         site.first_arg += static_cast<int>(part.constants.size());
@@ -410,16 +410,18 @@ uint32_t UnitReader::operator()(int64_t row, int64_t unit) const {
   return bits;
 }
 
-std::string SparseSchedule::Key() const {
-  std::string key = internal::Join("blocks of ", blocks.block_rows, " groups of ", blocks.group_rows,
-                                   blocks.rolled ? " rolled" : "", panels_outer ? " panels first" : "");
-  for (int64_t cut : blocks.cuts) key += internal::Join(" ", cut);
-  return key;
-}
+std::string SparseSchedule::Key() const { return blocks.Key() + (panels_outer ? " panels first" : ""); }
 
 double PanelMissShare(const SparseProblem& problem, const Target& target) {
   const auto panel = static_cast<double>(problem.depth() * kPanelLanes * 4), l1 = static_cast<double>(target.l1d_bytes);
   return std::clamp((panel - 0.75 * l1) / (0.5 * l1), 0.0, 1.0);
+}
+
+int64_t ChunkFor(const SparseProblem& problem, const Target& target) {
+  const int64_t fits =
+      std::max<int64_t>(16, (target.l1d_bytes - kMaxBlockRows * kPanelLanes * 4) * 7 / 8 / (kPanelLanes * 4));
+  if (problem.depth() <= fits) return 0;
+  return DivideUp(problem.depth(), DivideUp(problem.depth(), fits));
 }
 
 SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows, double row_bytes, const Target& target) {

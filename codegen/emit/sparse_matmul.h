@@ -100,6 +100,10 @@ inline constexpr int64_t kMinSparseColumns = 8;
 // the first, all from a panel and a quarter on.
 double PanelMissShare(const SparseProblem& problem, const Target& target);
 
+// Units of the depth, in equal chunks, whose panel rows stay in the first-level cache beside a block's sums; 0 where
+// the whole depth does.
+int64_t ChunkFor(const SparseProblem& problem, const Target& target);
+
 // Packing, and taking sums to the result: everything but the core. Microseconds on one core.
 double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
                                int epilogue_cost);
@@ -107,10 +111,10 @@ double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedul
 // Packs X, or whatever else gives the panels of `problem`, as steps of their own: the buffer of panel_bytes().
 StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder);
 
-// Where a core is called: i64 number of a block, pointers to the panel and to sums[rows of the block][16], all of 32
-// bits.
+// Where a core is called: i64 numbers of a block and of a panel, pointers to the panel and to sums[rows of the
+// block][16], all of 32 bits.
 struct SparseSite {
-  IrValue block = nullptr, panel = nullptr, sums = nullptr;
+  IrValue block = nullptr, panel_number = nullptr, panel = nullptr, sums = nullptr;
   int first_arg = 1;  // the kernel's argument that is the part's first constant
   bool adds = false;  // to the sums of the parts before; otherwise sums are written
 };

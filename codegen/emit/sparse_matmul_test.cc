@@ -314,6 +314,30 @@ TEST_P(SparseMatmulTest, LongStreams) {
                     [](int64_t at) { return at % 5000 == 4999; }));
 }
 
+// Panels that do not fit the first-level cache, met chunk by chunk.
+TEST_P(SparseMatmulTest, DepthInChunks) {
+  const auto& [level, emitter, integers] = GetParam();
+  if (emitter != "sparse_stream") GTEST_SKIP() << "loops have one order";
+  Random random(15);
+  const int64_t units = integers ? 4 : 1;
+  for (const int64_t depth : {450 * units, 777 * units + 1, 2100 * units - 1}) {
+    for (const double density : {0.3, 0.002}) {
+      SCOPED_TRACE(internal::Join(depth, " deep, kept ", density));
+      OneProduct product({.rows = 150, .depth = depth, .columns = 40, .density = density, .integers = integers},
+                         random);
+      const Graph graph = product.Build();
+      const std::string way = "sparse_stream:depth in chunks";
+      EXPECT_TRUE(EveryNodeTakes(graph, level, way));
+      const StatusOr<std::vector<RefTensor>> expected = Interpret(graph, product.inputs);
+      const auto found = RunGuarded(graph, product.inputs, level, way, {1, 2});
+      ASSERT_TRUE(expected.ok() && found.ok()) << found.status();
+      for (const std::vector<Tensor>& outputs : *found) {
+        EXPECT_TRUE(Close(outputs[0], (*expected)[0].ToTensor(), integers ? 0 : 1e-5));
+      }
+    }
+  }
+}
+
 TEST_P(SparseMatmulTest, NothingKeptEverythingKeptAndEmptyRowsAndColumns) {
   Random random(6);
   const Case c = {.rows = 90,
@@ -349,19 +373,18 @@ TEST_P(SparseMatmulTest, BatchesAreColumns) {
 }
 
 TEST_P(SparseMatmulTest, PointwiseConvolutions) {
-  if (GetParam().integers) GTEST_SKIP() << "convolutions of integers have a geometry of their own";
   Random random(8);
   for (const int64_t size : {2, 5, 7, 14}) {
     SCOPED_TRACE(size);
-    OneProduct product(false);
+    OneProduct product(GetParam().integers);
     const int64_t in = random.Int(1, 90), out = random.Int(1, 140);
     const Shape x = {2, size, size, in};
-    product.inputs.push_back(random.Make(x));
-    const ValueId image = product.builder.Input("x", DType::kF32, x);
+    product.inputs.push_back(random.Make(x, product.x_type()));
+    const ValueId image = product.builder.Input("x", product.x_type(), x);
     const ValueId w = product.Weights({out, in, 1, 1}, random, [&](int64_t) { return random.Chance(0.1); });
     product.result = product.builder.Conv(image, w, {.layout = "nhwc"});
     product.columns = out;
-    product.BiasAndActivation(random, 1, 1);
+    product.BiasAndActivation(random, 1, product.integers ? 2 : 1);
     Expect(std::move(product));
   }
 }
@@ -444,7 +467,7 @@ TEST(SparseChoiceTest, TakesWhatWasMeasuredToBeQuicker) {
       {768, 768, 128, 0.7, "sparse_stream"}, {1024, 1024, 49, 0.5, "sparse_stream"},
       {3072, 768, 128, 0.9, "matmul"},       {3072, 768, 128, 0.3, "sparse_stream"},
       {4096, 1024, 32, 0.7, "matmul"},       {4096, 1024, 32, 0.1, "sparse_stream"},
-      {1000, 512, 1, 0.3, "matmul"},         {100, 100, 5, 0.9, "matmul"},
+      {1000, 512, 1, 0.3, "gemv"},           {100, 100, 5, 0.9, "gemv"},
       {64, 64, 16, 0.3, "sparse_stream"},    {512, 512, 16, 0.7, "sparse_stream"},
       {768, 3072, 128, 1.0, "matmul"},       {1024, 1024, 16, 1.0, "matmul"},
   };

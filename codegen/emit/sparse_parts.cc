@@ -109,9 +109,13 @@ double StreamCoreNanoseconds(const SparseProblem& problem, const SparseShare& sh
   // A panel's row is read once for each group that keeps anything in its column.
   const double fma = elements * vectors * UnitNanoseconds(problem, target);
   const double load = elements * machine.broadcast_ns + loads * vectors * machine.load_ns;
-  const double transfer = loads * 64 / machine.l2_bytes_per_ns * PanelMissShare(problem, target);
-  // Sums start at zero and end in memory.
-  const double starts = static_cast<double>(problem.rows()) * vectors * 2.2 * machine.op_ns;
+  // In chunks of the depth, for the first group of a block only.
+  const bool chunked = schedule.blocks.depth_chunk != 0;
+  const double far_loads = chunked ? static_cast<double>(schedule.blocks.blocks() * problem.depth()) : loads;
+  const double transfer = far_loads * 64 / machine.l2_bytes_per_ns * PanelMissShare(problem, target);
+  // Sums start at zero and end in memory; beyond the first chunk they come from there too.
+  const auto rows = static_cast<double>(problem.rows()), starts_again = static_cast<double>(counts.starts) - rows;
+  const double starts = (2.2 * rows + 3.5 * starts_again) * vectors * machine.op_ns;
   const double slowest = std::max({fma, load, transfer});
   const double core = panels * (slowest + 0.065 * (fma + load + transfer - slowest) + starts);
   // A block's code and weights are read once for all panels if they fit the second level, otherwise for each.
@@ -137,6 +141,7 @@ SparsePart StreamPart(const SparseProblem& problem, const SparseShare& share, co
 
   StreamForm form = StreamFormFor(problem, builder.target());
   form.adds = adds;
+  if (!schedule.panels_outer) form.panels = problem.panels();
   SparsePart part;
   part.key = internal::Join("stream of ", share.pattern->Digest(), " ", form.Key());
   part.constants = {builder.Constant(value.name + ".stream", std::move(stream))};
@@ -146,10 +151,26 @@ SparsePart StreamPart(const SparseProblem& problem, const SparseShare& share, co
     auto& ir = b.ir();
     const StreamCode code = EncodeStream(*pattern, blocks, form);
     IrValue start = b.MachineCode("stream", code.bytes);
-    IrValue entry = b.Load(b.ConstantArray("entry", DType::kI64, code.entry), site.block, DType::kI64, 1);
-    IrValue first = b.Load(b.ConstantArray("first", DType::kI64, code.first_element), site.block, DType::kI64, 1);
-    b.Call(ir.CreateGEP(ir.getInt8Ty(), start, entry),
-           {site.panel, b.ElementPointer(b.arg(site.first_arg), first, DType::kU32), site.sums});
+    const auto at = [&](const char* name, const std::vector<int64_t>& of_blocks, IrValue block) {
+      return b.Load(b.ConstantArray(name, DType::kI64, of_blocks), block, DType::kI64, 1);
+    };
+    const auto offset = [&](IrValue base, IrValue bytes) { return ir.CreateGEP(ir.getInt8Ty(), base, bytes); };
+    IrValue weights = b.arg(site.first_arg);
+    const auto call = [&](IrValue next_code, IrValue next_weights) {
+      IrValue first = at("first", code.first_element, site.block);
+      b.Call(offset(start, at("entry", code.entry, site.block)),
+             {site.panel, b.ElementPointer(weights, first, DType::kU32), site.sums, b.I64(0), next_code, next_weights});
+    };
+    if (form.panels == 0 || blocks.blocks() == 1) return call(start, weights);
+    // The block after the last one is the last.
+    const int64_t last = blocks.blocks() - 1;
+    IrValue next = ir.CreateAdd(site.block, ir.CreateZExt(ir.CreateICmpSLT(site.block, b.I64(last)), ir.getInt64Ty()));
+    const auto share = [&](const char* name, const std::vector<int64_t>& of_blocks) {
+      return ir.CreateMul(at(name, of_blocks, site.block), site.panel_number);
+    };
+    call(offset(offset(start, at("next", code.entry, next)), share("code_share", code.code_share)),
+         offset(b.ElementPointer(weights, at("next_first", code.first_element, next), DType::kU32),
+                share("weights_share", code.weights_share)));
   };
   return part;
 }

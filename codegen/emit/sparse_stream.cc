@@ -36,21 +36,25 @@ struct Candidate {
   double us = 0, code_bytes = 0;
 };
 
-Candidate Consider(const SparseProblem& problem, const Target& target, int epilogue_cost) {
+Candidate Consider(const SparseProblem& problem, const Target& target, int epilogue_cost, bool chunked) {
   Candidate result;
   const auto rows = static_cast<double>(problem.rows());
   const auto kept_per_row = static_cast<double>(problem.all.pattern->num_kept()) / rows;
   result.schedule = ScheduleSparse(problem, StreamFormFor(problem, target).MaxGroupRows(),
                                    kept_per_row * (target.has_avx512 ? 12 : 22), target);
+  if (chunked) result.schedule.blocks.depth_chunk = ChunkFor(problem, target);
   result.code_bytes = StreamCodeBytes(CountStream(*problem.all.pattern, result.schedule.blocks), problem, target);
   const double stream_bytes = static_cast<double>(problem.all.pattern->num_kept()) * 4 + result.code_bytes;
   // Panels first, when it is they that would be read again and again from beyond the second level.
-  const double half = static_cast<double>(target.l2_bytes) / 2;
-  result.schedule.panels_outer = stream_bytes<half&& static_cast<double>(problem.panel_bytes())> half;
+  const double half = static_cast<double>(target.l2_bytes) / 2, panels = static_cast<double>(problem.panel_bytes());
+  result.schedule.panels_outer = stream_bytes < half && panels > half;
   result.us = kMargin * (StreamCoreNanoseconds(problem, problem.all, result.schedule, target) / 1000 +
                          SparseFrameMicroseconds(problem, result.schedule, target, epilogue_cost));
   return result;
 }
+
+// The names of the ways: each group of rows meets the whole depth, or all of a block's a chunk of it after the other.
+constexpr std::string_view kWhole = "whole depth", kChunks = "depth in chunks";
 
 }  // namespace
 
@@ -65,22 +69,30 @@ std::vector<Way> WaysSparseStream(const Graph& graph, const Node& node, const Ta
   }
   const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, target, why);
   if (!problem) return {};
-  const Candidate candidate = Consider(*problem, target, TileEpilogue(graph, node).cost());
-  if (candidate.code_bytes > static_cast<double>(kMaxCodeBytes)) {
-    *why = internal::Join("the pattern takes ", static_cast<int64_t>(candidate.code_bytes) >> 20, " MiB of code");
-    return {};
+  std::vector<Way> ways;
+  for (const bool chunked : {false, true}) {
+    if (chunked && ChunkFor(*problem, target) == 0) continue;
+    const Candidate candidate = Consider(*problem, target, TileEpilogue(graph, node).cost(), chunked);
+    if (candidate.code_bytes > static_cast<double>(kMaxCodeBytes)) {
+      *why = internal::Join("the pattern takes ", static_cast<int64_t>(candidate.code_bytes) >> 20, " MiB of code");
+      return {};
+    }
+    std::string rests_on = internal::Join(DescribeKept(*problem), ", ",
+                                          (static_cast<int64_t>(candidate.code_bytes) + 1023) >> 10, " KiB of code");
+    ways.push_back({.name = std::string(chunked ? kChunks : kWhole),
+                    .us = candidate.us,
+                    .why = std::move(rests_on),
+                    .code_bytes = candidate.code_bytes});
   }
-  std::string rests_on = internal::Join(DescribeKept(*problem), ", ",
-                                        (static_cast<int64_t>(candidate.code_bytes) + 1023) >> 10, " KiB of code");
-  return {{.us = candidate.us, .why = std::move(rests_on), .code_bytes = candidate.code_bytes}};
+  return ways;
 }
 
-Status PlanSparseStream(const Node& node, const std::string& /*way*/, PlanBuilder& builder) {
+Status PlanSparseStream(const Node& node, const std::string& way, PlanBuilder& builder) {
   std::string why;
   const std::optional<SparseProblem> problem = ReadSparseProblem(builder.graph(), node, builder.target(), &why);
   TES_CHECK(problem.has_value(), why);
   const SparseSchedule schedule =
-      Consider(*problem, builder.target(), TileEpilogue(builder.graph(), node).cost()).schedule;
+      Consider(*problem, builder.target(), TileEpilogue(builder.graph(), node).cost(), way == kChunks).schedule;
   PlanSparseSteps(node, *problem, schedule, "sparse_stream",
                   {StreamPart(*problem, problem->all, schedule, /*adds=*/false, builder)}, builder);
   return OkStatus();

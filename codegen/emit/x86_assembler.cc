@@ -137,6 +137,13 @@ void X86Assembler::CountDown(X86Register counter, int64_t top) {
   }
 }
 
+void X86Assembler::Prefetch(X86Register base, int32_t displacement) {
+  if (Number(base) >= 8) Byte(0x41);
+  Byte(0x0f);
+  Byte(0x18);
+  Memory(2, base, displacement, 1);
+}
+
 void X86Assembler::Align(int alignment) {
   while (size() % alignment != 0) Byte(0x90);
 }

@@ -61,6 +61,8 @@ class X86Assembler {
   void Set(X86Register to, int32_t value);
   // counter -= 1 (32 bits); if that leaves anything, back to `top`, an earlier size().
   void CountDown(X86Register counter, int64_t top);
+  // Asks for the cache line at [base + displacement], to be in the second level soon. Never faults.
+  void Prefetch(X86Register base, int32_t displacement);
   void Return() { Byte(0xc3); }
 
   // No-operations up to the next multiple of `alignment`.

@@ -199,6 +199,17 @@ TEST_P(X86AssemblerTest, LoopsCountDown) {
   Expect(expected);
 }
 
+TEST_P(X86AssemblerTest, Prefetches) {
+  std::vector<std::string> expected;
+  for (int base = 0; base < 7; ++base) {
+    for (int32_t displacement : kDisplacements) {
+      code_.Prefetch(kBases[base], displacement);
+      expected.push_back("prefetcht1 byte ptr " + Address(base, displacement));
+    }
+  }
+  Expect(expected);
+}
+
 TEST_P(X86AssemblerTest, NearOperandsAreShort) {
   if (!wide()) GTEST_SKIP() << "VEX does not scale displacements";
   code_.MultiplyAdd(30, 31, X86Register::kRsi, -512);
