@@ -11,6 +11,9 @@ constexpr int64_t kFewWeights = 48 << 10;
 // More kept than this is as good as dense.
 constexpr double kMostKept = 0.75;
 
+// What a resized pixel costs more with channels first.
+constexpr int64_t kResizedPixel = 5;
+
 double KeptShare(const Value& weights) {
   if (!weights.tesa || weights.type.shape.num_elements() == 0) return 1;
   return static_cast<double>(weights.tesa->KeptBitmap().Count()) /
@@ -55,6 +58,13 @@ Status ChoosePlanes(Graph& graph) {
       case Op::kLogSoftmax:
       case Op::kArgMax:
       case Op::kArgMin: return LayoutRole::Stays();
+      // Along rows every pixel's sources are looked up one by one: 0.9 ns a pixel, 0.1 ns with channels last.
+      case Op::kResize: {
+        const int64_t pixels = g[node.outputs[0]].type.shape.num_elements();
+        LayoutRole role = FollowerRole(g, node, ImageLayout::kChannelsFirst);
+        if (role.kind == LayoutRole::Kind::kMoves) role.cost_of_moving = kResizedPixel * pixels;
+        return role;
+      }
       default: return FollowerRole(g, node, ImageLayout::kChannelsFirst);
     }
   });
