@@ -183,7 +183,7 @@ class WindowEmitter {
   // bytes where the machine has them.
   void CopyRun(IrValue from, IrValue low, IrValue high, IrValue to, IrValue copies) {
     const int lanes = b_.target().has_avx512 && g_.dot.unit() == 4 ? kCopiedLanes : 1;
-    IrValue fill = b_.ConstantInt(g_.type, g_.pad_value);
+    IrValue fill = b_.ConstantInt(ComputeType(g_.type), g_.pad_value);
     b_.For("copied", b_.I64(0), b_.I64(g_.run()), lanes, [&](IrValue k) {
       IrValue exists;
       if (lanes == 1) {
@@ -254,11 +254,6 @@ std::optional<double> EstimateConv(const Graph& graph, const Node& node, const T
   if (!g) return std::nullopt;
   const int cost = TileEpilogue(graph, node).WithStart().cost();
   if (g->IsMatmul()) return MatmulMicroseconds(AsMatmul(*g), target, cost);
-  // LLVM 19.1.7 crashes on a half pair, a bf16 in a word of its own, under a window (an image's one or three colours).
-  if (g->type == DType::kBF16 && g->in_channels % 2 != 0) {
-    *why = internal::Join("expected an even number of channels of bf16, found ", g->in_channels);
-    return std::nullopt;
-  }
   const MachineModel machine(target);
   const ContractionSchedule schedule = ScheduleContraction(target, ShapeOf(*g), cost);
   double us = ContractionMicroseconds(target, schedule, cost) + machine.step_ns / 1000;

@@ -7,6 +7,7 @@
 #include "codegen/cost_model.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/lane_transpose.h"
+#include "graph/body.h"
 
 namespace tessera {
 namespace {
@@ -160,7 +161,8 @@ class PackEmitter {
     IrValue mask = left == 0 ? nullptr : b_.MaskBelow(ir().CreateSub(b_.I64(s_.columns), first_column), lanes_);
     const auto row = [&](IrValue k) {
       IrValue at = Plus(b_, from, Times(b_, k, s_.depth_step));
-      return b_.Load(b_.arg(0), at, s_.type, lanes_, mask, mask == nullptr ? nullptr : b_.Zero(s_.type, 1));
+      return b_.Load(b_.arg(0), at, s_.type, lanes_, mask,
+                     mask == nullptr ? nullptr : b_.Zero(ComputeType(s_.type), 1));
     };
     const int bits = TypeInfo(s_.type).bits;
     // Elements `first` to `last` of a unit whose first is k.
