@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <map>
 #include <set>
@@ -222,14 +224,33 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
 
 }  // namespace
 
+namespace {
+
+// Calls body(n) for n in [0, count), each once, on up to `threads` threads (0: as many as the machine has).
+void OnThreads(int threads, size_t count, const std::function<void(size_t)>& body) {
+  const size_t limit = threads > 0 ? static_cast<size_t>(threads) : std::thread::hardware_concurrency();
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t n = next.fetch_add(1); n < count; n = next.fetch_add(1)) body(n);
+  };
+  std::vector<std::future<void>> others;
+  for (size_t k = 1; k < std::min(limit, count); ++k) others.push_back(std::async(std::launch::async, work));
+  work();
+  for (std::future<void>& other : others) other.get();
+}
+
+}  // namespace
+
 StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
   const Graph graph = GiveOutputsTheirOwn(source);
   PlanBuilder builder(graph, target);
   const SelectOptions select = {
       .only = options.only_emitter, .tuning = options.tuning, .threads = options.tuning_threads};
-  std::vector<std::vector<Choice>> ranked;
+  std::vector<std::vector<Choice>> ranked(graph.nodes.size());
   std::vector<std::string>& notes = builder.plan().notes;
-  for (const Node& node : graph.nodes) ranked.push_back(RankWays(graph, node, target, select, &notes.emplace_back()));
+  notes.resize(graph.nodes.size());
+  OnThreads(options.threads, graph.nodes.size(),
+            [&](size_t n) { ranked[n] = RankWays(graph, graph.nodes[n], target, select, &notes[n]); });
   if (options.max_code_bytes > 0) KeepCodeWithin(static_cast<double>(options.max_code_bytes), ranked, notes);
   std::vector<Choice> choices;
   for (std::vector<Choice>& ways : ranked) choices.push_back(std::move(ways[0]));
