@@ -122,6 +122,7 @@ struct PlanesSchedule {
   bool packed = false;  // X lies in panels, not as planes
   bool direct = false;  // the stream stores Y
   int64_t in_pitch = 0;
+  int64_t chunk_panels = 0;  // panels that all blocks pass before the next ones
 };
 
 PlanesSchedule SchedulePlanes(const PlanesProduct& p, const TileEpilogue& epilogue, int64_t in_pitch,
@@ -163,6 +164,12 @@ PlanesSchedule SchedulePlanes(const PlanesProduct& p, const TileEpilogue& epilog
   constexpr int64_t kWantedTasks = 16;
   count = std::max(count, DivideUp(kWantedTasks, p.g.batch * p.panels()));
   blocks.block_rows = DivideUp(p.rows(), std::min(count, groups));
+  // Threads get parts of the image, as they do of what lies in front and behind (planes_depthwise.cc), where that
+  // leaves a block's code enough panels and all code has room in each core's second level.
+  const int64_t all_panels = p.g.batch * p.panels();
+  const bool near = bytes < static_cast<double>(target.l2_bytes) / 2;
+  const int64_t chunks = near ? std::clamp<int64_t>(all_panels / kFewPanels, 1, 8) : 1;
+  s.chunk_panels = DivideUp(all_panels, chunks);
   return s;
 }
 
@@ -172,7 +179,7 @@ class PlanesConvEmitter {
                     const TileEpilogue& epilogue)
       : b_(b), p_(product), s_(schedule), epilogue_(epilogue) {}
 
-  // task -> block of rows, panel of all images.
+  // task -> chunk of panels, block of rows, panel of all images.
   void Emit() {
     const StreamCode code = EncodeStream(*p_.pattern, s_.tasks.blocks, s_.form);
     IrValue start = b_.MachineCode("stream", code.bytes);
@@ -180,7 +187,12 @@ class PlanesConvEmitter {
     IrValue firsts = b_.ConstantArray("first", DType::kI64, code.first_element);
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
       const int64_t all_panels = p_.g.batch * p_.panels();
-      IrValue block = ir().CreateUDiv(task, b_.I64(all_panels)), at = ir().CreateURem(task, b_.I64(all_panels));
+      const int64_t chunk_tasks = s_.chunk_panels * s_.tasks.blocks.blocks();
+      IrValue first_panel = Times(ir().CreateUDiv(task, b_.I64(chunk_tasks)), s_.chunk_panels);
+      IrValue in_chunk = ir().CreateURem(task, b_.I64(chunk_tasks));
+      IrValue panels = ir().CreateSub(b_.I64(all_panels), first_panel);
+      panels = ir().CreateSelect(ir().CreateICmpSLT(panels, b_.I64(s_.chunk_panels)), panels, b_.I64(s_.chunk_panels));
+      IrValue block = ir().CreateUDiv(in_chunk, panels), at = Plus(first_panel, ir().CreateURem(in_chunk, panels));
       IrValue image = b_.I64(0), panel = at;
       if (p_.g.batch > 1) {
         image = ir().CreateUDiv(at, b_.I64(p_.panels()));
@@ -330,9 +342,10 @@ Status PlanPlanesConv(const Node& node, const std::string&, PlanBuilder& builder
 
   PlanStep step;
   step.kernel.family = "planes_conv";
-  step.kernel.key = internal::Join("planes_conv ", p->g.Key(), " pattern ", p->pattern->Digest(), " ",
-                                   schedule.tasks.Key(), " ", schedule.form.Key(), schedule.packed ? " packed" : "",
-                                   schedule.direct ? " direct" : "", " pitch ", pitch, " ", epilogue.Key());
+  step.kernel.key =
+      internal::Join("planes_conv ", p->g.Key(), " pattern ", p->pattern->Digest(), " ", schedule.tasks.Key(), " ",
+                     schedule.form.Key(), schedule.packed ? " packed" : "", " chunk ", schedule.chunk_panels,
+                     schedule.direct ? " direct" : "", " pitch ", pitch, " ", epilogue.Key());
   step.kernel.emit = [product = *p, schedule, epilogue](KernelBuilder& b) {
     PlanesConvEmitter(b, product, schedule, epilogue).Emit();
   };

@@ -52,10 +52,12 @@ struct PlanesSchedule {
   int64_t planes() const { return g.batch * g.groups; }
   int64_t tiles() const { return g.y.out / height; }
   int rest() const { return static_cast<int>(g.y.out % height); }
-  int64_t bands() const { return std::max<int64_t>(1, DivideUp(tiles(), band_tiles)); }
+  int64_t bands() const {
+    return unrolled() ? tiles() + (rest() > 0 ? 1 : 0) : std::max<int64_t>(1, DivideUp(tiles(), band_tiles));
+  }
   int64_t tasks() const { return planes() * bands(); }
-  // Few enough tiles to write each out for its place?
-  bool unrolled() const { return bands() == 1 && tiles() + (rest() > 0 ? 1 : 0) <= 2; }
+  // Few enough tiles to write each out for its place? Each is a band then.
+  bool unrolled() const { return tiles() + (rest() > 0 ? 1 : 0) <= 2; }
   std::vector<Strip> Strips() const;
   // The columns that one load reads for a strip, from the tap that it serves on.
   int64_t LoadSpan(int strip_lanes) const { return strip_lanes * g.x.stride; }
@@ -97,9 +99,10 @@ PlanesSchedule ScheduleDepthwisePlanes(const ConvGeometry& g, const Target& targ
     }
     if (g.y.out % height > g.y.out % s.height) s.height = static_cast<int>(height);
   }
-  // Enough tasks for some threads to get equal shares.
-  constexpr int64_t kWantedTasks = 48;
-  const int64_t bands = std::clamp<int64_t>(DivideUp(kWantedTasks, s.planes()), 1, std::max<int64_t>(1, s.tiles()));
+  // Bands enough for some threads to get equal parts of the image, and enough tasks.
+  constexpr int64_t kWantedTasks = 48, kWantedBands = 8;
+  const int64_t bands = std::clamp<int64_t>(std::max(kWantedBands, DivideUp(kWantedTasks, s.planes())), 1,
+                                            std::max<int64_t>(1, s.tiles()));
   s.band_tiles = std::max<int64_t>(1, DivideUp(s.tiles(), bands));
   return s;
 }
@@ -109,14 +112,15 @@ class PlanesEmitter {
   PlanesEmitter(KernelBuilder& b, const PlanesSchedule& schedule, const TileEpilogue& epilogue)
       : b_(b), s_(schedule), g_(schedule.g), epilogue_(epilogue) {}
 
-  // task -> plane, band of tiles.
+  // task -> band of tiles, plane: threads get parts of the image, as they do of the products in front and behind, so
+  // that most of what one reads it has written itself.
   void Emit() {
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
       IrValue band = b_.I64(0);
       plane_ = task;
       if (s_.bands() > 1) {
-        plane_ = ir().CreateUDiv(task, b_.I64(s_.bands()));
-        band = ir().CreateURem(task, b_.I64(s_.bands()));
+        band = ir().CreateUDiv(task, b_.I64(s_.planes()));
+        plane_ = ir().CreateURem(task, b_.I64(s_.planes()));
       }
       IrValue channel = g_.batch == 1 ? plane_ : ir().CreateURem(plane_, b_.I64(g_.groups));
       filter_ = Times(channel, g_.taps());
@@ -159,8 +163,16 @@ class PlanesEmitter {
   void EmitTiles(IrValue band, const Strip& strip, IrValue x, bool side) {
     const int64_t tiles = s_.tiles(), rest_row = tiles * s_.height;
     if (s_.unrolled()) {
-      for (int64_t t = 0; t < tiles; ++t) EmitTile(b_.I64(t * s_.height), t * s_.height, s_.height, strip, x, side);
-      if (s_.rest() > 0) EmitTile(b_.I64(rest_row), rest_row, s_.rest(), strip, x, side);
+      const auto tile = [&](int64_t number) {
+        const int64_t row = number * s_.height;
+        EmitTile(b_.I64(row), row, number < tiles ? s_.height : s_.rest(), strip, x, side);
+        return IrValues();
+      };
+      if (s_.bands() == 1) {
+        tile(0);
+      } else {
+        b_.IfElse("first", ir().CreateICmpEQ(band, b_.I64(0)), [&] { return tile(0); }, [&] { return tile(1); });
+      }
       return;
     }
     IrValue begin = Times(band, s_.band_tiles), end = Plus(begin, s_.band_tiles);
