@@ -7,6 +7,12 @@
 //   rows and columns by tiles                    what is left when whole rows and columns are pruned
 //   2:4 by loop                                  every group's kept units as data (sparse_parts.h)
 //
+// Measured on 1024x1024x1024, f32, a fifth of the 32x32 blocks and 1 % of all elements kept (us; bias, ReLU, packing
+// and all; one core of a Zen 4, on which the kept elements' multiply-adds alone take 3850; docs/results/host_mixed.md):
+//
+//   matmul   sparse_loop   sparse_stream   tiles + stream, panels packed before   … inside   one rolled stream, inside
+//    18690          9760            5080                                  5320       4740                       4550
+//
 // Everything scattered is the business of sparse_stream and sparse_loop. A cover is chosen by what its parts were
 // measured to cost (part_costs.h); of each family of covers only the cheapest is priced as a plan, and only if it
 // comes near the cheapest of all.
@@ -24,6 +30,8 @@ namespace {
 
 // A cover whose parts cost so much more than the cheapest one's is not priced as a plan.
 constexpr double kWorthPricing = 1.5;
+// Nor is one that saves less than this of a dense matrix; and what it saves must show beside a dense kernel's time.
+constexpr double kOfDense = 0.9, kMargin = 1.05;
 
 // Rows of a rolled stream's groups: a divisor of the blocks' heights, as many as give a loop work for every load.
 int RolledGroupRows(const SparseProblem& problem, const Target& target) {
@@ -117,6 +125,9 @@ Assembly Assemble(const SparseProblem& problem, const Cover& cover, std::string_
   const bool weights_stay = weight_bytes + result.code_bytes <= 1.25 * l2;
   const bool panels_pass = static_cast<double>(problem.panel_bytes()) > l2 / 2;
   result.schedule.panels_outer = weights_stay && panels_pass;
+  // Enough panels that threads get equal shares.
+  constexpr int64_t kFewPanels = 16;
+  result.schedule.packs = result.schedule.panels_outer && problem.panels() >= kFewPanels && CanPackInside(problem);
   return result;
 }
 
@@ -170,6 +181,7 @@ std::vector<Way> WaysSparseParts(const Graph& graph, const Node& node, const Tar
     const std::string family = FamilyOf(candidate.name);
     if (std::find(families.begin(), families.end(), family) != families.end()) continue;
     families.push_back(family);
+    if (candidate.ns > kOfDense * static_cast<double>(matrix.kept.size()) * costs.dense_ns) continue;
     const double times = candidate.ns / std::max(candidates[0].ns, 1e-9);
     if (times > kWorthPricing) {
       losers += internal::Join(losers.empty() ? "" : ", ", candidate.name, " (", candidate.why, ") costs ",
@@ -180,8 +192,8 @@ std::vector<Way> WaysSparseParts(const Graph& graph, const Node& node, const Tar
     TES_CHECK(cover.ok(), cover.status());
     for (const std::string& cores : CoresFor(candidate.name, target)) {
       const Assembly assembly = Assemble(*problem, *cover, cores, target);
-      const double us = CoreNanoseconds(*problem, assembly, target) / 1000 +
-                        SparseFrameMicroseconds(*problem, assembly.schedule, target, epilogue_cost);
+      const double us = kMargin * (CoreNanoseconds(*problem, assembly, target) / 1000 +
+                                   SparseFrameMicroseconds(*problem, assembly.schedule, target, epilogue_cost));
       ways.push_back({.name = candidate.name + std::string(kBy) + cores,
                       .us = us,
                       .why = candidate.why,

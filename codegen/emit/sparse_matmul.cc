@@ -30,6 +30,9 @@ bool FinishesBytes(const TileEpilogue& epilogue) {
   return (epilogue.dtype() == DType::kU8 || epilogue.dtype() == DType::kI8) && epilogue.by_column();
 }
 
+// Where, in elements of a thread's scratch, a task that packs has its panel: behind a block's sums and their square.
+int64_t PackedPlace(const SparseSchedule& schedule) { return (schedule.blocks.block_rows + kPanelLanes) * kPanelLanes; }
+
 // task = a block of a panel: the core, then the way to memory.
 class SparseEmitter {
  public:
@@ -46,22 +49,14 @@ class SparseEmitter {
         lanes_(std::min(kPanelLanes, b.target().Lanes(32))) {}
 
   void Emit(const std::vector<SparsePart>& parts) {
+    if (s_.packs) return EmitPacking(parts);
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
       const int64_t blocks = s_.blocks.blocks(), panels = DivideUp(columns_, kPanelLanes);
       const int64_t inner = s_.panels_outer ? blocks : panels;
       IrValue outer_at = ir().CreateUDiv(task, b_.I64(inner)), inner_at = ir().CreateURem(task, b_.I64(inner));
       IrValue block = s_.panels_outer ? inner_at : outer_at, panel = s_.panels_outer ? outer_at : inner_at;
       IrValue x = b_.ElementPointer(b_.arg(0), Times(panel, depth_ * kPanelLanes), DType::kF32);
-      SparseSite site = {.block = block, .panel_number = panel, .panel = x, .sums = b_.scratch()};
-      for (const SparsePart& part : parts) {
-        part.core(b_, site);
-        site.first_arg += static_cast<int>(part.constants.size());
-        site.adds = true;
-      }
-      const auto [row, rows] = EmitBlockRows(b_, s_.blocks, block);
-      IrValue column = Times(panel, kPanelLanes);
-      // A function of its own, so that the epilogue's constants do not wait in registers around the core.
-      b_.Outline("finish", {row, rows, column}, [&](const IrValues& at) { Finish(at[0], at[1], at[2]); });
+      EmitBlock(parts, block, panel, x);
     });
   }
 
@@ -77,6 +72,56 @@ class SparseEmitter {
   }
   IrValue LoadSums(IrValue row, int64_t lane) {
     return b_.Load(b_.scratch(), Plus(Times(row, kPanelLanes), b_.I64(lane)), sums_, lanes_);
+  }
+
+  // All parts of one block on the panel at `x`, then the way to memory.
+  void EmitBlock(const std::vector<SparsePart>& parts, IrValue block, IrValue panel, IrValue x) {
+    SparseSite site = {.block = block, .panel_number = panel, .panel = x, .sums = b_.scratch()};
+    for (const SparsePart& part : parts) {
+      part.core(b_, site);
+      site.first_arg += static_cast<int>(part.constants.size());
+      site.adds = true;
+    }
+    const auto [row, rows] = EmitBlockRows(b_, s_.blocks, block);
+    IrValue column = Times(panel, kPanelLanes);
+    // A function of its own, so that the epilogue's constants do not wait in registers around the core.
+    b_.Outline("finish", {row, rows, column}, [&](const IrValues& at) { Finish(at[0], at[1], at[2]); });
+  }
+
+  // task = a panel: packed behind the sums and their square, then block by block.
+  void EmitPacking(const std::vector<SparsePart>& parts) {
+    const int64_t place = PackedPlace(s_);
+    b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue panel) {
+      b_.Outline("pack", {panel}, [&](const IrValues& at) { Pack(at[0], place); });
+      b_.For("block", b_.I64(0), b_.I64(s_.blocks.blocks()), 1, [&](IrValue block) {
+        EmitBlock(parts, block, panel, b_.ElementPointer(b_.scratch(), b_.I64(place), DType::kF32));
+      });
+    });
+  }
+  // As PlanPackPanels does for panels in memory.
+  void Pack(IrValue panel, int64_t place) {
+    for (int first = 0; first < kPanelLanes; first += lanes_) {
+      IrValues columns;  // those beyond the last repeat it: nobody looks at what they give
+      for (int l = 0; l < lanes_; ++l) {
+        IrValue column = Plus(Times(panel, kPanelLanes), b_.I64(first + l));
+        column = ir().CreateSelect(ir().CreateICmpSLT(column, b_.I64(columns_)), column, b_.I64(columns_ - 1));
+        columns.push_back(Times(column, depth_));
+      }
+      const auto to = [&](IrValue k) { return Plus(Times(k, kPanelLanes), b_.I64(place + first)); };
+      const int64_t squares = depth_ / lanes_ * lanes_;
+      b_.For("square", b_.I64(0), b_.I64(squares), lanes_, [&](IrValue k) {
+        IrValues rows;
+        for (IrValue column : columns) rows.push_back(b_.Load(b_.arg(0), Plus(column, k), DType::kF32, lanes_));
+        rows = EmitLaneTranspose(b_, rows);
+        for (int l = 0; l < lanes_; ++l) b_.Store(b_.scratch(), to(Plus(k, b_.I64(l))), DType::kF32, rows[l]);
+      });
+      b_.For("single", b_.I64(squares), b_.I64(depth_), 1, [&](IrValue k) {
+        for (int l = 0; l < lanes_; ++l) {
+          IrValue element = b_.Load(b_.arg(0), Plus(columns[l], k), DType::kF32, 1);
+          b_.Store(b_.scratch(), Plus(to(k), b_.I64(l)), DType::kF32, element);
+        }
+      });
+    }
   }
 
   void Finish(IrValue first_row, IrValue rows, IrValue first_column) {
@@ -410,7 +455,9 @@ uint32_t UnitReader::operator()(int64_t row, int64_t unit) const {
   return bits;
 }
 
-std::string SparseSchedule::Key() const { return blocks.Key() + (panels_outer ? " panels first" : ""); }
+std::string SparseSchedule::Key() const {
+  return blocks.Key() + (panels_outer ? " panels first" : "") + (packs ? " packing" : "");
+}
 
 double PanelMissShare(const SparseProblem& problem, const Target& target) {
   const auto panel = static_cast<double>(problem.depth() * kPanelLanes * 4), l1 = static_cast<double>(target.l1d_bytes);
@@ -477,6 +524,11 @@ std::pair<IrValue, IrValue> EmitBlockRows(KernelBuilder& b, const ScatteredBlock
   return {first, ir.CreateSelect(ir.CreateICmpSLT(left, b.I64(blocks.block_rows)), left, b.I64(blocks.block_rows))};
 }
 
+bool CanPackInside(const SparseProblem& problem) {
+  return problem.unit == SparseUnit::kF32 && problem.source.depth_step == 1 &&
+         problem.source.column_step == problem.source.depth;
+}
+
 StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder) {
   const StepArg to = {.buffer = builder.Temp(node.name + ".panels", problem.panel_bytes()), .writes = true};
   const StepArg from = builder.Read(problem.x);
@@ -507,9 +559,10 @@ void PlanSparseKernel(const Node& node, const SparseProblem& problem, const Spar
     SparseEmitter(b, problem, schedule, epilogue, first_arg).Emit(parts);
   };
   epilogue.AddArguments(node, builder, step);
-  step.tasks = schedule.blocks.blocks() * problem.panels();
+  step.tasks = schedule.packs ? problem.panels() : schedule.blocks.blocks() * problem.panels();
   // Sums, and a square on its way.
-  step.scratch_bytes = (schedule.blocks.block_rows + kPanelLanes) * kPanelLanes * 4;
+  step.scratch_bytes = 4 * PackedPlace(schedule);
+  if (schedule.packs) step.scratch_bytes += problem.panel_bytes() / problem.panels();
   step.label = node.name;
   const int64_t columns = problem.columns();
   step.bytes = static_cast<double>(4 * problem.all.pattern->num_kept() +
@@ -520,7 +573,8 @@ void PlanSparseKernel(const Node& node, const SparseProblem& problem, const Spar
 
 void PlanSparseSteps(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
                      const std::string& family, std::vector<SparsePart> parts, PlanBuilder& builder) {
-  const StepArg panels = PlanSparsePanels(node, problem, builder);
+  TES_CHECK(!schedule.packs || CanPackInside(problem), node.name);
+  const StepArg panels = schedule.packs ? builder.Read(problem.x) : PlanSparsePanels(node, problem, builder);
   PlanSparseKernel(node, problem, schedule, family, std::move(parts), panels, builder);
 }
 

@@ -86,6 +86,10 @@ struct SparseSchedule {
   ScatteredBlocks blocks;
   // Tasks in the order of blocks, so that a block's code and weights are used for panel after panel; or of panels.
   bool panels_outer = false;
+  // A task is a panel: it packs the panel into its scratch and does all blocks on it. Panels are then written and read
+  // in the second-level cache only, which is 6 % of a 1024x1024x1024 product with a fifth kept, but all weights pass by
+  // each panel. For problems that CanPackInside.
+  bool packs = false;
   std::string Key() const;
 };
 // `group_rows`: rows that the core computes together; `row_bytes`: what a row of W takes of its code and constants, of
@@ -110,6 +114,9 @@ double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedul
 
 // Packs X, or whatever else gives the panels of `problem`, as steps of their own: the buffer of panel_bytes().
 StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder);
+
+// f32 whose columns lie one after the other.
+bool CanPackInside(const SparseProblem& problem);
 
 // Where a core is called: i64 numbers of a block and of a panel, pointers to the panel and to sums[rows of the
 // block][16], all of 32 bits.
