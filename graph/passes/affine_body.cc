@@ -60,7 +60,7 @@ class Rewriting {
     }
   }
 
-  AffineBody Run() {
+  AffineBody Run(DType stored) {
     for (size_t n = 0; n < body_.insts.size(); ++n) {
       const ScalarInst& inst = body_.insts[n];
       if (inst.type == DType::kF32) {
@@ -71,7 +71,10 @@ class Rewriting {
       }
     }
     AffineBody result;
-    result.body = b_.Finish(Value(body_.result));
+    Scalar value = Value(body_.result);
+    if (value.type() == DType::kI32 && IsInteger(stored) && TypeInfo(stored).bits < 32)
+      value = b_.Narrow(value, stored);
+    result.body = b_.Finish(value);
     result.operands = std::move(operands_);
     result.body.num_inputs = static_cast<int>(result.operands.size());
     return result;
@@ -405,8 +408,9 @@ class Rewriting {
 
 }  // namespace
 
-AffineBody MakeAffine(const Body& body, std::span<const AffineInput> inputs, bool exact, bool keep_first) {
-  return Rewriting(body, inputs, exact, keep_first).Run();
+AffineBody MakeAffine(const Body& body, std::span<const AffineInput> inputs, DType stored, bool exact,
+                      bool keep_first) {
+  return Rewriting(body, inputs, exact, keep_first).Run(stored);
 }
 
 }  // namespace tessera

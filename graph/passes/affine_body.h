@@ -1,6 +1,6 @@
 // affine_body: a body rewritten so that scales and shifts by constants are done once (requantize.h says what and why).
 //
-//   AffineBody affine(body, operands, /*exact=*/true);
+//   AffineBody affine = MakeAffine(body, inputs, DType::kU8, /*exact=*/true, /*keep_first=*/true);
 //   affine.body;                    // over the operands that are left and new constants
 //   affine.operands;                // which: positions of old operands, or constants to be made
 //
@@ -36,9 +36,10 @@ struct AffineBody {
   std::vector<AffineOperand> operands;
 };
 
-// The same function of `inputs`. `exact`: each f32 operation is followed by a rounding to f32. With `keep_first`, input
-// 0 stays input 0 (an epilogue's own result), read or not.
-AffineBody MakeAffine(const Body& body, std::span<const AffineInput> inputs, bool exact, bool keep_first);
+// The same function of `inputs`, whose results are stored as `stored`: an integer result is narrowed to it, so that
+// code which clamps and then narrows is seen as such. `exact`: each f32 operation is followed by a rounding to f32.
+// With `keep_first`, input 0 stays input 0 (an epilogue's own result), read or not.
+AffineBody MakeAffine(const Body& body, std::span<const AffineInput> inputs, DType stored, bool exact, bool keep_first);
 
 }  // namespace tessera
 

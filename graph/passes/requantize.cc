@@ -112,7 +112,7 @@ class Requantizer {
                const std::vector<ValueId>& ids) {
     const bool exact =
         MovesExact(node) && std::all_of(ids.begin() + 1, ids.end(), [&](ValueId k) { return IsExact(k); });
-    AffineBody affine = MakeAffine(body, inputs, exact, /*keep_first=*/true);
+    AffineBody affine = MakeAffine(body, inputs, dtype, exact, /*keep_first=*/true);
     if (static_cast<int>(affine.operands.size()) > kMaxEpilogueOperands + 1) return;
     Epilogue epilogue = {.body = std::move(affine.body), .inputs = {}, .dtype = dtype};
     const std::string name = r_.node(id).name + ".scale";

@@ -2,7 +2,7 @@
 //
 //   conv epilogue(%c, %s, %b): u8 (a: i32, c, s, b) {          conv epilogue(%c, %s', %b'): u8 (a: i32, c, s', b') {
 //     v = max(f32(a + c) * s + b, 0)                     ->      v = narrow:f32(narrow:f32(f32(a + c) * s') + b')
-//     q = round_even(v / 0.05) + 4                               return i32(round_even(min(max(v, 4), 255)))
+//     q = round_even(v / 0.05) + 4                               return u8(round_even(min(max(v, 4), 255)))
 //     return i32(min(max(q, 0), 255))                          }            with s' = s / 0.05, b' = b / 0.05 + 4
 //   }
 //
