@@ -222,10 +222,6 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
   return result;
 }
 
-}  // namespace
-
-namespace {
-
 // Calls body(n) for n in [0, count), each once, on up to `threads` threads (0: as many as the machine has).
 void OnThreads(int threads, size_t count, const std::function<void(size_t)>& body) {
   const size_t limit = threads > 0 ? static_cast<size_t>(threads) : std::thread::hardware_concurrency();

@@ -49,8 +49,8 @@ struct Options {
   // A file of measured times (the `tune` tool writes it) that decides among kernels where it says anything of them;
   // empty, or no such file: estimates decide.
   std::string tuning_file;
-  // Bytes of machine code that patterns of weights may become, all layers together; beyond it the layers that gain least
-  // read their pattern as data. 0: as many as are quickest.
+  // Bytes of machine code that patterns of weights may become, all layers together; beyond it the layers that gain
+  // least read their pattern as data. 0: as many as are quickest.
   int64_t max_code_bytes = 0;
   // Use this emitter wherever it applies, e.g. "generic", or one way of it, "sparse:loop"; for tests and comparisons.
   std::string only_emitter;

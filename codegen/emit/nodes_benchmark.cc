@@ -1,6 +1,6 @@
 // Single nodes as networks have them, from graph to machine code, on one thread: softmax, norms, attention, GELU,
-// depthwise convolution, pooling, transposition, and what quantised networks do to bytes. Elements per second and, where
-// it says something, bytes per second.
+// depthwise convolution, pooling, transposition, and what quantised networks do to bytes. Elements per second and,
+// where it says something, bytes per second.
 //
 //   bazel run //codegen/emit:nodes_benchmark -- --benchmark_filter=Softmax
 #include <benchmark/benchmark.h>

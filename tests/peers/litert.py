@@ -1,4 +1,4 @@
-"""LiteRT (the TFLite interpreter with XNNPACK) beside Tessera: an engine, and a dense form of files with sparse weights.
+"""LiteRT (the TFLite interpreter with XNNPACK) beside Tessera: an engine, and files with sparse weights made dense.
 
     engine = LiteRt("face_detection_sparse.tflite", threads=2)
     engine.bind_all({"input_1": array}); engine.run(); engine.results()
