@@ -3,7 +3,7 @@
 // What is peculiar: 32 registers of 128 bits, fused multiply-adds everywhere, half floats in hardware; dot products of
 // u8 and i8 from Armv8.6 on (usdot). Fixed-length vectors only: SVE's length is not known when code is made. There is
 // no such machine at hand: that every op becomes code that calls nothing, with the expected instructions, is what
-// code shows; nothing has been run. Tested by codegen/arm64_test.cc.
+// that test shows; nothing has been run. Tested by codegen/arm64_test.cc.
 #ifndef TESSERA_CODEGEN_TARGETS_ARM64_H_
 #define TESSERA_CODEGEN_TARGETS_ARM64_H_
 
