@@ -19,6 +19,7 @@
 #include "codegen/compile.h"
 #include "codegen/emit/sparse_parts.h"
 #include "codegen/emit/sparse_tiles.h"
+#include "codegen/emit/testing/benchmark_target.h"
 #include "codegen/emit/testing/kernel_runner.h"
 #include "codegen/emit/testing/peak_flops.h"
 #include "codegen/emitter.h"
@@ -35,16 +36,6 @@ namespace {
 constexpr uint64_t kSeed = 7;
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-const Target& Host() {
-  static const Target& target = []() -> const Target& {
-    const char* name = std::getenv("TESSERA_TARGET");
-    const StatusOr<Target> made = MakeTarget(name != nullptr ? name : "host");
-    TES_CHECK(made.ok(), made.status());
-    return *new Target(*made);
-  }();
-  return target;
-}
 
 struct Problem {
   int64_t rows = 1024, depth = 1024, columns = 1024;
@@ -84,7 +75,7 @@ Graph MakeGraph(const Problem& p, DType type = DType::kF32) {
 class Runner {
  public:
   Runner(const Graph& graph, const std::string& only, int threads) : name_(only) {
-    StatusOr<CompileResult> compiled = Compile(graph, Host(), {.only_emitter = only});
+    StatusOr<CompileResult> compiled = Compile(graph, BenchmarkTarget(), {.only_emitter = only});
     TES_CHECK(compiled.ok(), compiled.status());
     code_bytes_ = compiled->code_bytes;
     device_ = *OpenDevice("host");
@@ -140,7 +131,7 @@ std::vector<StepTime> TimeSteps(const Plan& plan) {
     buffers.push_back(std::move(bytes));
   }
   for (const PlanStep& step : plan.steps) {
-    StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, Host());
+    StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, BenchmarkTarget());
     TES_CHECK(run.ok(), run.status());
     std::vector<void*> args;
     for (const StepArg& arg : step.args) args.push_back(buffers[arg.buffer].mutable_bytes().data() + arg.offset);
@@ -159,7 +150,7 @@ std::vector<StepTime> TimeSteps(const Plan& plan) {
 }
 
 void PrintSteps(const Graph& graph, const std::string& only) {
-  const StatusOr<Plan> plan = MakePlan(graph, Host(), {.only_emitter = only});
+  const StatusOr<Plan> plan = MakePlan(graph, BenchmarkTarget(), {.only_emitter = only});
   TES_CHECK(plan.ok(), plan.status());
   std::printf("%-58s", only.c_str());
   for (const StepTime& step : TimeSteps(*plan)) std::printf("  %s %.0f", step.family.c_str(), step.median_us);
@@ -176,9 +167,9 @@ void Calibrate(DType type) {
     bool rolled;
   };
   const std::vector<Core> cores = {{"tiles", false}, {"stream", false}, {"rolled", true}, {"loop", false}};
-  const SparseUnit unit = type == DType::kF32 ? SparseUnit::kF32
-                          : Host().has_vnni   ? SparseUnit::kInt8x4
-                                              : SparseUnit::kInt16x2;
+  const SparseUnit unit = type == DType::kF32          ? SparseUnit::kF32
+                          : BenchmarkTarget().has_vnni ? SparseUnit::kInt8x4
+                                                       : SparseUnit::kInt16x2;
   std::printf("%s: ns for a stored unit and a panel of %d columns\n%-12s", std::string(Name(unit)).c_str(), kPanelLanes,
               "blocks");
   for (const Core& core : cores) std::printf(" %9s", core.name);
@@ -190,7 +181,7 @@ void Calibrate(DType type) {
       double us[2], units[2];
       for (int k = 0; k < 2; ++k) {
         if (std::strcmp(core.name, "stream") != 0 && std::strcmp(core.name, "rolled") != 0) {
-        } else if (!HasStream(Host())) {
+        } else if (!HasStream(BenchmarkTarget())) {
           us[k] = 0, units[k] = k;
           continue;
         }
@@ -201,11 +192,12 @@ void Calibrate(DType type) {
         const Graph graph = MakeGraph(p, type);
         const Node& node = graph.nodes[0];
         std::string why;
-        const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, Host(), &why);
+        const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, BenchmarkTarget(), &why);
         TES_CHECK(problem.has_value(), why);
-        PlanBuilder builder(graph, Host());
-        SparseSchedule schedule = ScheduleSparse(*problem, 128, 8 * 0.3 * static_cast<double>(depth), Host());
-        schedule.blocks.group_rows = StreamFormFor(*problem, Host()).MaxGroupRows();
+        PlanBuilder builder(graph, BenchmarkTarget());
+        SparseSchedule schedule =
+            ScheduleSparse(*problem, 128, 8 * 0.3 * static_cast<double>(depth), BenchmarkTarget());
+        schedule.blocks.group_rows = StreamFormFor(*problem, BenchmarkTarget()).MaxGroupRows();
         if (core.rolled) schedule.blocks.group_rows = schedule.blocks.group_rows >= 16 ? 16 : 4;
         schedule.blocks.rolled = core.rolled;
         SparsePart part;
@@ -239,7 +231,7 @@ double RelativeError(const Tensor& found, const Tensor& expected) {
 void Compare(const Problem& problem, int rounds) {
   const Graph graph = MakeGraph(problem);
   const double kept = static_cast<double>(problem.kept.Count());
-  const double least_us = 2 * kept * static_cast<double>(problem.columns) / MeasurePeakFlops(Host()) * 1e6;
+  const double least_us = 2 * kept * static_cast<double>(problem.columns) / MeasurePeakFlops(BenchmarkTarget()) * 1e6;
   std::printf("%lldx%lldx%lld, %.2f %% kept, seed %llu; the kept elements' multiply-adds take %.0f us at peak\n",
               static_cast<long long>(problem.rows), static_cast<long long>(problem.depth),
               static_cast<long long>(problem.columns), 100 * kept / static_cast<double>(problem.rows * problem.depth),
@@ -248,7 +240,7 @@ void Compare(const Problem& problem, int rounds) {
   for (const Emitter& emitter : AllEmitters()) {
     if (emitter.name == "generic") continue;
     std::string why;
-    const std::vector<Way> found = WaysOf(emitter, graph, graph.nodes[0], Host(), &why);
+    const std::vector<Way> found = WaysOf(emitter, graph, graph.nodes[0], BenchmarkTarget(), &why);
     if (found.empty()) std::printf("  %s: %s\n", std::string(emitter.name).c_str(), why.c_str());
     for (const Way& way : found) {
       ways.push_back({Choice{&emitter, way}.ToString(), way.us});
@@ -256,7 +248,7 @@ void Compare(const Problem& problem, int rounds) {
     }
   }
   for (const auto& [name, us] : ways) PrintSteps(graph, name);
-  const std::string chosen = SelectEmitter(graph, graph.nodes[0], Host(), "", nullptr).ToString();
+  const std::string chosen = SelectEmitter(graph, graph.nodes[0], BenchmarkTarget(), "", nullptr).ToString();
   for (const int threads : {1, 2}) {
     std::vector<Runner> runners;
     for (const auto& [name, us] : ways) runners.emplace_back(graph, name, threads);

@@ -22,6 +22,7 @@
 
 #include "codegen/compile.h"
 #include "codegen/emit/scattered_stream.h"
+#include "codegen/emit/testing/benchmark_target.h"
 #include "codegen/emit/testing/kernel_runner.h"
 #include "codegen/emit/testing/peak_flops.h"
 #include "codegen/emitter.h"
@@ -34,18 +35,8 @@ namespace {
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-const Target& Host() {
-  static const Target& target = []() -> const Target& {
-    const char* name = std::getenv("TESSERA_TARGET");
-    const StatusOr<Target> made = MakeTarget(name != nullptr ? name : "host");
-    TES_CHECK(made.ok(), made.status());
-    return *new Target(*made);
-  }();
-  return target;
-}
-
 double PeakFlops(bool integers) {
-  static const double peaks[] = {MeasurePeakFlops(Host()), MeasurePeakInt8(Host())};
+  static const double peaks[] = {MeasurePeakFlops(BenchmarkTarget()), MeasurePeakInt8(BenchmarkTarget())};
   return peaks[integers];
 }
 
@@ -109,7 +100,7 @@ Graph MakeGraph(const Problem& p) {
 class Runner {
  public:
   Runner(const Graph& graph, const std::string& emitter) {
-    StatusOr<Plan> plan = MakePlan(graph, Host(), {.only_emitter = emitter});
+    StatusOr<Plan> plan = MakePlan(graph, BenchmarkTarget(), {.only_emitter = emitter});
     TES_CHECK(plan.ok(), plan.status());
     plan_ = *std::move(plan);
     int64_t scratch = 0;
@@ -125,7 +116,7 @@ class Runner {
       buffers_.push_back(std::move(bytes));
     }
     for (const PlanStep& step : plan_.steps) {
-      StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, Host());
+      StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, BenchmarkTarget());
       TES_CHECK(run.ok(), run.status());
       code_bytes_ += run->code_bytes();
       kernels_.push_back(*std::move(run));
@@ -229,13 +220,13 @@ void PrintGrid() {
       const Graph graph = MakeGraph(problem);
       std::string line, choice;
       double best = 1e30, chosen = 0;
-      const std::string selected(SelectEmitter(graph, graph.nodes[0], Host(), "", nullptr).emitter->name);
+      const std::string selected(SelectEmitter(graph, graph.nodes[0], BenchmarkTarget(), "", nullptr).emitter->name);
       for (const char* name : {"matmul", "sparse_stream", "sparse_loop"}) {
         double estimate = -1, time = 1e30;
         for (const Emitter& emitter : AllEmitters()) {
           std::string why;
           if (emitter.name != name) continue;
-          const std::vector<Way> ways = WaysOf(emitter, graph, graph.nodes[0], Host(), &why);
+          const std::vector<Way> ways = WaysOf(emitter, graph, graph.nodes[0], BenchmarkTarget(), &why);
           if (!ways.empty()) estimate = ways[0].us;
         }
         if (estimate >= 0) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "codegen/compile.h"
+#include "codegen/emit/testing/benchmark_target.h"
 #include "codegen/emit/testing/peak_flops.h"
 #include "codegen/target.h"
 #include "graph/builder.h"
@@ -29,18 +30,8 @@ namespace {
 
 constexpr int64_t kColumns = 128, kNarrow = 768, kWide = 3072;
 
-const Target& Host() {
-  static const Target& target = []() -> const Target& {
-    const char* name = std::getenv("TESSERA_TARGET");
-    const StatusOr<Target> made = MakeTarget(name != nullptr ? name : "host");
-    TES_CHECK(made.ok(), made.status());
-    return *new Target(*made);
-  }();
-  return target;
-}
-
 double Peak(bool integers) {
-  static const double peaks[] = {MeasurePeakFlops(Host()), MeasurePeakInt8(Host())};
+  static const double peaks[] = {MeasurePeakFlops(BenchmarkTarget()), MeasurePeakInt8(BenchmarkTarget())};
   return peaks[integers];
 }
 
@@ -98,7 +89,7 @@ class Network {
  public:
   explicit Network(const Case& c) : case_(c) {
     const Graph graph = MakeGraph(c.layers, c.kept, c.integers);
-    StatusOr<CompileResult> compiled = Compile(graph, Host(), {.only_emitter = c.emitter});
+    StatusOr<CompileResult> compiled = Compile(graph, BenchmarkTarget(), {.only_emitter = c.emitter});
     TES_CHECK(compiled.ok(), compiled.status());
     compiled_ = *std::move(compiled);
     StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
