@@ -29,6 +29,7 @@ namespace {
 struct KernelTable {
   std::vector<const KernelSpec*> specs;
   std::vector<std::string> symbols;
+  std::vector<std::string> keys;  // all that their code depends on beside the target
   std::vector<int> kernel_of_step;
 };
 
@@ -37,10 +38,14 @@ KernelTable CollectKernels(const Plan& plan) {
   std::map<std::string, int> index_of;
   for (const PlanStep& step : plan.steps) {
     std::string key = step.kernel.key;
+    if (step.kernel.block_threads > 0) {
+      key += internal::Join(" threads ", step.kernel.block_threads, "/", step.kernel.blocks_per_unit);
+    }
     for (bool alias : step.kernel.may_alias) key += alias ? '1' : '0';
     auto [it, inserted] = index_of.try_emplace(key, static_cast<int>(table.specs.size()));
     if (inserted) {
       table.specs.push_back(&step.kernel);
+      table.keys.push_back(key);
       table.symbols.push_back("tessera_" + step.kernel.family + "_" + std::to_string(it->second));
     }
     table.kernel_of_step.push_back(it->second);
@@ -270,7 +275,7 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
   // Their code, or the cache's.
   Hasher hasher;
   hasher.AddString(target.Key()).AddString(GeneratorIdentity());
-  for (size_t k = 0; k < table.specs.size(); ++k) hasher.AddString(table.symbols[k]).AddString(table.specs[k]->key);
+  for (size_t k = 0; k < table.specs.size(); ++k) hasher.AddString(table.symbols[k]).AddString(table.keys[k]);
   CompileResult result;
   auto program = std::make_shared<Program>();
   program->key = hasher.Finish().ToHex();
@@ -297,6 +302,7 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
     program->steps.push_back({.kernel = table.kernel_of_step[s],
                               .args = step.args,
                               .tasks = step.tasks,
+                              .launch = step.launch,
                               .serial = step.serial,
                               .label = step.label,
                               .flops = step.flops,

@@ -128,7 +128,8 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
   module.setDataLayout(machine->createDataLayout());
   module.setPICLevel(llvm::PICLevel::SmallPIC);
   for (size_t k = 0; k < specs.size(); ++k) {
-    KernelBuilder builder(module, target, symbols[k], specs[k]->num_args, specs[k]->may_alias);
+    KernelBuilder builder(module, target, symbols[k], specs[k]->num_args, specs[k]->may_alias,
+                          {.threads = specs[k]->block_threads, .per_unit = specs[k]->blocks_per_unit});
     specs[k]->emit(builder);
     builder.Finish();
   }

@@ -67,6 +67,39 @@ TEST(LlvmModuleTest, ListingsShowTheKernel) {
   EXPECT_NE(Text(*assembly).find("ret"), std::string::npos);
 }
 
+// A kernel for blocks of 64 threads turns 64 elements round through shared memory.
+TEST(LlvmModuleTest, KernelsForBlocksKnowTheirPlace) {
+  StatusOr<Target> target = MakeTarget("cuda:sm_80");
+  ASSERT_TRUE(target.ok());
+  KernelSpec spec;
+  spec.family = "turn";
+  spec.num_args = 2;
+  spec.block_threads = 64;
+  spec.blocks_per_unit = 2;
+  spec.emit = [](KernelBuilder& b) {
+    auto& ir = b.ir();
+    b.Shared(3);
+    IrValue tile = b.Shared(64 * 4, 128);
+    EXPECT_EQ(128 + 64 * 4, b.shared_bytes());
+    IrValue thread = ir.CreateZExt(b.ThreadId(), ir.getInt64Ty());
+    IrValue first = ir.CreateMul(ir.CreateZExt(b.BlockId(0), ir.getInt64Ty()), b.I64(64));
+    b.Store(tile, thread, DType::kF32, b.Load(b.arg(0), ir.CreateAdd(first, thread), DType::kF32, 1));
+    b.Barrier();
+    IrValue turned = b.Load(tile, ir.CreateSub(b.I64(63), thread), DType::kF32, 1);
+    b.Store(b.arg(1), ir.CreateAdd(first, thread), DType::kF32, turned);
+  };
+  const KernelSpec* specs[] = {&spec};
+  const std::string symbols[] = {"turn"};
+  StatusOr<std::vector<std::byte>> code = CompileKernels(specs, symbols, *target);
+  ASSERT_TRUE(code.ok()) << code.status();
+  const std::string text = Text(*code);
+  for (const char* part : {".maxntid 64", ".minnctapersm 2", ".extern .shared .align 1024 .b8 tessera_shared[]",
+                           "st.shared.f32", "bar.sync", "ld.shared.f32", "ld.global.f32", "%ctaid.x"}) {
+    EXPECT_NE(std::string::npos, text.find(part)) << part << " in\n" << text;
+  }
+  EXPECT_EQ(std::string::npos, text.find("turn_param_2")) << "no tasks";
+}
+
 TEST(LlvmModuleTest, CallsOfLibrariesAreRefused) {
   StatusOr<Target> target = MakeTarget("host");
   ASSERT_TRUE(target.ok());

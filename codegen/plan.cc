@@ -66,6 +66,8 @@ int PlanBuilder::ConstantOnce(const std::string& name, const std::function<Tenso
 
 void PlanBuilder::AddStep(PlanStep step) {
   TES_CHECK(step.kernel.num_args == static_cast<int>(step.args.size()), step.kernel.family);
+  TES_CHECK(step.launch.threads == step.kernel.block_threads, step.kernel.family, ": a block has ",
+            step.kernel.block_threads, " threads, launched are ", step.launch.threads);
   // A step over nothing writes nothing.
   if (step.tasks > 0) plan_.steps.push_back(std::move(step));
 }

@@ -28,6 +28,9 @@ struct KernelSpec {
   std::string key;
   int num_args = 0;
   std::vector<bool> may_alias;  // see KernelBuilder
+  // For GPUs: threads of the blocks that it is written for, 0 where a thread does tasks of its own; and the blocks that
+  // should fit on a multiprocessor at once, which bounds the registers of a thread (0: as the assembler likes).
+  int block_threads = 0, blocks_per_unit = 0;
   std::function<void(KernelBuilder&)> emit;
 };
 
@@ -43,6 +46,7 @@ struct PlanStep {
   KernelSpec kernel;
   std::vector<StepArg> args;
   int64_t tasks = 1;
+  Launch launch;              // where the kernel is written for blocks
   int64_t scratch_bytes = 0;  // per thread
   bool serial = false;        // tasks may not run at the same time
   std::string label;

@@ -108,5 +108,16 @@ TEST(HostDeviceTest, AMissingKernelIsNamed) {
   EXPECT_NE(status.message().find("'nowhere'"), std::string::npos) << status;
 }
 
+TEST(HostDeviceTest, KernelsForBlocksAreRefused) {
+  StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
+  ASSERT_TRUE(device.ok());
+  std::shared_ptr<Program> program = PortsOnly();
+  program->target = "cuda:sm_90";
+  program->steps = {{.kernel = 0, .launch = {.x = 1, .threads = 32}, .label = "s"}};
+  program->kernels = {"k"};
+  const Status status = (*device)->Load(program, {}).status();
+  EXPECT_EQ(status.code(), ErrorCode::kProgramInvalid);
+}
+
 }  // namespace
 }  // namespace tessera

@@ -7,6 +7,23 @@ namespace {
 
 constexpr const char* kClassNames[] = {"input", "output", "constant", "temp"};
 
+// What is wrong with a launch, or empty.
+std::string LaunchError(const Launch& launch) {
+  const auto outside = [](std::string_view what, int64_t value, int64_t low, int64_t high) {
+    return value >= low && value <= high ? std::string()
+                                         : internal::Join("expected ", low, " to ", high, " ", what, ", found ", value);
+  };
+  if (!launch.by_blocks()) return launch.threads == 0 ? "" : "it has threads of a block, but no blocks";
+  for (const std::string& error :
+       {outside("blocks along x", launch.x, 1, kMaxBlocksX), outside("blocks along y", launch.y, 1, kMaxBlocksYZ),
+        outside("blocks along z", launch.z, 1, kMaxBlocksYZ),
+        outside("threads in a block", launch.threads, 1, kMaxBlockThreads),
+        outside("bytes of shared memory", launch.shared_bytes, 0, kMaxSharedBytes)}) {
+    if (!error.empty()) return error;
+  }
+  return "";
+}
+
 }  // namespace
 
 Status Program::Verify() const {
@@ -51,6 +68,7 @@ Status Program::Verify() const {
     const Step& step = steps[s];
     if (step.kernel < 0 || step.kernel >= static_cast<int>(kernels.size())) return fail("step ", s, ": no such kernel");
     if (step.tasks < 0) return fail("step ", s, ": expected tasks >= 0, found ", step.tasks);
+    if (const std::string error = LaunchError(step.launch); !error.empty()) return fail("step ", s, ": ", error);
     for (const StepArg& arg : step.args) {
       if (arg.buffer < 0 || arg.buffer >= static_cast<int>(buffers.size())) return fail("step ", s, ": no such buffer");
       const ProgramBuffer& buffer = buffers[arg.buffer];
@@ -77,7 +95,14 @@ std::string Program::ToString() const {
         << " B at " << buffers[b].offset << " \"" << buffers[b].name << "\"\n";
   }
   for (size_t s = 0; s < steps.size(); ++s) {
-    out << "step " << s << " kernel " << kernels[steps[s].kernel] << " tasks " << steps[s].tasks << " args";
+    out << "step " << s << " kernel " << kernels[steps[s].kernel];
+    if (const Launch& launch = steps[s].launch; launch.by_blocks()) {
+      out << " blocks " << launch.x << "x" << launch.y << "x" << launch.z << " threads " << launch.threads << " shared "
+          << launch.shared_bytes << " B" << (launch.overlap ? " overlap" : "");
+    } else {
+      out << " tasks " << steps[s].tasks;
+    }
+    out << " args";
     for (const StepArg& arg : steps[s].args) {
       out << " " << arg.buffer << (arg.writes ? "w" : "r");
       if (arg.offset != 0) out << "+" << arg.offset;

@@ -40,11 +40,29 @@ struct StepArg {
   int64_t offset = 0;  // bytes from the buffer's start
 };
 
+// How a kernel that is written for blocks of threads starts on a GPU. Without blocks (x = 0) a step is launched by its
+// tasks instead, which the driver spreads over threads as it likes.
+struct Launch {
+  int64_t x = 0, y = 1, z = 1;  // blocks
+  int64_t threads = 0;          // of a block
+  int64_t shared_bytes = 0;     // of a block's shared memory
+  // The kernel waits by itself for the steps before it (griddepcontrol), so that its blocks may start while theirs end.
+  bool overlap = false;
+  bool by_blocks() const { return x != 0; }
+};
+
+// What any device that takes blocks allows: the least of the chips that targets list.
+constexpr int64_t kMaxBlockThreads = 1024;
+constexpr int64_t kMaxSharedBytes = 227 << 10;
+constexpr int64_t kMaxBlocksX = (int64_t{1} << 31) - 1;
+constexpr int64_t kMaxBlocksYZ = 65535;
+
 // One launch of one kernel. `tasks` may be split over threads in any way; each task writes its own share of the output.
 struct Step {
   int kernel = 0;
   std::vector<StepArg> args;
   int64_t tasks = 1;
+  Launch launch;        // of a kernel that is written for blocks; such a step is one task
   bool serial = false;  // tasks may not run at the same time
   std::string label;    // the node(s) of the source model, for traces and reports
   double flops = 0;     // useful operations, for the roofline share
@@ -79,7 +97,7 @@ struct Program {
   MemoryReport memory;
   std::string key;  // content hash of what was compiled, for caches
 
-  // Index ranges, offsets within arena and constants, no temporary read before it is written.
+  // Index ranges, offsets within arena and constants, launches within what devices take.
   Status Verify() const;
   // The form sketched at the top.
   std::string ToString() const;

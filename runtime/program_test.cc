@@ -35,6 +35,14 @@ TEST(ProgramTest, ValidProgramVerifiesAndPrints) {
   EXPECT_NE(text.find("buffer 1 temp 16 B at 48"), std::string::npos) << text;
 }
 
+TEST(ProgramTest, LaunchesOfBlocksVerifyAndPrint) {
+  Program p = Valid();
+  p.steps[0].launch = {.x = 4, .y = 2, .threads = 1024, .shared_bytes = 227 << 10, .overlap = true};
+  EXPECT_TRUE(p.Verify().ok()) << p.Verify();
+  EXPECT_NE(p.ToString().find("kernel a blocks 4x2x1 threads 1024 shared 232448 B overlap args 0r"), std::string::npos)
+      << p.ToString();
+}
+
 // Each change breaks one invariant, and is found.
 TEST(ProgramTest, BrokenProgramsAreRefused) {
   using Change = void (*)(Program&);
@@ -50,6 +58,15 @@ TEST(ProgramTest, BrokenProgramsAreRefused) {
       {"unknown kernel", [](Program& p) { p.steps[0].kernel = 2; }},
       {"negative kernel", [](Program& p) { p.steps[0].kernel = -1; }},
       {"negative tasks", [](Program& p) { p.steps[1].tasks = -1; }},
+      {"threads without blocks", [](Program& p) { p.steps[1].launch.threads = 32; }},
+      {"blocks without threads", [](Program& p) { p.steps[1].launch = {.x = 1}; }},
+      {"negative blocks", [](Program& p) { p.steps[1].launch = {.x = -1, .threads = 32}; }},
+      {"too many blocks", [](Program& p) { p.steps[1].launch = {.x = int64_t{1} << 31, .threads = 32}; }},
+      {"too many blocks along y", [](Program& p) { p.steps[1].launch = {.x = 1, .y = 65536, .threads = 32}; }},
+      {"no blocks along z", [](Program& p) { p.steps[1].launch = {.x = 1, .z = 0, .threads = 32}; }},
+      {"too many threads", [](Program& p) { p.steps[1].launch = {.x = 1, .threads = 1025}; }},
+      {"too much shared memory",
+       [](Program& p) { p.steps[1].launch = {.x = 1, .threads = 32, .shared_bytes = (227 << 10) + 1}; }},
       {"unknown buffer", [](Program& p) { p.steps[1].args[0].buffer = 4; }},
       {"offset outside the buffer", [](Program& p) { p.steps[1].args[0].offset = 17; }},
       {"write to an input", [](Program& p) { p.steps[0].args[0].writes = true; }},

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "llvm/IR/Intrinsics.h"
-#include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Verifier.h"
 
@@ -13,31 +12,26 @@ namespace {
 
 bool IsNibble(DType type) { return TypeInfo(type).bits == 4; }
 
-void SetMachine(llvm::Function& function, const Target& target) {
-  function.addFnAttr("target-cpu", target.cpu);
-  if (!target.features.empty()) function.addFnAttr("target-features", target.features);
-  if (!target.IsGpu()) {
-    function.addFnAttr("prefer-vector-width", std::to_string(target.vector_bits));
-    function.addFnAttr("min-legal-vector-width", std::to_string(target.vector_bits));
-  }
-  function.setDoesNotThrow();
-}
-
 }  // namespace
 
 KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const std::string& name, int num_args,
-                             const std::vector<bool>& may_alias)
-    : module_(module), target_(target), ir_(module.getContext()) {
+                             const std::vector<bool>& may_alias, const KernelBlocks& blocks)
+    : module_(module), target_(target), ir_(module.getContext()), block_threads_(blocks.threads) {
+  TES_CHECK(blocks.threads == 0 || target.IsGpu(), name, " is written for a GPU's blocks");
   llvm::Type* ptr = ir_.getPtrTy();
   llvm::Type* i64 = ir_.getInt64Ty();
   std::vector<llvm::Type*> inner_types(num_args, ptr);
-  inner_types.insert(inner_types.end(), {i64, i64, ptr});
+  if (blocks.threads == 0) inner_types.insert(inner_types.end(), {i64, i64, ptr});
   inner_ = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), inner_types, false),
                                   llvm::GlobalValue::InternalLinkage, name + ".body", module);
-  SetMachine(*inner_, target);
+  SetMachine(*inner_);
   if (target.IsGpu()) {
     inner_->addFnAttr(llvm::Attribute::AlwaysInline);
-    WriteGpuEntry(name, num_args);
+    if (blocks.threads > 0) {
+      WriteBlockEntry(name, num_args, blocks);
+    } else {
+      WriteGpuEntry(name, num_args);
+    }
   } else {
     inner_->addFnAttr(llvm::Attribute::NoInline);
     WriteHostEntry(name, num_args);
@@ -49,68 +43,19 @@ KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const s
     if (k >= static_cast<int>(may_alias.size()) || !may_alias[k]) arg->addAttr(llvm::Attribute::NoAlias);
     args_.push_back(arg);
   }
-  begin_ = inner_->getArg(num_args);
-  end_ = inner_->getArg(num_args + 1);
-  scratch_ = inner_->getArg(num_args + 2);
-  begin_->setName("begin");
-  end_->setName("end");
-  scratch_->setName("scratch");
+  if (blocks.threads == 0) {
+    begin_ = inner_->getArg(num_args);
+    end_ = inner_->getArg(num_args + 1);
+    scratch_ = inner_->getArg(num_args + 2);
+    begin_->setName("begin");
+    end_->setName("end");
+    scratch_->setName("scratch");
+  }
   ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", inner_));
   // A product that feeds a sum may be fused: that is more exact, never less. Nothing else is relaxed.
   llvm::FastMathFlags flags;
   flags.setAllowContract(true);
   ir_.setFastMathFlags(flags);
-}
-
-void KernelBuilder::WriteHostEntry(const std::string& name, int num_args) {
-  llvm::Type* ptr = ir_.getPtrTy();
-  llvm::Type* i64 = ir_.getInt64Ty();
-  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), {ptr, i64, i64, ptr}, false),
-                                       llvm::GlobalValue::ExternalLinkage, name, module_);
-  SetMachine(*outer, target_);
-  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
-  IrValues call_args;
-  for (int k = 0; k < num_args; ++k) {
-    call_args.push_back(ir_.CreateLoad(ptr, ir_.CreateConstInBoundsGEP1_64(ptr, outer->getArg(0), k)));
-  }
-  for (int k = 1; k < 4; ++k) call_args.push_back(outer->getArg(k));
-  ir_.CreateCall(inner_, call_args);
-  ir_.CreateRetVoid();
-}
-
-void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
-  llvm::Type* ptr = ir_.getPtrTy();
-  llvm::Type* i64 = ir_.getInt64Ty();
-  std::vector<llvm::Type*> types(num_args, ptr);
-  types.insert(types.end(), {i64, i64});
-  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
-                                       llvm::GlobalValue::ExternalLinkage, name, module_);
-  SetMachine(*outer, target_);
-  outer->setCallingConv(llvm::CallingConv::PTX_Kernel);
-  llvm::Metadata* mark[] = {llvm::ConstantAsMetadata::get(outer), llvm::MDString::get(context(), "kernel"),
-                            llvm::ConstantAsMetadata::get(ir_.getInt32(1))};
-  module_.getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDNode::get(context(), mark));
-
-  llvm::BasicBlock* work = llvm::BasicBlock::Create(context(), "work", outer);
-  llvm::BasicBlock* done = llvm::BasicBlock::Create(context(), "done", outer);
-  llvm::BasicBlock* entry = llvm::BasicBlock::Create(context(), "entry", outer, work);
-  ir_.SetInsertPoint(entry);
-  const auto position = [&](llvm::Intrinsic::ID id) { return ir_.CreateZExt(ir_.CreateIntrinsic(id, {}, {}), i64); };
-  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x),
-                                               position(llvm::Intrinsic::nvvm_read_ptx_sreg_ntid_x)),
-                                 position(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x), "thread");
-  IrValue tasks = outer->getArg(num_args), per_thread = outer->getArg(num_args + 1);
-  IrValue begin = ir_.CreateMul(thread, per_thread, "begin");
-  IrValue end = ir_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, ir_.CreateAdd(begin, per_thread), tasks);
-  ir_.CreateCondBr(ir_.CreateICmpSLT(begin, tasks), work, done);
-  ir_.SetInsertPoint(work);
-  IrValues call_args;
-  for (int k = 0; k < num_args; ++k) call_args.push_back(outer->getArg(k));
-  call_args.insert(call_args.end(), {begin, end, llvm::ConstantPointerNull::get(ir_.getPtrTy())});
-  ir_.CreateCall(inner_, call_args);
-  ir_.CreateBr(done);
-  ir_.SetInsertPoint(done);
-  ir_.CreateRetVoid();
 }
 
 void KernelBuilder::Finish() {

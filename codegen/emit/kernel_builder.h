@@ -15,9 +15,10 @@
 //
 //   kernel(void* arg0, …, i64 tasks, i64 tasks_per_thread)
 //
-// whose thread t does the tasks [t * tasks_per_thread, …) of that many; there is no scratch.
-// One KernelBuilder writes one function; single-threaded. Tested by body_emitter_test.cc
-// (loads, stores and conversions of every type) and through the emitters.
+// whose thread t does the tasks [t * tasks_per_thread, …) of that many; there is no scratch. A kernel written for
+// blocks of threads is kernel(void* arg0, …) and knows its place by ThreadId and BlockId; it has neither tasks nor
+// scratch. One KernelBuilder writes one function; single-threaded. Tested by body_emitter_test.cc (loads, stores and
+// conversions of every type) and through the emitters.
 #ifndef TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
 #define TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
 
@@ -34,12 +35,17 @@ namespace tessera {
 using IrValue = llvm::Value*;
 using IrValues = std::vector<llvm::Value*>;
 
+// Of a kernel that is written for a GPU's blocks; the fields are KernelSpec's.
+struct KernelBlocks {
+  int threads = 0, per_unit = 0;
+};
+
 class KernelBuilder {
  public:
   // Starts `name` in `module` with `num_args` buffers. `may_alias[k]`: argument k may share memory with another one
   // (in-place steps); the others are noalias.
   KernelBuilder(llvm::Module& module, const Target& target, const std::string& name, int num_args,
-                const std::vector<bool>& may_alias = {});
+                const std::vector<bool>& may_alias = {}, const KernelBlocks& blocks = {});
   // Ends the function. Call once, after the last instruction.
   void Finish();
 
@@ -51,6 +57,17 @@ class KernelBuilder {
   IrValue begin() const { return begin_; }
   IrValue end() const { return end_; }
   IrValue scratch() const { return scratch_; }
+
+  // ---- Kernels for a GPU's blocks: i32 numbers of this thread in its block and of the block along x, y, z (0, 1, 2).
+  IrValue ThreadId();
+  IrValue BlockId(int axis);
+  // All threads of the block arrive, and see what any of them wrote to shared memory before.
+  void Barrier();
+  // `bytes` of the block's shared memory, as a pointer of address space 3: the same to all its threads, undefined
+  // before the first write. `align` is a power of two up to 1024. A kernel's pieces lie one after the other in the
+  // order of these calls; a step's Launch asks for at least shared_bytes().
+  IrValue Shared(int64_t bytes, int64_t align = 16);
+  int64_t shared_bytes() const { return shared_bytes_; }
 
   // ---- Types and constants. `lanes` 1 is a scalar, otherwise a fixed vector.
   llvm::Type* ElementType(DType type);  // of a compute type: f64 f32 i64 i32 (u alike), bool as i1
@@ -113,8 +130,11 @@ class KernelBuilder {
   IrValue MaskBelow(IrValue count, int lanes);
 
  private:
+  void SetMachine(llvm::Function& function);
   void WriteHostEntry(const std::string& name, int num_args);
   void WriteGpuEntry(const std::string& name, int num_args);
+  void WriteBlockEntry(const std::string& name, int num_args, const KernelBlocks& blocks);
+  void Annotate(llvm::Function* entry, const char* property, int value);
   llvm::Type* StorageElementType(DType type);
   IrValue HalfToFloat(IrValue bits);
   IrValue FloatToHalf(IrValue value);
@@ -126,7 +146,9 @@ class KernelBuilder {
   llvm::IRBuilder<> ir_;
   llvm::Function* inner_ = nullptr;
   std::vector<IrValue> args_;
-  IrValue begin_ = nullptr, end_ = nullptr, scratch_ = nullptr;
+  IrValue begin_ = nullptr, end_ = nullptr, scratch_ = nullptr;  // none in a kernel for blocks
+  int block_threads_ = 0;
+  int64_t shared_bytes_ = 0;
 };
 
 }  // namespace tessera

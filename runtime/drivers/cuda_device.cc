@@ -2,7 +2,8 @@
 //
 // A loaded program owns its memory on the card: the arena, the constants, and a buffer for each input and output. All
 // steps are recorded once into a CUDA graph; a run copies inputs in, launches the graph and copies outputs out, on a
-// stream of its own. Steps run in order, one grid each: tasks / 128 blocks of 128 threads, a task a thread.
+// stream of its own. Steps run in order, one grid each: the blocks that the step says, or tasks / 128 blocks of 128
+// threads, a task a thread.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -64,7 +65,7 @@ class CudaExecutable : public Executable {
     const Current current(self->cuda_, self->card_->context());
     RETURN_IF_ERROR(self->LoadCode());
     RETURN_IF_ERROR(self->PlaceMemory());
-    self->BindSteps();
+    RETURN_IF_ERROR(self->BindSteps());
     RETURN_IF_ERROR(self->RecordGraph());
     return std::unique_ptr<Executable>(std::move(self));
   }
@@ -128,7 +129,7 @@ class CudaExecutable : public Executable {
   // A step with its launch: the values of its parameters, and where cuLaunchKernel finds them.
   struct BoundStep {
     CUfunction function = nullptr;
-    unsigned blocks = 0, threads = 0;
+    unsigned x = 0, y = 1, z = 1, threads = 0, shared_bytes = 0;
     std::vector<uint64_t> values;
     std::vector<void*> params;
   };
@@ -208,15 +209,32 @@ class CudaExecutable : public Executable {
     }
   }
 
-  void BindSteps() {
+  Status BindSteps() {
     for (const Step& step : program_->steps) {
       BoundStep bound;
       bound.function = functions_[step.kernel];
+      for (const StepArg& arg : step.args) bound.values.push_back(AddressOf(arg));
+      if (const tessera::Launch& launch = step.launch; launch.by_blocks()) {
+        bound.x = static_cast<unsigned>(launch.x);
+        bound.y = static_cast<unsigned>(launch.y);
+        bound.z = static_cast<unsigned>(launch.z);
+        bound.threads = static_cast<unsigned>(launch.threads);
+        bound.shared_bytes = static_cast<unsigned>(launch.shared_bytes);
+        constexpr int kMaxDynamicShared = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        constexpr int64_t kWithoutAsking = 48 << 10;
+        if (launch.shared_bytes > kWithoutAsking) {
+          RETURN_IF_ERROR(cuda_.Check(
+              cuda_.cuFuncSetAttribute(bound.function, kMaxDynamicShared, static_cast<int>(launch.shared_bytes)),
+              "cuFuncSetAttribute",
+              internal::Join(launch.shared_bytes, " bytes of shared memory for ", KernelOf(step))));
+        }
+        steps_.push_back(std::move(bound));
+        continue;
+      }
       const int64_t per_thread = step.serial ? step.tasks : 1;
       const int64_t threads = step.tasks == 0 ? 0 : (step.tasks + per_thread - 1) / per_thread;
       bound.threads = static_cast<unsigned>(std::min(threads, kBlock));
-      bound.blocks = static_cast<unsigned>((threads + kBlock - 1) / kBlock);
-      for (const StepArg& arg : step.args) bound.values.push_back(AddressOf(arg));
+      bound.x = static_cast<unsigned>((threads + kBlock - 1) / kBlock);
       bound.values.push_back(static_cast<uint64_t>(step.tasks));
       bound.values.push_back(static_cast<uint64_t>(per_thread));
       steps_.push_back(std::move(bound));
@@ -224,16 +242,19 @@ class CudaExecutable : public Executable {
     for (BoundStep& step : steps_) {
       for (uint64_t& value : step.values) step.params.push_back(&value);
     }
+    return OkStatus();
+  }
+
+  std::string KernelOf(const Step& step) const {
+    return "kernel '" + program_->kernels[step.kernel] + "' of node '" + step.label + "'";
   }
 
   Status Launch(size_t s) {
     BoundStep& step = steps_[s];
-    if (step.blocks == 0) return OkStatus();
-    return cuda_.Check(
-        cuda_.cuLaunchKernel(step.function, step.blocks, 1, 1, step.threads, 1, 1, 0, stream_, step.params.data(),
-                             nullptr),
-        "cuLaunchKernel",
-        "kernel '" + program_->kernels[program_->steps[s].kernel] + "' of node '" + program_->steps[s].label + "'");
+    if (step.x == 0) return OkStatus();
+    return cuda_.Check(cuda_.cuLaunchKernel(step.function, step.x, step.y, step.z, step.threads, 1, 1,
+                                            step.shared_bytes, stream_, step.params.data(), nullptr),
+                       "cuLaunchKernel", KernelOf(program_->steps[s]));
   }
 
   Status RecordGraph() {

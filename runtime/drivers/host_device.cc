@@ -101,6 +101,11 @@ class HostExecutable : public Executable {
     }
     bool last_alone = true;
     for (const Step& step : p.steps) {
+      if (step.launch.by_blocks()) {
+        return Error(ErrorCode::kProgramInvalid, "program '", p.name, "': kernel '", p.kernels[step.kernel],
+                     "' of node '", step.label, "' is written for a GPU's blocks; it was compiled for '", p.target,
+                     "', expected host");
+      }
       const int64_t first_arg = static_cast<int64_t>(args_.size());
       for (const StepArg& arg : step.args) {
         const ProgramBuffer& buffer = p.buffers[arg.buffer];

@@ -1,0 +1,130 @@
+// KernelBuilder's entry points, for the host, for a thread a task, and for blocks of threads; and what kernels for
+// blocks ask about their place. Tested by llvm_module_test.cc.
+#include "codegen/emit/kernel_builder.h"
+#include "llvm/IR/Intrinsics.h"
+#include "llvm/IR/IntrinsicsNVPTX.h"
+#include "llvm/IR/Module.h"
+
+namespace tessera {
+
+void KernelBuilder::SetMachine(llvm::Function& function) {
+  function.addFnAttr("target-cpu", target_.cpu);
+  if (!target_.features.empty()) function.addFnAttr("target-features", target_.features);
+  if (!target_.IsGpu()) {
+    function.addFnAttr("prefer-vector-width", std::to_string(target_.vector_bits));
+    function.addFnAttr("min-legal-vector-width", std::to_string(target_.vector_bits));
+  }
+  function.setDoesNotThrow();
+}
+
+void KernelBuilder::WriteHostEntry(const std::string& name, int num_args) {
+  llvm::Type* ptr = ir_.getPtrTy();
+  llvm::Type* i64 = ir_.getInt64Ty();
+  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), {ptr, i64, i64, ptr}, false),
+                                       llvm::GlobalValue::ExternalLinkage, name, module_);
+  SetMachine(*outer);
+  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
+  IrValues call_args;
+  for (int k = 0; k < num_args; ++k) {
+    call_args.push_back(ir_.CreateLoad(ptr, ir_.CreateConstInBoundsGEP1_64(ptr, outer->getArg(0), k)));
+  }
+  for (int k = 1; k < 4; ++k) call_args.push_back(outer->getArg(k));
+  ir_.CreateCall(inner_, call_args);
+  ir_.CreateRetVoid();
+}
+
+void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
+  llvm::Type* ptr = ir_.getPtrTy();
+  llvm::Type* i64 = ir_.getInt64Ty();
+  std::vector<llvm::Type*> types(num_args, ptr);
+  types.insert(types.end(), {i64, i64});
+  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
+                                       llvm::GlobalValue::ExternalLinkage, name, module_);
+  SetMachine(*outer);
+  outer->setCallingConv(llvm::CallingConv::PTX_Kernel);
+  Annotate(outer, "kernel", 1);
+
+  llvm::BasicBlock* work = llvm::BasicBlock::Create(context(), "work", outer);
+  llvm::BasicBlock* done = llvm::BasicBlock::Create(context(), "done", outer);
+  llvm::BasicBlock* entry = llvm::BasicBlock::Create(context(), "entry", outer, work);
+  ir_.SetInsertPoint(entry);
+  const auto position = [&](llvm::Intrinsic::ID id) { return ir_.CreateZExt(ir_.CreateIntrinsic(id, {}, {}), i64); };
+  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x),
+                                               position(llvm::Intrinsic::nvvm_read_ptx_sreg_ntid_x)),
+                                 position(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x), "thread");
+  IrValue tasks = outer->getArg(num_args), per_thread = outer->getArg(num_args + 1);
+  IrValue begin = ir_.CreateMul(thread, per_thread, "begin");
+  IrValue end = ir_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, ir_.CreateAdd(begin, per_thread), tasks);
+  ir_.CreateCondBr(ir_.CreateICmpSLT(begin, tasks), work, done);
+  ir_.SetInsertPoint(work);
+  IrValues call_args;
+  for (int k = 0; k < num_args; ++k) call_args.push_back(outer->getArg(k));
+  call_args.insert(call_args.end(), {begin, end, llvm::ConstantPointerNull::get(ir_.getPtrTy())});
+  ir_.CreateCall(inner_, call_args);
+  ir_.CreateBr(done);
+  ir_.SetInsertPoint(done);
+  ir_.CreateRetVoid();
+}
+
+void KernelBuilder::WriteBlockEntry(const std::string& name, int num_args, const KernelBlocks& blocks) {
+  const std::vector<llvm::Type*> types(num_args, ir_.getPtrTy());
+  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
+                                       llvm::GlobalValue::ExternalLinkage, name, module_);
+  SetMachine(*outer);
+  outer->setCallingConv(llvm::CallingConv::PTX_Kernel);
+  Annotate(outer, "kernel", 1);
+  Annotate(outer, "maxntidx", blocks.threads);
+  if (blocks.per_unit > 0) Annotate(outer, "minctasm", blocks.per_unit);
+  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
+  IrValues call_args;
+  for (int k = 0; k < num_args; ++k) call_args.push_back(outer->getArg(k));
+  ir_.CreateCall(inner_, call_args);
+  ir_.CreateRetVoid();
+}
+
+void KernelBuilder::Annotate(llvm::Function* entry, const char* property, int value) {
+  llvm::Metadata* mark[] = {llvm::ConstantAsMetadata::get(entry), llvm::MDString::get(context(), property),
+                            llvm::ConstantAsMetadata::get(ir_.getInt32(static_cast<uint32_t>(value)))};
+  module_.getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDNode::get(context(), mark));
+}
+
+IrValue KernelBuilder::ThreadId() {
+  TES_CHECK(block_threads_ > 0, "not a kernel for blocks");
+  llvm::CallInst* id = ir_.CreateIntrinsic(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x, {}, {});
+  id->addRangeRetAttr(llvm::ConstantRange(llvm::APInt(32, 0), llvm::APInt(32, block_threads_)));
+  id->setName("thread");
+  return id;
+}
+
+IrValue KernelBuilder::BlockId(int axis) {
+  constexpr llvm::Intrinsic::ID kIds[] = {llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x,
+                                          llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_y,
+                                          llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_z};
+  TES_CHECK(block_threads_ > 0 && axis >= 0 && axis < 3, axis);
+  const uint64_t limit = axis == 0 ? (uint64_t{1} << 31) - 1 : 65535;  // as Program::Verify has it
+  llvm::CallInst* id = ir_.CreateIntrinsic(kIds[axis], {}, {});
+  id->addRangeRetAttr(llvm::ConstantRange(llvm::APInt(32, 0), llvm::APInt(32, limit)));
+  id->setName("block");
+  return id;
+}
+
+void KernelBuilder::Barrier() { ir_.CreateIntrinsic(llvm::Intrinsic::nvvm_barrier0, {}, {}); }
+
+IrValue KernelBuilder::Shared(int64_t bytes, int64_t align) {
+  constexpr const char* kName = "tessera_shared";
+  constexpr unsigned kSharedSpace = 3, kMaxAlign = 1024;
+  TES_CHECK(block_threads_ > 0 && align > 0 && (align & (align - 1)) == 0 && align <= kMaxAlign, align);
+  llvm::GlobalVariable* all = module_.getNamedGlobal(kName);
+  if (all == nullptr) {
+    // Its size is the launch's.
+    all = new llvm::GlobalVariable(module_, llvm::ArrayType::get(ir_.getInt8Ty(), 0), /*isConstant=*/false,
+                                   llvm::GlobalValue::ExternalLinkage, nullptr, kName, nullptr,
+                                   llvm::GlobalValue::NotThreadLocal, kSharedSpace);
+    all->setAlignment(llvm::Align(kMaxAlign));
+  }
+  const int64_t offset = (shared_bytes_ + align - 1) / align * align;
+  shared_bytes_ = offset + bytes;
+  return ir_.CreateConstGEP1_64(ir_.getInt8Ty(), all, offset);
+}
+
+}  // namespace tessera
