@@ -5,6 +5,7 @@
 #include <string>
 
 #include "codegen/emit/kernel_builder.h"
+#include "codegen/targets/device_ops.h"
 #include "llvm/Analysis/TargetLibraryInfo.h"
 #include "llvm/CodeGen/TargetPassConfig.h"
 #include "llvm/IR/LegacyPassManager.h"
@@ -140,6 +141,7 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
     return ToBytes(buffer);
   }
   CleanUp(module, *machine, target.IsGpu());
+  if (target.IsGpu()) RETURN_IF_ERROR(LowerDeviceOps(module, target));
   if (form == CodeForm::kOptimizedIr) {
     module.print(stream, nullptr);
     return ToBytes(buffer);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "codegen/targets/device_ops.h"
 #include "llvm/IR/Intrinsics.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Verifier.h"
@@ -513,6 +514,10 @@ IrValue KernelBuilder::MaskBelow(IrValue count, int lanes) {
   std::vector<llvm::Constant*> ids;
   for (int l = 0; l < lanes; ++l) ids.push_back(ir_.getInt32(l));
   return ir_.CreateICmpSLT(llvm::ConstantVector::get(ids), Splat(clamped, lanes));
+}
+
+IrValue DeviceOp(KernelBuilder& b, std::string_view name, const IrValues& operands) {
+  return DeviceOp(b.ir(), name, operands);
 }
 
 }  // namespace tessera

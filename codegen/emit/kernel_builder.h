@@ -24,6 +24,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "codegen/target.h"
@@ -150,6 +151,9 @@ class KernelBuilder {
   int block_threads_ = 0;
   int64_t shared_bytes_ = 0;
 };
+
+// On GPUs: what is more than plain IR, a row of targets/device_ops.def. Its result; several are a struct's members.
+IrValue DeviceOp(KernelBuilder& b, std::string_view name, const IrValues& operands);
 
 }  // namespace tessera
 

@@ -2,7 +2,6 @@
 // blocks ask about their place. Tested by llvm_module_test.cc.
 #include "codegen/emit/kernel_builder.h"
 #include "llvm/IR/Intrinsics.h"
-#include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
 
 namespace tessera {
@@ -48,10 +47,9 @@ void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
   llvm::BasicBlock* done = llvm::BasicBlock::Create(context(), "done", outer);
   llvm::BasicBlock* entry = llvm::BasicBlock::Create(context(), "entry", outer, work);
   ir_.SetInsertPoint(entry);
-  const auto position = [&](llvm::Intrinsic::ID id) { return ir_.CreateZExt(ir_.CreateIntrinsic(id, {}, {}), i64); };
-  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position(llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x),
-                                               position(llvm::Intrinsic::nvvm_read_ptx_sreg_ntid_x)),
-                                 position(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x), "thread");
+  const auto position = [&](std::string_view op) { return ir_.CreateZExt(DeviceOp(*this, op, {}), i64); };
+  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position("gpu.block_id.x"), position("gpu.block_size.x")),
+                                 position("gpu.thread_id.x"), "thread");
   IrValue tasks = outer->getArg(num_args), per_thread = outer->getArg(num_args + 1);
   IrValue begin = ir_.CreateMul(thread, per_thread, "begin");
   IrValue end = ir_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, ir_.CreateAdd(begin, per_thread), tasks);
@@ -90,25 +88,23 @@ void KernelBuilder::Annotate(llvm::Function* entry, const char* property, int va
 
 IrValue KernelBuilder::ThreadId() {
   TES_CHECK(block_threads_ > 0, "not a kernel for blocks");
-  llvm::CallInst* id = ir_.CreateIntrinsic(llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x, {}, {});
+  auto* id = llvm::cast<llvm::CallInst>(DeviceOp(*this, "gpu.thread_id.x", {}));
   id->addRangeRetAttr(llvm::ConstantRange(llvm::APInt(32, 0), llvm::APInt(32, block_threads_)));
   id->setName("thread");
   return id;
 }
 
 IrValue KernelBuilder::BlockId(int axis) {
-  constexpr llvm::Intrinsic::ID kIds[] = {llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_x,
-                                          llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_y,
-                                          llvm::Intrinsic::nvvm_read_ptx_sreg_ctaid_z};
+  constexpr std::string_view kIds[] = {"gpu.block_id.x", "gpu.block_id.y", "gpu.block_id.z"};
   TES_CHECK(block_threads_ > 0 && axis >= 0 && axis < 3, axis);
   const uint64_t limit = axis == 0 ? (uint64_t{1} << 31) - 1 : 65535;  // as Program::Verify has it
-  llvm::CallInst* id = ir_.CreateIntrinsic(kIds[axis], {}, {});
+  auto* id = llvm::cast<llvm::CallInst>(DeviceOp(*this, kIds[axis], {}));
   id->addRangeRetAttr(llvm::ConstantRange(llvm::APInt(32, 0), llvm::APInt(32, limit)));
   id->setName("block");
   return id;
 }
 
-void KernelBuilder::Barrier() { ir_.CreateIntrinsic(llvm::Intrinsic::nvvm_barrier0, {}, {}); }
+void KernelBuilder::Barrier() { DeviceOp(*this, "gpu.barrier", {}); }
 
 IrValue KernelBuilder::Shared(int64_t bytes, int64_t align) {
   constexpr const char* kName = "tessera_shared";
