@@ -25,6 +25,19 @@ class Trace;
 
 struct LoadOptions {
   int threads = 0;  // 0: as many as the process may use
+  // A folder that keeps what a device's assembler makes of a program's code; empty: none.
+  std::string cache_dir;
+};
+
+// What a loaded program holds of its device, and how its code got there. Zero and empty where a device has no memory
+// of its own.
+struct ExecutableInfo {
+  int64_t device_bytes = 0;       // code and constants (shared by executables of one program), arena, inputs, outputs
+  int64_t device_bytes_peak = 0;  // the most that all programs on this device have held at once
+  int64_t pinned_bytes = 0;       // of the host, for copies
+  std::string assembler;          // "nvJitLink 13.0", "driver 13.0"
+  bool code_from_cache = false;
+  double assemble_ms = 0;
 };
 
 class Executable {
@@ -32,7 +45,8 @@ class Executable {
   virtual ~Executable() = default;
 
   // One inference. inputs[i] points at the bytes of program().inputs[i], outputs likewise; nothing is copied that need
-  // not be. No allocation. kInputMissing when the counts differ.
+  // not be. They may lie in the memory of the device itself, where it has one. No allocation but on the first runs.
+  // kInputMissing when the counts differ.
   virtual Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) = 0;
 
   virtual const Program& program() const = 0;
@@ -44,6 +58,11 @@ class Executable {
   // measured only while `enabled`.
   virtual void SetProfiling(bool enabled) = 0;
   virtual std::span<const int64_t> step_nanoseconds() const = 0;
+
+  // Microseconds of one inference on the device's own clock: `runs` back to back without copies, over what the last run
+  // left in the device's memory. kUsageInvalid where the device has no clock of its own (the host's is the caller's).
+  virtual StatusOr<double> MeasureUs(int runs);
+  virtual ExecutableInfo info() const { return {}; }
 };
 
 class Device {
@@ -56,8 +75,8 @@ class Device {
                                                      const LoadOptions& options) = 0;
 };
 
-// "host", "cuda", or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what
-// to install.
+// "host", "cuda" ("cuda:1": the second card), or "null" (which checks and counts but computes nothing). kDeviceMissing
+// says what there is and what to install.
 StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name);
 
 }  // namespace tessera

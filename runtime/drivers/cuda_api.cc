@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <string>
 
@@ -20,12 +21,22 @@ StatusOr<const CudaApi*> Open() {
 std::string_view RemedyFor(CUresult result) {
   switch (result) {
     case 2: return "free memory on the card, or use a smaller batch";
+    case 3:
+    case 4: return "start the process again";
     case 100: return "no card is visible to this process: see CUDA_VISIBLE_DEVICES";
+    case 101: return "there is no card of that number: nvidia-smi lists them";
     case 200:
     case 209: return "the code is for another chip: compile for `cuda`, the chip of this machine";
     case 218: return "the driver's assembler rejected a kernel; a newer driver may know its PTX version";
     case 222: return "the driver is older than the PTX: update it";
-    case 700: return "a kernel read or wrote outside of its buffers: please report it with the model";
+    case 500: return "the program's code lacks something: compile it again";
+    case 700:
+    case 716:
+    case 717: return "a kernel read or wrote outside of its buffers: please report it with the model";
+    case 701: return "a kernel asks for more threads, registers or shared memory than this chip has";
+    case 719: return "a kernel failed, and this process can use the card no more: please report it with the model";
+    case 802:
+    case 803: return "the card's driver and its library do not fit together: restart the machine";
     default: return "nvidia-smi shows whether the card is healthy";
   }
 }
@@ -38,9 +49,9 @@ Status CudaApi::Check(CUresult result, std::string_view call, std::string_view w
   const char* text = nullptr;
   cuGetErrorName(result, &name);
   cuGetErrorString(result, &text);
-  return Error(result == 2 ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceFailed, call, " for ", what, ": ",
-               name == nullptr ? "error" : name, " (", result, text == nullptr ? "" : ", ", text == nullptr ? "" : text,
-               "); ", RemedyFor(result));
+  return Error(result == kCudaOutOfMemory ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceFailed, call, " for ", what,
+               ": ", name == nullptr ? "error" : name, " (", result, text == nullptr ? "" : ", ",
+               text == nullptr ? "" : text, "); ", RemedyFor(result));
 }
 
 StatusOr<const CudaApi*> OpenCudaAt(const char* path) {
@@ -51,8 +62,11 @@ StatusOr<const CudaApi*> OpenCudaAt(const char* path) {
 #define TES_CUDA(symbol, parameters)                                              \
   api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol)); \
   if (api->symbol == nullptr) missing = #symbol;
+#define TES_CUDA_OPTIONAL(symbol, parameters) \
+  api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol));
 #include "runtime/drivers/cuda_functions.def"
 #undef TES_CUDA
+#undef TES_CUDA_OPTIONAL
   if (missing != nullptr) {
     return Error(ErrorCode::kDeviceMissing, path, " has no ", missing,
                  ": the driver is too old; install one of CUDA 12");
@@ -71,16 +85,30 @@ StatusOr<const CudaApi*> OpenCuda() {
   return api;
 }
 
-StatusOr<int> CudaCapability() {
+StatusOr<int> CudaOrdinal(std::string_view device) {
+  if (device == "cuda") return 0;
+  std::string_view digits = device;
+  int ordinal = 0;
+  if (digits.substr(0, 5) == "cuda:") {
+    digits.remove_prefix(5);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), ordinal);
+    if (error == std::errc() && end == digits.data() + digits.size() && ordinal >= 0) return ordinal;
+  }
+  return Error(ErrorCode::kTargetUnknown, "device '", device, "': expected cuda, or cuda: with the number of a card");
+}
+
+StatusOr<int> CudaCapability(int ordinal) {
   ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
   CUdevice device = 0;
   int major = 0, minor = 0;
-  constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGet(&device, 0), "cuDeviceGet", "the first card"));
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&major, kMajor, device), "cuDeviceGetAttribute",
-                              "the compute capability"));
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&minor, kMinor, device), "cuDeviceGetAttribute",
-                              "the compute capability"));
+  const std::string what = "card " + std::to_string(ordinal);
+  if (const Status found = cuda->Check(cuda->cuDeviceGet(&device, ordinal), "cuDeviceGet", what); !found.ok()) {
+    return Status(ErrorCode::kDeviceMissing, found.message());
+  }
+  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&major, kCudaCapabilityMajor, device), "cuDeviceGetAttribute",
+                              "the compute capability of " + what));
+  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&minor, kCudaCapabilityMinor, device), "cuDeviceGetAttribute",
+                              "the compute capability of " + what));
   return major * 10 + minor;
 }
 

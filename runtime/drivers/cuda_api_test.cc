@@ -27,8 +27,10 @@ TEST(CudaApiTest, TheTableNamesEachFunctionOnceAndAllAreFound) {
   std::set<std::string> names;
   int rows = 0;
 #define TES_CUDA(symbol, parameters) ++rows, names.insert(#symbol);
+#define TES_CUDA_OPTIONAL(symbol, parameters) TES_CUDA(symbol, parameters)
 #include "runtime/drivers/cuda_functions.def"
 #undef TES_CUDA
+#undef TES_CUDA_OPTIONAL
   EXPECT_EQ(rows, static_cast<int>(names.size()));
   for (const std::string& name : names) EXPECT_EQ(0u, name.find("cu")) << name;
   const StatusOr<const CudaApi*> cuda = OpenCuda();
@@ -36,6 +38,15 @@ TEST(CudaApiTest, TheTableNamesEachFunctionOnceAndAllAreFound) {
   EXPECT_GE(*CudaCapability(), 50);
   const Status status = (*cuda)->Check(1, "cuNothing", "a test");
   EXPECT_NE(std::string::npos, status.message().find("CUDA_ERROR_INVALID_VALUE")) << status;
+}
+
+TEST(CudaApiTest, CardsAreNumbered) {
+  EXPECT_EQ(0, *CudaOrdinal("cuda"));
+  EXPECT_EQ(0, *CudaOrdinal("cuda:0"));
+  EXPECT_EQ(12, *CudaOrdinal("cuda:12"));
+  for (const char* wrong : {"cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:sm_90", "host", ""}) {
+    EXPECT_EQ(ErrorCode::kTargetUnknown, CudaOrdinal(wrong).status().code()) << wrong;
+  }
 }
 
 }  // namespace

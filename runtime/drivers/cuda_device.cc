@@ -1,296 +1,364 @@
-// The CUDA driver: kernels are PTX, which NVIDIA's driver assembles when a program is loaded.
+// The CUDA driver: a program's steps as one CUDA graph on an NVIDIA card.
 //
-// A loaded program owns its memory on the card: the arena, the constants, and a buffer for each input and output. All
-// steps are recorded once into a CUDA graph; a run copies inputs in, launches the graph and copies outputs out, on a
-// stream of its own. Steps run in order, one grid each: the blocks that the step says, or tasks / 128 blocks of 128
-// threads, a task a thread.
+// Code and constants of a program are on the card once, for all executables of it (cuda_code.h). An executable adds
+// what a run changes: the arena, a buffer for each input and output, a stream, and a graph whose nodes are the steps
+// and whose edges are what the steps' buffers ask for (runtime/step_order.h), so that independent steps run side by
+// side. A step whose kernel waits for its predecessors by itself (Launch::overlap) hangs on programmatic edges: it
+// starts, and reads its weights, while they end.
+//
+// A run copies inputs in, launches the graph and copies outputs out. Callers' addresses may be of the host or of a
+// card. Memory of the host that the card cannot reach by itself goes through pinned buffers, taken when first needed.
+//
+// What goes wrong on the card shows only after the graph: $TESSERA_CUDA_SYNC=1 awaits each kernel and names the one
+// that failed. Tested by cuda_device_test.cc on a driver that is not there (runtime/testing/fake_cuda.h), and by
+// device_test and tests/conformance on a card.
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "runtime/device.h"
 #include "runtime/drivers/cuda_api.h"
+#include "runtime/drivers/cuda_card.h"
+#include "runtime/drivers/cuda_chip.h"
+#include "runtime/drivers/cuda_code.h"
 #include "runtime/drivers/drivers.h"
+#include "runtime/step_order.h"
 #include "runtime/trace.h"
 
 namespace tessera {
 namespace {
 
+// Threads of a block where the step leaves that to us.
 constexpr int64_t kBlock = 128;
 
-// The card's context, current while this lives.
-class Current {
- public:
-  Current(const CudaApi& cuda, CUcontext context) : cuda_(cuda) { cuda_.cuCtxPushCurrent_v2(context); }
-  ~Current() { cuda_.cuCtxPopCurrent_v2(nullptr); }
-  Current(const Current&) = delete;
-  Current& operator=(const Current&) = delete;
-
- private:
-  const CudaApi& cuda_;
-};
-
-// The first card and its primary context, given back with the last user.
-class Card {
- public:
-  static StatusOr<std::shared_ptr<Card>> Open() {
-    ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
-    std::shared_ptr<Card> card(new Card(*cuda));
-    RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGet(&card->device_, 0), "cuDeviceGet", "the first card"));
-    RETURN_IF_ERROR(cuda->Check(cuda->cuDevicePrimaryCtxRetain(&card->context_, card->device_),
-                                "cuDevicePrimaryCtxRetain", "the first card"));
-    return card;
-  }
-  ~Card() {
-    if (context_ != nullptr) cuda_.cuDevicePrimaryCtxRelease_v2(device_);
-  }
-  const CudaApi& cuda() const { return cuda_; }
-  CUcontext context() const { return context_; }
-  CUdevice device() const { return device_; }
-
- private:
-  explicit Card(const CudaApi& cuda) : cuda_(cuda) {}
-  const CudaApi& cuda_;
-  CUdevice device_ = 0;
-  CUcontext context_ = nullptr;
-};
+int64_t BytesOf(const ProgramPort& port) { return ByteSize(port.type.dtype, port.type.shape.num_elements()); }
 
 class CudaExecutable : public Executable {
  public:
-  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<Card> card,
-                                                      std::shared_ptr<const Program> program) {
-    RETURN_IF_ERROR(program->Verify());
-    std::unique_ptr<CudaExecutable> self(new CudaExecutable(std::move(card), std::move(program)));
-    const Current current(self->cuda_, self->card_->context());
-    RETURN_IF_ERROR(self->LoadCode());
+  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<CudaCard> card, std::shared_ptr<CudaCode> code) {
+    std::unique_ptr<CudaExecutable> self(new CudaExecutable(std::move(card), std::move(code)));
+    RETURN_IF_ERROR(self->cuda_.Check(self->cuda_.cuStreamCreate(&self->stream_, kCudaNonBlockingStream),
+                                      "cuStreamCreate", self->name_));
     RETURN_IF_ERROR(self->PlaceMemory());
-    RETURN_IF_ERROR(self->BindSteps());
-    RETURN_IF_ERROR(self->RecordGraph());
+    self->BindSteps();
+    if (!self->one_by_one_) RETURN_IF_ERROR(self->MakeGraph());
     return std::unique_ptr<Executable>(std::move(self));
   }
 
   ~CudaExecutable() override {
-    const Current current(cuda_, card_->context());
+    const CudaCurrent current(*card_);
     if (stream_ != nullptr) cuda_.cuStreamSynchronize(stream_);
     for (CUevent event : events_) cuda_.cuEventDestroy_v2(event);
     if (exec_ != nullptr) cuda_.cuGraphExecDestroy(exec_);
-    for (CUdeviceptr memory : allocations_) cuda_.cuMemFree_v2(memory);
     if (stream_ != nullptr) cuda_.cuStreamDestroy_v2(stream_);
-    for (CUmodule module : modules_) cuda_.cuModuleUnload(module);
   }
 
   Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) override {
-    if (inputs.size() != program_->inputs.size() || outputs.size() != program_->outputs.size()) {
-      return Error(ErrorCode::kInputMissing, "program '", program_->name, "': expected ", program_->inputs.size(),
-                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ",
-                   outputs.size());
+    if (inputs.size() != inputs_.size() || outputs.size() != outputs_.size()) {
+      return Error(ErrorCode::kInputMissing, name_, ": expected ", inputs_.size(), " inputs and ", outputs_.size(),
+                   " outputs, found ", inputs.size(), " and ", outputs.size());
     }
-    const Current current(cuda_, card_->context());
+    const CudaCurrent current(*card_);
+    RETURN_IF_ERROR(current.status());
     // Messages are made only where a call failed: a run allocates nothing.
-    for (size_t k = 0; k < inputs.size(); ++k) {
-      const size_t bytes = static_cast<size_t>(BytesOf(program_->inputs[k]));
-      if (bytes == 0) continue;
-      if (const CUresult r = cuda_.cuMemcpyHtoDAsync_v2(inputs_[k], inputs[k], bytes, stream_); r != 0) {
-        return cuda_.Check(r, "cuMemcpyHtoDAsync", "input '" + program_->inputs[k].name + "'");
-      }
-    }
-    if (profiling_ || trace_ != nullptr) {
+    for (size_t k = 0; k < inputs.size(); ++k) RETURN_IF_ERROR(CopyIn(inputs_[k], inputs[k]));
+    if (profiling_ || trace_ != nullptr || one_by_one_) {
       RETURN_IF_ERROR(RunMeasured());
     } else if (exec_ != nullptr) {
-      if (const CUresult r = cuda_.cuGraphLaunch(exec_, stream_); r != 0)
-        return cuda_.Check(r, "cuGraphLaunch", Name());
+      if (const CUresult r = cuda_.cuGraphLaunch(exec_, stream_); r != 0) return cuda_.Check(r, "cuGraphLaunch", name_);
     }
+    for (size_t k = 0; k < outputs.size(); ++k) RETURN_IF_ERROR(CopyOut(outputs_[k], outputs[k]));
+    RETURN_IF_ERROR(Await());
     for (size_t k = 0; k < outputs.size(); ++k) {
-      const size_t bytes = static_cast<size_t>(BytesOf(program_->outputs[k]));
-      if (bytes == 0) continue;
-      if (const CUresult r = cuda_.cuMemcpyDtoHAsync_v2(outputs[k], outputs_[k], bytes, stream_); r != 0) {
-        return cuda_.Check(r, "cuMemcpyDtoHAsync", "output '" + program_->outputs[k].name + "'");
-      }
+      Port& port = outputs_[k];
+      if (port.staged) std::memcpy(outputs[k], port.staging.data(), port.bytes);
     }
-    const CUresult r = cuda_.cuStreamSynchronize(stream_);
-    return r == 0 ? OkStatus() : cuda_.Check(r, "cuStreamSynchronize", Name());
+    return OkStatus();
   }
 
-  const Program& program() const override { return *program_; }
+  StatusOr<double> MeasureUs(int runs) override {
+    if (runs < 1) return Error(ErrorCode::kUsageInvalid, "expected at least 1 run to measure, found ", runs);
+    const CudaCurrent current(*card_);
+    RETURN_IF_ERROR(current.status());
+    RETURN_IF_ERROR(TakeEvents(2));
+    RETURN_IF_ERROR(RecordEvent(0));
+    for (int k = 0; k < runs; ++k) {
+      if (exec_ != nullptr) {
+        RETURN_IF_ERROR(cuda_.Check(cuda_.cuGraphLaunch(exec_, stream_), "cuGraphLaunch", name_));
+      } else {
+        for (size_t s = 0; s < steps_.size(); ++s) RETURN_IF_ERROR(LaunchStep(s));
+      }
+    }
+    RETURN_IF_ERROR(RecordEvent(1));
+    RETURN_IF_ERROR(Await());
+    float milliseconds = 0;
+    RETURN_IF_ERROR(
+        cuda_.Check(cuda_.cuEventElapsedTime(&milliseconds, events_[0], events_[1]), "cuEventElapsedTime", name_));
+    return static_cast<double>(milliseconds) * 1e3 / runs;
+  }
+
+  const Program& program() const override { return program_; }
   void SetTrace(Trace* trace) override {
     trace_ = trace;
     trace_names_.clear();
     if (trace == nullptr) return;
-    for (const Step& step : program_->steps) {
-      trace_names_.push_back(trace->AddName(step.label, program_->kernels[step.kernel]));
+    for (const Step& step : program_.steps) {
+      trace_names_.push_back(trace->AddName(step.label, program_.kernels[step.kernel]));
     }
   }
   int threads() const override { return 1; }
   void SetProfiling(bool enabled) override { profiling_ = enabled; }
   std::span<const int64_t> step_nanoseconds() const override { return nanoseconds_; }
 
+  ExecutableInfo info() const override {
+    ExecutableInfo info = code_->info();
+    info.device_bytes += own_bytes_;
+    info.device_bytes_peak = card_->peak_bytes();
+    info.pinned_bytes = pinned_bytes_;
+    return info;
+  }
+
  private:
-  // A step with its launch: the values of its parameters, and where cuLaunchKernel finds them.
+  // An input or output of the program: its place on the card, and the pinned memory that copies go through.
+  struct Port {
+    const ProgramPort* port = nullptr;
+    size_t bytes = 0;
+    CudaMemory memory;
+    CudaPinnedMemory staging;
+    bool staged = false;      // the last copy went through `staging`
+    bool no_staging = false;  // there was no pinned memory to be had
+  };
+  // A step with its launch: the values of its parameters, and where the driver finds them.
   struct BoundStep {
-    CUfunction function = nullptr;
-    unsigned x = 0, y = 1, z = 1, threads = 0, shared_bytes = 0;
+    CudaKernelNode kernel;
     std::vector<uint64_t> values;
     std::vector<void*> params;
   };
 
-  CudaExecutable(std::shared_ptr<Card> card, std::shared_ptr<const Program> program)
-      : card_(std::move(card)), cuda_(card_->cuda()), program_(std::move(program)) {}
-
-  std::string Name() const { return "program '" + program_->name + "'"; }
-  static int64_t BytesOf(const ProgramPort& port) { return ByteSize(port.type.dtype, port.type.shape.num_elements()); }
-
-  Status LoadCode() {
-    for (const auto& image : program_->images) {
-      std::string text(reinterpret_cast<const char*>(image->data()), image->size());  // with the final zero
-      // The assembler's own words are part of the error.
-      std::string log(16384, '\0');
-      int options[] = {5, 6};  // CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
-      void* values[] = {log.data(), reinterpret_cast<void*>(log.size())};
-      CUmodule module = nullptr;
-      const CUresult result = cuda_.cuModuleLoadDataEx(&module, text.c_str(), 2, options, values);
-      if (result != 0) {
-        return cuda_.Check(result, "cuModuleLoadDataEx", Name()).WithContext("assembler: " + std::string(log.c_str()));
-      }
-      modules_.push_back(module);
-    }
-    return cuda_.Check(cuda_.cuStreamCreate(&stream_, /*non-blocking*/ 1), "cuStreamCreate", Name());
+  CudaExecutable(std::shared_ptr<CudaCard> card, std::shared_ptr<CudaCode> code)
+      : card_(std::move(card)),
+        code_(std::move(code)),
+        cuda_(card_->cuda()),
+        program_(code_->program()),
+        name_(ProgramName(program_)) {
+    const char* sync = std::getenv("TESSERA_CUDA_SYNC");
+    one_by_one_ = sync != nullptr && std::string_view(sync) == "1";
   }
 
-  StatusOr<CUdeviceptr> Allocate(int64_t bytes, std::string_view what) {
-    CUdeviceptr memory = 0;
-    // Never empty, so that every buffer has an address.
-    RETURN_IF_ERROR(cuda_.Check(cuda_.cuMemAlloc_v2(&memory, static_cast<size_t>(bytes) + 256), "cuMemAlloc",
-                                internal::Join(what, " of ", Name(), ", ", bytes, " bytes")));
-    allocations_.push_back(memory);
-    return memory;
+  StatusOr<CudaMemory> Take(int64_t bytes, const std::string& what) {
+    own_bytes_ += bytes;
+    return CudaMemory::Allocate(card_, bytes, what + " of " + name_);
   }
 
   Status PlaceMemory() {
-    ASSIGN_OR_RETURN(arena_, Allocate(program_->memory.arena_bytes, "the arena"));
-    ASSIGN_OR_RETURN(constants_, Allocate(static_cast<int64_t>(program_->constants.size()), "the constants"));
-    if (!program_->constants.empty()) {
-      RETURN_IF_ERROR(cuda_.Check(
-          cuda_.cuMemcpyHtoDAsync_v2(constants_, program_->constants.data(), program_->constants.size(), stream_),
-          "cuMemcpyHtoDAsync", "the constants of " + Name()));
-    }
-    for (const ProgramPort& port : program_->inputs) {
-      ASSIGN_OR_RETURN(const CUdeviceptr memory, Allocate(BytesOf(port), "input '" + port.name + "'"));
-      inputs_.push_back(memory);
-    }
-    for (const ProgramPort& port : program_->outputs) {
-      ASSIGN_OR_RETURN(const CUdeviceptr memory, Allocate(BytesOf(port), "output '" + port.name + "'"));
-      outputs_.push_back(memory);
-    }
-    std::vector<CUfunction> functions;
-    for (const std::string& symbol : program_->kernels) {
-      CUfunction function = nullptr;
-      for (CUmodule module : modules_) {
-        if (function == nullptr && cuda_.cuModuleGetFunction(&function, module, symbol.c_str()) != 0)
-          function = nullptr;
+    ASSIGN_OR_RETURN(arena_, Take(program_.memory.arena_bytes, "the arena"));
+    for (auto [ports, mine, kind] :
+         {std::tuple(&program_.inputs, &inputs_, "input '"), {&program_.outputs, &outputs_, "output '"}}) {
+      for (const ProgramPort& port : *ports) {
+        Port& placed = mine->emplace_back();
+        placed.port = &port;
+        placed.bytes = static_cast<size_t>(BytesOf(port));
+        ASSIGN_OR_RETURN(placed.memory, Take(BytesOf(port), kind + port.name + "'"));
       }
-      if (function == nullptr) {
-        return Error(ErrorCode::kProgramInvalid, Name(), ": no image defines the kernel '", symbol, "'");
-      }
-      functions_.push_back(function);
     }
-    nanoseconds_.assign(program_->steps.size(), 0);
+    nanoseconds_.assign(program_.steps.size(), 0);
     return OkStatus();
   }
 
   CUdeviceptr AddressOf(const StepArg& arg) const {
-    const ProgramBuffer& buffer = program_->buffers[arg.buffer];
+    const ProgramBuffer& buffer = program_.buffers[arg.buffer];
     const auto within = [&](CUdeviceptr base) { return base + static_cast<uint64_t>(buffer.offset + arg.offset); };
     switch (buffer.kind) {
-      case BufferClass::kTemp: return within(arena_);
-      case BufferClass::kConstant: return within(constants_);
-      case BufferClass::kInput: return inputs_[buffer.offset] + static_cast<uint64_t>(arg.offset);
-      default: return outputs_[buffer.offset] + static_cast<uint64_t>(arg.offset);
+      case BufferClass::kTemp: return within(arena_.address());
+      case BufferClass::kConstant: return within(code_->constants());
+      case BufferClass::kInput: return inputs_[buffer.offset].memory.address() + static_cast<uint64_t>(arg.offset);
+      default: return outputs_[buffer.offset].memory.address() + static_cast<uint64_t>(arg.offset);
     }
   }
 
-  Status BindSteps() {
-    for (const Step& step : program_->steps) {
+  void BindSteps() {
+    for (const Step& step : program_.steps) {
       BoundStep bound;
-      bound.function = functions_[step.kernel];
+      bound.kernel.function = code_->function(step.kernel);
       for (const StepArg& arg : step.args) bound.values.push_back(AddressOf(arg));
-      if (const tessera::Launch& launch = step.launch; launch.by_blocks()) {
-        bound.x = static_cast<unsigned>(launch.x);
-        bound.y = static_cast<unsigned>(launch.y);
-        bound.z = static_cast<unsigned>(launch.z);
-        bound.threads = static_cast<unsigned>(launch.threads);
-        bound.shared_bytes = static_cast<unsigned>(launch.shared_bytes);
-        constexpr int kMaxDynamicShared = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        constexpr int64_t kWithoutAsking = 48 << 10;
-        if (launch.shared_bytes > kWithoutAsking) {
-          RETURN_IF_ERROR(cuda_.Check(
-              cuda_.cuFuncSetAttribute(bound.function, kMaxDynamicShared, static_cast<int>(launch.shared_bytes)),
-              "cuFuncSetAttribute",
-              internal::Join(launch.shared_bytes, " bytes of shared memory for ", KernelOf(step))));
-        }
-        steps_.push_back(std::move(bound));
-        continue;
+      if (const Launch& launch = step.launch; launch.by_blocks()) {
+        bound.kernel.grid_x = static_cast<unsigned>(launch.x);
+        bound.kernel.grid_y = static_cast<unsigned>(launch.y);
+        bound.kernel.grid_z = static_cast<unsigned>(launch.z);
+        bound.kernel.block_x = static_cast<unsigned>(launch.threads);
+        bound.kernel.shared_bytes = static_cast<unsigned>(launch.shared_bytes);
+      } else {
+        const int64_t per_thread = step.serial ? step.tasks : 1;
+        const int64_t threads = step.tasks == 0 ? 0 : (step.tasks + per_thread - 1) / per_thread;
+        bound.kernel.grid_x = static_cast<unsigned>((threads + kBlock - 1) / kBlock);  // 0: nothing to do
+        bound.kernel.block_x = static_cast<unsigned>(std::min(threads, kBlock));
+        bound.values.push_back(static_cast<uint64_t>(step.tasks));
+        bound.values.push_back(static_cast<uint64_t>(per_thread));
       }
-      const int64_t per_thread = step.serial ? step.tasks : 1;
-      const int64_t threads = step.tasks == 0 ? 0 : (step.tasks + per_thread - 1) / per_thread;
-      bound.threads = static_cast<unsigned>(std::min(threads, kBlock));
-      bound.x = static_cast<unsigned>((threads + kBlock - 1) / kBlock);
-      bound.values.push_back(static_cast<uint64_t>(step.tasks));
-      bound.values.push_back(static_cast<uint64_t>(per_thread));
       steps_.push_back(std::move(bound));
     }
     for (BoundStep& step : steps_) {
       for (uint64_t& value : step.values) step.params.push_back(&value);
+      step.kernel.params = step.params.data();
+    }
+  }
+
+  bool IsEmpty(size_t s) const { return steps_[s].kernel.grid_x == 0; }
+
+  Status LaunchStep(size_t s) {
+    if (IsEmpty(s)) return OkStatus();
+    const CudaKernelNode& k = steps_[s].kernel;
+    const CUresult r = cuda_.cuLaunchKernel(k.function, k.grid_x, k.grid_y, k.grid_z, k.block_x, 1, 1, k.shared_bytes,
+                                            stream_, k.params, nullptr);
+    return r == 0 ? OkStatus() : cuda_.Check(r, "cuLaunchKernel", KernelName(program_, program_.steps[s]));
+  }
+
+  // The graph of all steps; a driver that does not take programmatic edges gets plain ones.
+  Status MakeGraph() {
+    bool programmatic = false;
+    for (const Step& step : program_.steps) programmatic |= step.launch.overlap;
+    if (programmatic && cuda_.cuGraphAddDependencies_v2 != nullptr && MakeGraph(/*programmatic=*/true).ok()) {
+      return OkStatus();
+    }
+    return MakeGraph(/*programmatic=*/false);
+  }
+
+  Status MakeGraph(bool programmatic) {
+    CUgraph graph = nullptr;
+    RETURN_IF_ERROR(cuda_.Check(cuda_.cuGraphCreate(&graph, 0), "cuGraphCreate", name_));
+    bool any = false;
+    Status made = AddNodes(graph, programmatic, &any);
+    if (made.ok() && any) {
+      made = cuda_.Check(cuda_.cuGraphInstantiateWithFlags(&exec_, graph, 0), "cuGraphInstantiate", name_);
+    }
+    cuda_.cuGraphDestroy(graph);
+    if (!made.ok() || !any) return made;
+    // So that the first launch need not.
+    made = cuda_.Check(cuda_.cuGraphUpload(exec_, stream_), "cuGraphUpload", name_);
+    if (!made.ok()) {
+      cuda_.cuGraphExecDestroy(exec_);
+      exec_ = nullptr;
+    }
+    return made;
+  }
+
+  Status AddNodes(CUgraph graph, bool programmatic, bool* any) {
+    std::vector<bool> empty(steps_.size());
+    for (size_t s = 0; s < steps_.size(); ++s) empty[s] = IsEmpty(s);
+    const std::vector<std::vector<int>> dependencies = StepDependencies(program_, empty);
+    std::vector<CUgraphNode> nodes(steps_.size());
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      if (empty[s]) continue;
+      *any = true;
+      const bool overlap = programmatic && program_.steps[s].launch.overlap;
+      std::vector<CUgraphNode> before;
+      for (int t : dependencies[s]) before.push_back(nodes[t]);
+      const auto check = [&](CUresult r, std::string_view call) {
+        return r == 0 ? OkStatus() : cuda_.Check(r, call, KernelName(program_, program_.steps[s]));
+      };
+      RETURN_IF_ERROR(check(cuda_.cuGraphAddKernelNode_v2(&nodes[s], graph, before.data(), overlap ? 0 : before.size(),
+                                                          &steps_[s].kernel),
+                            "cuGraphAddKernelNode"));
+      if (!overlap || before.empty()) continue;
+      const std::vector<CUgraphNode> to(before.size(), nodes[s]);
+      const std::vector<CudaGraphEdge> edges(before.size(), kProgrammaticEdge);
+      RETURN_IF_ERROR(
+          check(cuda_.cuGraphAddDependencies_v2(graph, before.data(), to.data(), edges.data(), before.size()),
+                "cuGraphAddDependencies"));
     }
     return OkStatus();
   }
 
-  std::string KernelOf(const Step& step) const {
-    return "kernel '" + program_->kernels[step.kernel] + "' of node '" + step.label + "'";
+  // Whether the card's copy engines reach `address` by themselves: memory of a card, or pinned.
+  bool IsReachable(const void* address) const {
+    int type = 0;
+    return cuda_.cuPointerGetAttribute(&type, kCudaPointerMemoryType, reinterpret_cast<CUdeviceptr>(address)) == 0 &&
+           type != 0;
   }
 
-  Status Launch(size_t s) {
-    BoundStep& step = steps_[s];
-    if (step.x == 0) return OkStatus();
-    return cuda_.Check(cuda_.cuLaunchKernel(step.function, step.x, step.y, step.z, step.threads, 1, 1,
-                                            step.shared_bytes, stream_, step.params.data(), nullptr),
-                       "cuLaunchKernel", KernelOf(program_->steps[s]));
+  // Decides whether a copy of `port` goes through pinned memory, which is taken when it is first needed.
+  void ChooseWay(Port& port, const void* address) {
+    port.staged = !IsReachable(address);
+    if (!port.staged || port.staging.data() != nullptr) return;
+    if (!port.no_staging) {
+      StatusOr<CudaPinnedMemory> memory =
+          CudaPinnedMemory::Allocate(card_, static_cast<int64_t>(port.bytes), "copies of '" + port.port->name + "'");
+      port.no_staging = !memory.ok();
+      if (memory.ok()) {
+        port.staging = *std::move(memory);
+        pinned_bytes_ += static_cast<int64_t>(port.bytes);
+      }
+    }
+    // Without, the driver copies by pieces of its own.
+    if (port.no_staging) port.staged = false;
   }
 
-  Status RecordGraph() {
-    if (steps_.empty()) return OkStatus();
-    constexpr int kRelaxed = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED: other threads may use the driver meanwhile
-    RETURN_IF_ERROR(cuda_.Check(cuda_.cuStreamBeginCapture_v2(stream_, kRelaxed), "cuStreamBeginCapture", Name()));
-    Status launched;
-    for (size_t s = 0; s < steps_.size() && launched.ok(); ++s) launched = Launch(s);
-    CUgraph graph = nullptr;
-    const CUresult ended = cuda_.cuStreamEndCapture(stream_, &graph);
-    RETURN_IF_ERROR(launched);
-    RETURN_IF_ERROR(cuda_.Check(ended, "cuStreamEndCapture", Name()));
-    const CUresult made = cuda_.cuGraphInstantiateWithFlags(&exec_, graph, 0);
-    cuda_.cuGraphDestroy(graph);
-    return cuda_.Check(made, "cuGraphInstantiate", Name());
+  Status CopyIn(Port& port, const void* from) {
+    if (port.bytes == 0) return OkStatus();
+    ChooseWay(port, from);
+    if (port.staged) {
+      std::memcpy(port.staging.data(), from, port.bytes);
+      from = port.staging.data();
+    }
+    const CUresult r =
+        cuda_.cuMemcpyAsync(port.memory.address(), reinterpret_cast<CUdeviceptr>(from), port.bytes, stream_);
+    return r == 0 ? OkStatus() : cuda_.Check(r, "cuMemcpyAsync", "input '" + port.port->name + "' of " + name_);
   }
 
-  // Step by step, with an event between any two.
-  Status RunMeasured() {
-    while (events_.size() <= steps_.size()) {
+  Status CopyOut(Port& port, void* to) {
+    port.staged = false;
+    if (port.bytes == 0) return OkStatus();
+    ChooseWay(port, to);
+    const auto target = reinterpret_cast<CUdeviceptr>(port.staged ? port.staging.data() : to);
+    const CUresult r = cuda_.cuMemcpyAsync(target, port.memory.address(), port.bytes, stream_);
+    return r == 0 ? OkStatus() : cuda_.Check(r, "cuMemcpyAsync", "output '" + port.port->name + "' of " + name_);
+  }
+
+  Status Await() {
+    const CUresult r = cuda_.cuStreamSynchronize(stream_);
+    if (r == 0) return OkStatus();
+    return cuda_.Check(r, "cuStreamSynchronize",
+                       internal::Join("one of the ", steps_.size(), " kernels of ", name_,
+                                      " (TESSERA_CUDA_SYNC=1 in the environment names it)"));
+  }
+
+  Status TakeEvents(size_t count) {
+    while (events_.size() < count) {
       CUevent event = nullptr;
-      RETURN_IF_ERROR(cuda_.Check(cuda_.cuEventCreate(&event, 0), "cuEventCreate", Name()));
+      RETURN_IF_ERROR(cuda_.Check(cuda_.cuEventCreate(&event, 0), "cuEventCreate", name_));
       events_.push_back(event);
     }
+    return OkStatus();
+  }
+
+  Status RecordEvent(size_t k) {
+    const CUresult r = cuda_.cuEventRecord(events_[k], stream_);
+    return r == 0 ? OkStatus() : cuda_.Check(r, "cuEventRecord", name_);
+  }
+
+  // Step by step in the program's order, with an event between any two.
+  Status RunMeasured() {
+    RETURN_IF_ERROR(TakeEvents(steps_.size() + 1));
     const int64_t start = Trace::NowNs();
-    RETURN_IF_ERROR(cuda_.Check(cuda_.cuEventRecord(events_[0], stream_), "cuEventRecord", Name()));
+    RETURN_IF_ERROR(RecordEvent(0));
     for (size_t s = 0; s < steps_.size(); ++s) {
-      RETURN_IF_ERROR(Launch(s));
-      RETURN_IF_ERROR(cuda_.Check(cuda_.cuEventRecord(events_[s + 1], stream_), "cuEventRecord", Name()));
+      RETURN_IF_ERROR(LaunchStep(s));
+      RETURN_IF_ERROR(RecordEvent(s + 1));
+      if (!one_by_one_) continue;
+      const CUresult r = cuda_.cuStreamSynchronize(stream_);
+      if (r != 0) return cuda_.Check(r, "cuStreamSynchronize", KernelName(program_, program_.steps[s]));
     }
-    RETURN_IF_ERROR(cuda_.Check(cuda_.cuStreamSynchronize(stream_), "cuStreamSynchronize", Name()));
+    RETURN_IF_ERROR(Await());
     int64_t now = start;
     for (size_t s = 0; s < steps_.size(); ++s) {
       float milliseconds = 0;
-      RETURN_IF_ERROR(cuda_.Check(cuda_.cuEventElapsedTime(&milliseconds, events_[s], events_[s + 1]),
-                                  "cuEventElapsedTime", Name()));
+      const CUresult r = cuda_.cuEventElapsedTime(&milliseconds, events_[s], events_[s + 1]);
+      if (r != 0) return cuda_.Check(r, "cuEventElapsedTime", KernelName(program_, program_.steps[s]));
       nanoseconds_[s] = static_cast<int64_t>(static_cast<double>(milliseconds) * 1e6);
       if (trace_ != nullptr) trace_->Record(0, trace_names_[s], now, now + nanoseconds_[s]);
       now += nanoseconds_[s];
@@ -298,51 +366,66 @@ class CudaExecutable : public Executable {
     return OkStatus();
   }
 
-  std::shared_ptr<Card> card_;
+  std::shared_ptr<CudaCard> card_;
+  std::shared_ptr<CudaCode> code_;
   const CudaApi& cuda_;
-  std::shared_ptr<const Program> program_;
-  std::vector<CUmodule> modules_;
-  std::vector<CUfunction> functions_;
-  std::vector<CUdeviceptr> allocations_;
-  CUdeviceptr arena_ = 0, constants_ = 0;
-  std::vector<CUdeviceptr> inputs_, outputs_;
+  const Program& program_;
+  const std::string name_;
+  CudaMemory arena_;
+  std::vector<Port> inputs_, outputs_;
   std::vector<BoundStep> steps_;
   CUstream stream_ = nullptr;
-  CUgraphExec exec_ = nullptr;
+  CUgraphExec exec_ = nullptr;  // null where no step does anything
   std::vector<CUevent> events_;
   std::vector<int64_t> nanoseconds_;
   Trace* trace_ = nullptr;
   std::vector<Trace::Name> trace_names_;
+  int64_t own_bytes_ = 0, pinned_bytes_ = 0;
   bool profiling_ = false;
+  bool one_by_one_ = false;  // TESSERA_CUDA_SYNC
 };
 
 class CudaDevice : public Device {
  public:
-  explicit CudaDevice(std::shared_ptr<Card> card) : card_(std::move(card)) {}
-  std::string_view name() const override { return "cuda"; }
-  std::string Describe() const override {
-    char name[256] = "NVIDIA card";
-    size_t bytes = 0;
-    int version = 0;
-    const CudaApi& cuda = card_->cuda();
-    cuda.cuDeviceGetName(name, sizeof(name), card_->device());
-    cuda.cuDeviceTotalMem_v2(&bytes, card_->device());
-    cuda.cuDriverGetVersion(&version);
-    return internal::Join(name, ", ", bytes >> 20, " MiB, driver for CUDA ", version / 1000, ".", version % 1000 / 10);
-  }
-  StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program, const LoadOptions&) override {
-    return CudaExecutable::Create(card_, std::move(program));
+  CudaDevice(std::string name, std::shared_ptr<CudaCard> card) : name_(std::move(name)), card_(std::move(card)) {}
+  std::string_view name() const override { return name_; }
+  std::string Describe() const override { return card_->Describe(); }
+
+  StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program,
+                                             const LoadOptions& options) override {
+    RETURN_IF_ERROR(program->Verify());
+    const CudaCurrent current(*card_);
+    RETURN_IF_ERROR(current.status());
+    std::shared_ptr<CudaCode> code = Find(program.get());
+    if (code == nullptr) {
+      ASSIGN_OR_RETURN(code, CudaCode::Load(card_, program, options.cache_dir));
+      const std::lock_guard lock(mutex_);
+      std::erase_if(loaded_, [](const auto& entry) { return entry.second.expired(); });
+      loaded_[program.get()] = code;
+    }
+    return CudaExecutable::Create(card_, std::move(code));
   }
 
  private:
-  std::shared_ptr<Card> card_;
+  // What another executable of the same program has loaded; it keeps the program, so its address names it.
+  std::shared_ptr<CudaCode> Find(const Program* program) {
+    const std::lock_guard lock(mutex_);
+    const auto found = loaded_.find(program);
+    return found == loaded_.end() ? nullptr : found->second.lock();
+  }
+
+  const std::string name_;
+  std::shared_ptr<CudaCard> card_;
+  std::mutex mutex_;
+  std::map<const Program*, std::weak_ptr<CudaCode>> loaded_;
 };
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Device>> MakeCudaDevice() {
-  ASSIGN_OR_RETURN(std::shared_ptr<Card> card, Card::Open());
-  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(card)));
+StatusOr<std::unique_ptr<Device>> MakeCudaDevice(std::string_view name) {
+  ASSIGN_OR_RETURN(const int ordinal, CudaOrdinal(name));
+  ASSIGN_OR_RETURN(std::shared_ptr<CudaCard> card, CudaCard::Open(ordinal));
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::string(name), std::move(card)));
 }
 
 }  // namespace tessera

@@ -3,6 +3,7 @@
 #define TESSERA_RUNTIME_DRIVERS_DRIVERS_H_
 
 #include <memory>
+#include <string_view>
 
 #include "runtime/device.h"
 
@@ -10,8 +11,8 @@ namespace tessera {
 
 StatusOr<std::unique_ptr<Device>> MakeHostDevice();
 StatusOr<std::unique_ptr<Device>> MakeNullDevice();
-// kDeviceMissing without an NVIDIA driver and card.
-StatusOr<std::unique_ptr<Device>> MakeCudaDevice();
+// "cuda", the first NVIDIA card, or "cuda:1". kDeviceMissing without a driver or such a card.
+StatusOr<std::unique_ptr<Device>> MakeCudaDevice(std::string_view name);
 
 }  // namespace tessera
 
