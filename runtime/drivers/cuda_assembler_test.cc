@@ -113,7 +113,7 @@ TEST(NvJitLinkTest, TheTableNamesEachFunctionOnceAndNoneIsThereBeforeItWasFound)
   std::set<std::string> names;
   int rows = 0;
   const NvJitLink closed;
-#define TES_NVJITLINK(name, parameters) ++rows, names.insert(#name), EXPECT_EQ(closed.name, nullptr);
+#define TES_NVJITLINK(name, parameters) ++rows, names.insert(#name), rows += closed.name != nullptr;
 #include "runtime/drivers/nvjitlink_functions.def"
 #undef TES_NVJITLINK
   EXPECT_EQ(rows, static_cast<int>(names.size()));
