@@ -110,6 +110,7 @@ int tessera_model_compile(const tessera_model* model, const tessera_options* opt
     wanted.sparsity = known.sparsity != 0;
     wanted.propagate = known.propagate != 0;
     if (known.on_collapse != nullptr) wanted.on_collapse = known.on_collapse;
+    if (known.fallback != nullptr) wanted.fallback = known.fallback;
     ASSIGN_OR_RETURN(tessera::Session compiled, model->model.Compile(wanted));
     *session = new tessera_session{std::move(compiled)};
     return tessera::OkStatus();
@@ -143,6 +144,15 @@ int tessera_session_run(tessera_session* session, const tessera_input* inputs, s
       out.push_back({outputs[k].name, outputs[k].data, outputs[k].bytes});
     }
     return session->session.Run(in, out);
+  });
+}
+
+int tessera_session_measure(tessera_session* session, int runs, double* us) {
+  return Guarded([&]() -> Status {
+    RETURN_IF_ERROR(NotNull(session, "session"));
+    RETURN_IF_ERROR(NotNull(us, "us"));
+    ASSIGN_OR_RETURN(*us, session->session.MeasureUs(runs));
+    return tessera::OkStatus();
   });
 }
 

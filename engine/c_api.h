@@ -44,8 +44,9 @@ typedef struct tessera_options {
   int sparsity;            /* 0: the masked weights through dense kernels */
   const char* on_collapse; /* "keep" or "error" */
   int propagate;           /* 0: what is constant or unneeded stays as it is */
+  const char* fallback;    /* the target to take where `target` cannot be had; NULL: that is an error */
 } tessera_options;
-#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1, NULL, 1}
+#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1, NULL, 1, NULL}
 
 typedef struct tessera_input {
   const char* name;
@@ -77,9 +78,13 @@ int tessera_model_compile(const tessera_model* model, const tessera_options* opt
 /* Another session over the same weights and code. */
 int tessera_session_clone(const tessera_session* session, tessera_session** clone);
 void tessera_session_free(tessera_session* session);
-/* All inputs by name, in any order; outputs that are not wanted may be left out. Sizes are checked. */
+/* All inputs by name, in any order; outputs that are not wanted may be left out. Data may lie in the memory of the
+   target's card, where it has one. Sizes are checked. */
 int tessera_session_run(tessera_session* session, const tessera_input* inputs, size_t num_inputs,
                         const tessera_output* outputs, size_t num_outputs);
+/* Microseconds of one inference on the device's own clock: `runs` back to back without copies, over what the last run
+   left there. TES-2001 on the host. */
+int tessera_session_measure(tessera_session* session, int runs, double* us);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -56,6 +56,9 @@ TEST(CApiTest, LoadCompileRunClone) {
   EXPECT_EQ(y, (std::vector<float>{2, 4, 6, 8, 10, 12}));
   EXPECT_EQ(tessera_session_run(clone, &input, 0, &output, 1), 1201);
   EXPECT_NE(std::string(tessera_last_error()).find("TES-1201: input 'x'"), std::string::npos) << tessera_last_error();
+  double us = 0;
+  EXPECT_EQ(tessera_session_measure(clone, 10, &us), 2001);  // the host has no clock of its own
+  EXPECT_EQ(tessera_session_measure(clone, 10, nullptr), 2001);
   tessera_session_free(clone);
 }
 

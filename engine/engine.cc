@@ -34,6 +34,15 @@ StatusOr<size_t> FindPort(const std::vector<TensorInfo>& ports, const std::strin
   return Error(ErrorCode::kInputUnknown, "the model has no ", what, " '", name, "'; it has ", known);
 }
 
+// What is held of the device, for the report.
+void NoteDevice(const Executable& executable, SessionReport* report) {
+  const ExecutableInfo info = executable.info();
+  report->device_bytes = info.device_bytes;
+  report->device_bytes_peak = info.device_bytes_peak;
+  report->pinned_bytes = info.pinned_bytes;
+  report->assembler = info.assembler;
+}
+
 Status CheckEmitter(const std::string& name) {
   std::string known;
   const std::string_view emitter_name = std::string_view(name).substr(0, name.find(':'));  // "sparse:loop"
@@ -71,7 +80,11 @@ Session::~Session() = default;
 
 const std::vector<TensorInfo>& Session::inputs() const { return state_->inputs; }
 const std::vector<TensorInfo>& Session::outputs() const { return state_->outputs; }
-const SessionReport& Session::report() const { return state_->report; }
+const SessionReport& Session::report() const {
+  // Memory for copies is taken by the first runs.
+  NoteDevice(*state_->executable, &state_->report);
+  return state_->report;
+}
 void Session::SetProfiling(bool enabled) { state_->executable->SetProfiling(enabled); }
 std::string Session::ProgramText() const { return state_->program->ToString(); }
 
@@ -112,6 +125,8 @@ Status Session::RunPositional(const void* const* inputs, void* const* outputs) {
   return state_->executable->Run({inputs, state_->inputs.size()}, {outputs, state_->outputs.size()});
 }
 
+StatusOr<double> Session::MeasureUs(int runs) { return state_->executable->MeasureUs(runs); }
+
 StatusOr<Session> Session::Clone() const {
   auto state = std::make_unique<State>();
   state->device = state_->device;
@@ -123,7 +138,9 @@ StatusOr<Session> Session::Clone() const {
   state->output_pointers.resize(state->outputs.size());
   state->unwanted.resize(state->outputs.size());
   state->program = state_->program;
-  ASSIGN_OR_RETURN(state->executable, state->device->Load(state->program, {.threads = state->threads}));
+  ASSIGN_OR_RETURN(state->executable,
+                   state->device->Load(state->program, {.threads = state->threads, .cache_dir = {}}));
+  NoteDevice(*state->executable, &state->report);
   return Session(std::move(state));
 }
 
@@ -191,6 +208,26 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, Pre
 }
 
 StatusOr<Session> Model::Compile(const Options& options) const {
+  StatusOr<Session> session = CompileFor(options);
+  if (session.ok() || options.fallback.empty()) return session;
+  switch (session.status().code()) {
+    case ErrorCode::kDeviceMissing:
+    case ErrorCode::kDeviceFailed:
+    case ErrorCode::kOutOfMemory:
+    case ErrorCode::kTargetUnsupported: break;
+    default: return session;
+  }
+  Options other = options;
+  other.target = options.fallback;
+  StatusOr<Session> second = CompileFor(other);
+  if (!second.ok()) return second;
+  second->state_->report.warnings.insert(
+      second->state_->report.warnings.begin(),
+      internal::Join("runs on '", other.target, "' in place of '", options.target, "': ", session.status().message()));
+  return second;
+}
+
+StatusOr<Session> Model::CompileFor(const Options& options) const {
   const auto start = std::chrono::steady_clock::now();
   RETURN_IF_ERROR(CheckEmitter(options.only_emitter));
   const bool null_device = options.target == "null";
@@ -209,7 +246,8 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   auto session = std::make_unique<Session::State>();
   ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : target.device));
   session->program = compiled.program;
-  ASSIGN_OR_RETURN(session->executable, session->device->Load(session->program, {.threads = options.threads}));
+  ASSIGN_OR_RETURN(session->executable, session->device->Load(session->program, {.threads = options.threads,
+                                                                                 .cache_dir = options.cache_dir}));
   session->inputs = state_->inputs;
   session->outputs = state_->outputs;
   session->threads = options.threads;
@@ -227,6 +265,7 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   report.arena_bytes = program.memory.arena_bytes;
   report.max_live_bytes = program.memory.max_live_bytes;
   report.constant_bytes = program.memory.constant_bytes;
+  NoteDevice(*session->executable, &report);
   for (const Step& step : program.steps) report.flops += step.flops;
   report.propagate_ms = prepared.propagate_ms;
   report.shrunk = std::move(prepared.shrink.lines);

@@ -33,8 +33,12 @@ struct TensorInfo {
 };
 
 struct Options {
-  // "host" is this machine; "host:x86-64-v3" a lower level of it; "null" checks everything and computes nothing.
+  // "host" is this machine; "host:x86-64-v3" a lower level of it; "cuda" its first NVIDIA card, "cuda:1" the second;
+  // "null" checks everything and computes nothing.
   std::string target = "host";
+  // The target to take where `target` cannot be had (no driver, no such card, another chip, too little memory); the
+  // report's warnings say why. Empty: that is an error.
+  std::string fallback;
   // Threads of one inference; 0: as many processors as the process may use.
   int threads = 0;
   // A folder that keeps compiled code between processes; empty: none. Entries are keyed by all that they depend on.
@@ -76,9 +80,13 @@ struct SessionReport {
   int steps = 0;            // kernel launches per inference
   int kernels = 0;          // distinct kernels
   int64_t code_bytes = 0;
-  int64_t arena_bytes = 0;             // activations
-  int64_t max_live_bytes = 0;          // the lower bound for arena_bytes
-  int64_t constant_bytes = 0;          // weights as stored for the kernels
+  int64_t arena_bytes = 0;     // activations
+  int64_t max_live_bytes = 0;  // the lower bound for arena_bytes
+  int64_t constant_bytes = 0;  // weights as stored for the kernels
+  // On a device with memory of its own: what this session holds of it, with what it shares with its clones; the most
+  // that all sessions have held of it at once; memory of the host for copies; and who assembled the kernels.
+  int64_t device_bytes = 0, device_bytes_peak = 0, pinned_bytes = 0;
+  std::string assembler;               // "nvJitLink 13.0", "driver 13.0"
   double flops = 0;                    // useful operations of one inference
   double propagate_ms = 0;             // of compile_ms: finding what is constant or unneeded, and shrinking
   std::vector<std::string> shrunk;     // what became smaller, one line each: "conv 'dw3': channels 64 -> 19"
@@ -105,8 +113,9 @@ class Session {
   const std::vector<TensorInfo>& inputs() const;
   const std::vector<TensorInfo>& outputs() const;
 
-  // One inference. Every input must be given, in any order; outputs that are not wanted may be left out. Sizes are
-  // checked. TES-1201 missing input, TES-1202 unknown name, TES-1105 wrong size. Allocates only on a session's first
+  // One inference. Every input must be given, in any order; outputs that are not wanted may be left out. Data may lie
+  // in the memory of the target's card, where it has one; it must be there when the call is made. Sizes are checked.
+  // TES-1201 missing input, TES-1202 unknown name, TES-1105 wrong size. Allocates only on a session's first
   // runs.
   Status Run(const std::vector<InputView>& inputs, const std::vector<OutputView>& outputs);
   // The same by position, every port given, for the tightest loops: no look-up, no allocation, no size check.
@@ -114,6 +123,10 @@ class Session {
 
   // Another session over the same weights and code, with its own activations and threads.
   StatusOr<Session> Clone() const;
+
+  // Microseconds of one inference on the device's own clock: `runs` back to back, without copies, over what the last
+  // run left there. On an NVIDIA card these are replays of the program's CUDA graph. TES-2001 on the host.
+  StatusOr<double> MeasureUs(int runs);
 
   const SessionReport& report() const;
   // Times each step of later runs; costs some clock reads per run.
@@ -150,6 +163,7 @@ class Model {
   const State& state() const { return *state_; }
 
  private:
+  StatusOr<Session> CompileFor(const Options& options) const;
   std::shared_ptr<const State> state_;
 };
 

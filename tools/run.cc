@@ -22,7 +22,7 @@ struct RunFlags {
   bool random = false, reference = false, tests = false, sparsity = true;
   double atol = 1e-5, rtol = 1e-4;
   int64_t threads = 0, max_printed = 16;
-  std::string target = "host", emitter, cache;
+  std::string target = "host", fallback, emitter, cache;
   ModelFlags model;
   FlagSet flags =
       FlagSet("run", "MODEL --input=… [flags]", "Runs a model once and prints, writes or compares its outputs.");
@@ -41,7 +41,8 @@ struct RunFlags {
     flags.Double("atol", "X", "an element may differ by atol + rtol · max |expected|", &atol, 0, 1e30);
     flags.Double("rtol", "X", "see --atol", &rtol, 0, 1e30);
     flags.Section("How it runs");
-    flags.String("target", "host|host:CPU|null", "what kernels are compiled for", &target);
+    flags.String("target", "host|host:CPU|cuda|null", "what kernels are compiled for", &target);
+    flags.String("fallback", "TARGET", "taken where --target cannot be had, with a warning; else an error", &fallback);
     flags.Int("threads", "N", "of the inference; 0: all processors", &threads, 0, 1024);
     flags.String("emitter", "NAME", "uses this emitter wherever it applies", &emitter);
     flags.Bool("sparsity", "off: the masked weights through dense kernels", &sparsity);
@@ -199,11 +200,13 @@ Status RunVerb(const std::vector<std::string>& args) {
   ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
   Options compile;
   compile.target = f.target;
+  compile.fallback = f.fallback;
   compile.threads = static_cast<int>(f.threads);
   compile.only_emitter = f.emitter;
   compile.sparsity = f.sparsity;
   if (!f.cache.empty()) compile.cache_dir = UserPath(f.cache);
   ASSIGN_OR_RETURN(Session session, model.Compile(compile));
+  for (const std::string& warning : session.report().warnings) PrintNote("warning: " + warning);
 
   Comparison comparison(f.atol, f.rtol);
   if (f.tests) {

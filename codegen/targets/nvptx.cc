@@ -24,8 +24,9 @@ constexpr Chip kChips[] = {
 StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
   const Chip* chip = nullptr;
   std::string known;
-  if (spec == "cuda") {
-    ASSIGN_OR_RETURN(const int capability, CudaCapability());
+  const StatusOr<int> ordinal = CudaOrdinal(spec);  // "cuda", "cuda:1": the chip of that card
+  if (ordinal.ok()) {
+    ASSIGN_OR_RETURN(const int capability, CudaCapability(*ordinal));
     // The newest row that is not newer than the machine: PTX is assembled for the chip by its driver.
     for (const Chip& row : kChips) {
       if (row.capability <= capability && row.name.back() != 'a') chip = &row;
@@ -40,13 +41,14 @@ StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
       known += (known.empty() ? "" : ", ") + std::string(row.name);
     }
     if (chip == nullptr) {
-      return Error(ErrorCode::kTargetUnknown, "target '", spec, "': expected cuda or cuda: with one of ", known);
+      return Error(ErrorCode::kTargetUnknown, "target '", spec,
+                   "': expected cuda, cuda: with the number of a card, or with one of ", known);
     }
   }
   Target target;
   target.kind = TargetKind::kNvptx;
   target.name = std::string(spec);
-  target.device = "cuda";
+  target.device = ordinal.ok() ? std::string(spec) : "cuda";
   target.triple = "nvptx64-nvidia-cuda";
   target.cpu = std::string(chip->name);
   target.features = std::string(chip->ptx);

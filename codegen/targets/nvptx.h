@@ -10,8 +10,8 @@
 
 namespace tessera {
 
-// "cuda:sm_90" and so on, for the chips of the table in nvptx.cc; "cuda" asks the driver which chip there is
-// (kDeviceMissing where there is none).
+// "cuda:sm_90" and so on, for the chips of the table in nvptx.cc; "cuda" and "cuda:1" ask the driver which
+// chip the first and the second card have (kDeviceMissing where there is none).
 StatusOr<Target> MakeNvptxTarget(std::string_view spec);
 
 }  // namespace tessera

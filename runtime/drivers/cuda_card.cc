@@ -1,11 +1,17 @@
 #include "runtime/drivers/cuda_card.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 namespace tessera {
 
 StatusOr<std::shared_ptr<CudaCard>> CudaCard::Open(int ordinal) {
+  // One for each card of the machine, so that its memory is counted once.
+  static std::mutex& mutex = *new std::mutex;
+  static auto& cards = *new std::map<int, std::weak_ptr<CudaCard>>;
+  const std::lock_guard lock(mutex);
+  if (std::shared_ptr<CudaCard> open = cards[ordinal].lock(); open != nullptr) return open;
   ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
   const std::string what = "card " + std::to_string(ordinal);
   int count = 0;
@@ -26,6 +32,7 @@ StatusOr<std::shared_ptr<CudaCard>> CudaCard::Open(int ordinal) {
   RETURN_IF_ERROR(
       cuda->Check(cuda->cuDevicePrimaryCtxRetain(&context, card->device_), "cuDevicePrimaryCtxRetain", what));
   card->context_ = context;
+  cards[ordinal] = card;
   return card;
 }
 

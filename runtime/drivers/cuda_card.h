@@ -22,6 +22,7 @@ namespace tessera {
 
 class CudaCard {
  public:
+  // The same one for all who have it open.
   static StatusOr<std::shared_ptr<CudaCard>> Open(int ordinal);
   ~CudaCard();
   CudaCard(const CudaCard&) = delete;
