@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "graph/op.h"
+#include "graph/passes/computed_product.h"
 #include "graph/passes/expression.h"
 #include "graph/passes/integer_product.h"
 #include "graph/passes/rewriter.h"
@@ -48,7 +49,11 @@ std::string Reason(const Rewriter& r, const Node& node) {
   if (OnlyMoves(node.op)) return "it moves reals that no quantize waits for";
   if (node.op == Op::kMatmul || node.op == Op::kConv) {
     std::string why;
-    if (ReadProduct(r, node, &why)) why = "it could run on integers and was not seen";
+    const std::optional<Dequantized> second = ReadDequantize(r, node.inputs[1]);
+    const bool computed = second && !r.graph().IsConstant(second->integers);
+    if (computed ? ReadComputedProduct(r, node, &why).has_value() : ReadProduct(r, node, &why).has_value()) {
+      why = "it could run on integers and was not seen";
+    }
     return why + Neighbours(r, node);
   }
   return "no integer form" + Neighbours(r, node);

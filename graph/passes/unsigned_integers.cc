@@ -15,11 +15,11 @@ constexpr int kMaxDepth = 32;
 }  // namespace
 
 ValueId UnsignedIntegers::Make(ValueId id, int depth) {
-  if (!r_.status().ok() || id == ValueId::kNone || r_.type(id).dtype == DType::kU8) return id;
+  if (!r_.status().ok() || id == ValueId::kNone || r_.type(id).dtype == to_) return id;
   if (const auto found = made_.find(id); found != made_.end()) return found->second;
   ValueId made = ValueId::kNone;
   const NodeId maker = r_.Producer(id);
-  if (maker != NodeId::kNone) {
+  if (maker != NodeId::kNone && (to_ == DType::kU8 || r_.HasOneReader(id))) {
     const Op op = r_.node(maker).op;
     // Of integers, pads and bounds may be any.
     const bool moves =
@@ -33,10 +33,10 @@ ValueId UnsignedIntegers::Make(ValueId id, int depth) {
   if (r_.value(id).quant && r_.value(id).quant->axis < 0) {
     QuantParams quant = *r_.value(id).quant;
     if (quant.zero_points.empty()) quant.zero_points.assign(quant.scales.size(), 0);
-    for (int64_t& zero : quant.zero_points) zero += kUnsignedOffset;
+    for (int64_t& zero : quant.zero_points) zero += offset();
     r_.SetQuant(made, std::move(quant));
   }
-  ReadInstead(id, made);
+  if (to_ == DType::kU8) ReadInstead(id, made);
   return made;
 }
 
@@ -46,9 +46,9 @@ ValueId UnsignedIntegers::Requantized(NodeId maker) {
   if (!scaling || !scaling->is_constant()) return ValueId::kNone;
   node.inputs.resize(3);
   const Shape shape = r_.shape(scaling->scale);
-  const double zero = static_cast<double>(*scaling->zero_value + kUnsignedOffset);
-  node.inputs[2] = r_.Constant(node.name + ".zero_point", Tensor::Full(DType::kU8, shape, zero));
-  node.attrs.Set("dtype", DType::kU8);
+  const double zero = static_cast<double>(*scaling->zero_value + offset());
+  node.inputs[2] = r_.Constant(node.name + ".zero_point", Tensor::Full(to_, shape, zero));
+  node.attrs.Set("dtype", to_);
   return r_.Emit(maker, MakeNode(node.op, node.name, node.inputs, node.attrs));
 }
 
@@ -60,7 +60,7 @@ ValueId UnsignedIntegers::Moved(NodeId maker, int depth) {
     if (!r_.status().ok()) return ValueId::kNone;
     node.inputs[k] = moved;
   }
-  const double offset = static_cast<double>(kUnsignedOffset);
+  const double offset = static_cast<double>(this->offset());
   if (node.op == Op::kPad && node.attrs.String("mode") == "constant") {
     node.attrs.Set("value", node.attrs.Float("value", 0) + offset);
   } else if (node.op == Op::kRelu) {
@@ -75,11 +75,11 @@ ValueId UnsignedIntegers::Moved(NodeId maker, int depth) {
 }
 
 ValueId UnsignedIntegers::Shifted(ValueId id) {
-  const std::string name = r_.value(id).name;
-  const ValueId bits = r_.Emit(r_.Behind(id), Op::kCast, {id}, MakeAttrs({{"to", DType::kU8}}), name + ".unsigned");
-  const ValueId high = r_.Constant("high_bit", Tensor::Full(DType::kU8, Shape(), static_cast<double>(kUnsignedOffset)));
-  return r_.status().ok() ? r_.Emit(r_.Following(r_.Producer(bits)), Op::kXor, {bits, high}, {}, name + ".unsigned")
-                          : ValueId::kNone;
+  const std::string name = Name(r_.value(id).name);
+  const ValueId bits = r_.Emit(r_.Behind(id), Op::kCast, {id}, MakeAttrs({{"to", to_}}), name);
+  const double high_bit = to_ == DType::kU8 ? 128 : -128;
+  const ValueId high = r_.Constant("high_bit", Tensor::Full(to_, Shape(), high_bit));
+  return r_.status().ok() ? r_.Emit(r_.Following(r_.Producer(bits)), Op::kXor, {bits, high}, {}, name) : ValueId::kNone;
 }
 
 // Dequantize nodes of `from` read `to`.

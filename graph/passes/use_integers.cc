@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/op.h"
+#include "graph/passes/computed_product.h"
 #include "graph/passes/fold_constants.h"
 #include "graph/passes/integer_product.h"
 #include "graph/passes/quantized.h"
@@ -21,7 +22,7 @@ constexpr int64_t kMaxSum = INT32_MAX / 256;  // of so many integers of 8 bits i
 
 class Converter {
  public:
-  explicit Converter(Graph& graph) : r_(graph), unsigned_(r_) {}
+  explicit Converter(Graph& graph) : r_(graph), unsigned_(r_), signed_(r_) {}
 
   Status Run() {
     for (NodeId id = r_.First(); id != NodeId::kNone && r_.status().ok(); id = r_.Following(id)) {
@@ -41,11 +42,13 @@ class Converter {
  private:
   bool IsProduct(NodeId id) const;
   void Product(NodeId id);
+  void ProductOfComputed(NodeId id);
   void Mean(NodeId id);
   void AveragePool(NodeId id);
   void FoldDequantizedConstants();
   Rewriter r_;
   UnsignedIntegers unsigned_;
+  SignedIntegers signed_;
 
   // The node that ends a product's arithmetic on integers, and the bias that it adds.
   struct Bias {
@@ -111,7 +114,7 @@ void Converter::Product(NodeId id) {
   if (IsProduct(id)) return;
   std::string why;
   std::optional<ProductParts> parts = ReadProduct(r_, r_.node(id), &why);
-  if (!parts) return;
+  if (!parts) return ProductOfComputed(id);
   const bool real = IsFloat(r_.type(r_.node(id).outputs[0]).dtype);
   Bias bias = {id, {}};
   if (real) bias = FindBias(id, parts->scaling, parts->weights);
@@ -124,6 +127,29 @@ void Converter::Product(NodeId id) {
   if (!r_.status().ok()) return;
   if (real) return Scale(id, bias.end, sums, parts->scaling, parts->weights);
   r_.Replace(r_.node(id).outputs[0], sums);
+}
+
+void Converter::ProductOfComputed(NodeId id) {
+  std::string why;
+  std::optional<ComputedProduct> product = ReadComputedProduct(r_, r_.node(id), &why);
+  if (!product) return;
+  const double scale = *product->left.scaling.scale_value * *product->right.scaling.scale_value;
+  int64_t left_zero = *product->left.scaling.zero_value;
+  if (r_.type(product->left.integers).dtype == DType::kI8) left_zero += kUnsignedOffset;
+  const ValueId left = unsigned_.Of(product->left.integers);
+  if (!r_.status().ok()) return;
+  // Where both operands are one value, the right one reads what the left one has become.
+  product = ReadComputedProduct(r_, r_.node(id), &why);
+  TES_CHECK(product.has_value(), why);
+  int64_t right_zero = *product->right.scaling.zero_value;
+  if (r_.type(product->right.integers).dtype == DType::kU8) right_zero -= kUnsignedOffset;
+  const ValueId right = signed_.Of(product->right.integers);
+  if (!r_.status().ok()) return;
+  const ValueId sums = EmitComputedProduct(r_, id, left, left_zero, right, right_zero);
+  const ValueId real = Emit(id, Op::kCast, {sums}, MakeAttrs({{"to", DType::kF32}}));
+  if (!r_.status().ok()) return;
+  const std::string name = r_.node(id).name;
+  r_.Rebuild(id, MakeNode(Op::kMul, name, {real, Number(name + ".scale", DType::kF32, scale)}));
 }
 
 // reduce_mean(dequantize(x)) -> (reduce_sum(x) - count * zero) * (scale / count)

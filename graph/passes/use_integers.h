@@ -8,7 +8,8 @@
 //
 // What comes out is the only form of integer product that fast kernels are made for, whatever the file said:
 //
-//   matmul(%x: u8[.., K], %w: i8 constant of two dimensions)              both give i32;
+//   matmul(%x: u8[.., K], %w: i8 constant of two dimensions)              all give i32;
+//   matmul(%x: u8, %y: i8), both computed, as in attention;               computed_product.h has its zero points
 //   conv(%x: u8, %w: i8 constant) {pad_value = zero point of %x}          zero points are folded, exactly:
 //
 //     sum (x - zx)(w - zw) = sum x w' - t * sum x - zx * sum (w - zw),    w' = w - zw + t of 8 signed bits

@@ -213,7 +213,7 @@ class Maker {
   // ---- pieces ----
 
   void Piece() {
-    switch (Int(0, 13)) {
+    switch (Int(0, 14)) {
       case 0:
       case 1:
       case 2:
@@ -227,6 +227,7 @@ class Maker {
       case 10: return plain_ ? Linear() : Float();
       case 11: return Integers();
       case 12: return plain_ ? Conv() : Dynamic();
+      case 13: return Computed();
       default: return Move();
     }
   }
@@ -384,6 +385,29 @@ class Maker {
     if (q.zero != ValueId::kNone) x = b_.Sub(b_.Cast(x, DType::kI32), b_.Cast(q.zero, DType::kI32));
     const ValueId sums = b_.Named(Fresh("integers")).Matmul(x, w.integers);
     Keep(b_.Mul(b_.Cast(sums, DType::kF32), Number(Scale(0.002))));
+  }
+
+  // A product of two activations, or of one with itself.
+  void Computed() {
+    const int k = Pick(2, 3);
+    if (k < 0) return;
+    const Shape shape = ShapeOf(pool_[k].integers);
+    size_t other = static_cast<size_t>(k);
+    for (size_t o = 0; o < pool_.size(); ++o) {
+      if (ShapeOf(pool_[o].integers) == shape && Chance(0.6)) other = o;
+    }
+    read_[other] = true;
+    const ValueId x = Real(k);
+    ValueId y = Real(other);
+    const bool turned = Chance(0.4);
+    if (turned) y = b_.Transpose(y, shape.rank() == 2 ? Dims{1, 0} : Dims{0, 2, 1});
+    if (turned && Chance(0.3)) {
+      Quantised q = pool_[other];
+      q.scale = Number(q.scale_value);
+      y = b_.Dequantize(b_.Quantize(y, q.scale, q.zero, b_.TypeOf(pool_[other].integers).dtype), q.scale, q.zero);
+    }
+    y = b_.Named(Fresh("computed")).Matmul(x, y, false, !turned);
+    Keep(Activated(b_.Mul(y, b_.Number(0.125))));
   }
 
   // Quantised with what is found during the run, times integers.

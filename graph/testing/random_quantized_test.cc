@@ -17,7 +17,7 @@ namespace {
 TEST(RandomQuantized, IsValidAndVaried) {
   std::map<std::string_view, int> ops;
   int integers = 0, pruned = 0;
-  for (uint64_t seed = 0; seed < 200; ++seed) {
+  for (uint64_t seed = 0; seed < 250; ++seed) {
     const QuantizedCase c = RandomQuantized(seed, {.exact = seed % 2 == 0});
     ASSERT_OK(Verify(c.graph)) << "seed " << seed << "\n" << c.graph;
     ASSERT_OK(Interpret(c.graph, c.inputs).status()) << "seed " << seed;
