@@ -1,5 +1,7 @@
 #include "graph/passes/use_integers.h"
 
+#include <string>
+
 #include "graph/passes/canonicalize.h"
 #include "graph/passes/fold_constants.h"
 #include "graph/passes/move_scales.h"
@@ -71,6 +73,41 @@ TEST(UseIntegers, LeavesOnlyTheFormThatKernelsAreMadeFor) {
       EXPECT_TRUE(after.IsConstant(node.inputs[1]));
     }
     EXPECT_GE(products, 1);
+  }
+}
+
+// Attention: queries times keys of any sign and zero point, the keys turned; nothing of it is left in float.
+TEST(UseIntegers, ProductsOfTwoActivations) {
+  for (const char* type : {"u8", "i8"}) {
+    const std::string t = type;
+    ASSERT_OK_AND_ASSIGN(const Graph before, ParseAndVerify(R"(graph "g" {
+  %q: )" + t + R"([2,5,7] = input
+  %k: f32[2,3,7] = input
+  %sq: f32[] = constant [0.5]
+  %zq: )" + t + R"([] = constant [3]
+  %zk: u8[] = constant [131]
+  %kq: u8[2,3,7] = quantize(%k, %sq, %zk) {dtype = u8}
+  %kt: u8[2,7,3] = transpose(%kq) {perm = [0, 2, 1]}
+  %a: f32[2,5,7] = dequantize(%q, %sq, %zq)
+  %b: f32[2,7,3] = dequantize(%kt, %sq, %zk)
+  %y: f32[2,5,3] = matmul(%a, %b)
+  return %y
+})"));
+    Graph after = before;
+    ASSERT_OK(UseIntegers(after));
+    ASSERT_OK(Verify(after));
+    EXPECT_OK(SameMeaning(before, after, 1));
+    for (const Node& node : after.nodes) {
+      EXPECT_NE(node.op, Op::kDequantize);
+      // Keys are quantised as i8 at once.
+      if (t == "u8") {
+        EXPECT_NE(node.op, Op::kXor);
+      }
+      if (node.op != Op::kMatmul) continue;
+      EXPECT_EQ(after[node.inputs[0]].type.dtype, DType::kU8);
+      EXPECT_EQ(after[node.inputs[1]].type.dtype, DType::kI8);
+      EXPECT_EQ(after[node.outputs[0]].type.dtype, DType::kI32);
+    }
   }
 }
 
