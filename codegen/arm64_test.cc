@@ -31,10 +31,10 @@ TEST_P(Arm64Test, EveryWayOfEveryOpBecomesAnObject) {
         const StatusOr<CompileResult> compiled =
             Compile(random_case.graph, *target, {.threads = 1, .only_emitter = name});
         ASSERT_TRUE(compiled.ok()) << def.name << " by " << name << ": " << compiled.status();
-        for (const auto& image : compiled->program->images) {
+        for (const ProgramImage& image : compiled->program->images) {
           Elf64_Ehdr header;
-          ASSERT_GE(image->size(), sizeof(header));
-          std::memcpy(&header, image->data(), sizeof(header));
+          ASSERT_GE(image.bytes.size(), sizeof(header));
+          std::memcpy(&header, image.bytes.data(), sizeof(header));
           EXPECT_EQ(header.e_machine, EM_AARCH64) << def.name;
           EXPECT_EQ(header.e_type, ET_REL) << def.name;
         }

@@ -1,23 +1,19 @@
 #include "codegen/compile.h"
 
-#include <dlfcn.h>
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <functional>
-#include <future>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 
-#include "base/file.h"
 #include "base/hash.h"
+#include "codegen/compile_cache.h"
 #include "codegen/emit/planes.h"
 #include "codegen/emit/view.h"
 #include "codegen/emitter.h"
 #include "codegen/llvm_module.h"
+#include "codegen/on_threads.h"
 #include "graph/op.h"
 #include "runtime/host_memory.h"
 #include "runtime/memory_planner.h"
@@ -53,83 +49,71 @@ KernelTable CollectKernels(const Plan& plan) {
   return table;
 }
 
-// Changes whenever the code generator does: the file that holds this function, by size and time of change.
-std::string GeneratorIdentity() {
-  Dl_info info;
-  struct stat file;
-  if (dladdr(reinterpret_cast<void*>(&GeneratorIdentity), &info) == 0) return "unknown";
-  // The main program may have been started under a relative name; the kernel knows it better.
-  if (stat(info.dli_fname, &file) != 0 && stat("/proc/self/exe", &file) != 0) return "unknown";
-  return internal::Join(file.st_size, ".", file.st_mtim.tv_sec, ".", file.st_mtim.tv_nsec, ".", file.st_ino);
+// How many objects hold the kernels of a program: each thread compiles one.
+int NumImages(size_t num_kernels, const CompileOptions& options) {
+  if (num_kernels == 0) return 0;
+  const int limit = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(limit, 1, static_cast<int>(num_kernels));
 }
 
-using Image = std::shared_ptr<const std::vector<std::byte>>;
-
-std::vector<std::byte> ToBytes(std::string_view text) {
-  const auto* data = reinterpret_cast<const std::byte*>(text.data());
-  return std::vector<std::byte>(data, data + text.size());
+std::string ObjectKey(const std::string& code_key, int image, int images) {
+  return internal::Join(code_key, "-", image, "of", images);
 }
 
-// A cached object: its own hash, then its bytes. A file that does not match is compiled anew.
-std::optional<Image> ReadCache(const std::string& path) {
-  StatusOr<std::string> bytes = ReadFile(path);
-  constexpr size_t kHash = 32;
-  if (!bytes.ok() || bytes->size() < kHash) return std::nullopt;
-  const std::string_view object = std::string_view(*bytes).substr(kHash);
-  if (HashBytes(object).ToHex() != bytes->substr(0, kHash)) return std::nullopt;
-  return std::make_shared<const std::vector<std::byte>>(ToBytes(object));
-}
-
-void WriteCache(const std::string& path, const Image& image) {
-  const std::string_view object(reinterpret_cast<const char*>(image->data()), image->size());
-  // A cache that cannot be written costs time at the next start, nothing else.
-  (void)WriteFileAtomically(path, HashBytes(object).ToHex() + std::string(object));
+// The objects of the kernels of that key, where all of them are there.
+std::optional<std::vector<ProgramImage>> FindImages(const CompileCache& cache, const std::string& code_key, int count) {
+  std::vector<ProgramImage> images;
+  for (int k = 0; k < count; ++k) {
+    std::optional<ProgramImage> image = cache.FindObject(ObjectKey(code_key, k, count));
+    if (!image) return std::nullopt;
+    images.push_back(*std::move(image));
+  }
+  return images;
 }
 
 // Objects for all kernels, spread over threads so that each compiles a similar share.
-StatusOr<std::vector<Image>> CompileImages(const KernelTable& table, const Target& target,
-                                           const CompileOptions& options, const std::string& key, bool* from_cache) {
-  const int limit = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
-  const int parts = std::clamp(limit, 1, std::max(1, static_cast<int>(table.specs.size())));
-  *from_cache = false;
-  if (table.specs.empty()) return std::vector<Image>();
-  const auto path = [&](int part) {
-    return options.cache_dir + "/" + key + "-" + std::to_string(part) + "of" + std::to_string(parts) + ".o";
-  };
-  if (!options.cache_dir.empty()) {
-    std::vector<Image> images;
-    for (int part = 0; part < parts; ++part) {
-      std::optional<Image> image = ReadCache(path(part));
-      if (!image) break;
-      images.push_back(std::move(*image));
-    }
-    if (static_cast<int>(images.size()) == parts) {
-      *from_cache = true;
-      return images;
-    }
-  }
-  const auto compile_part = [&](int part) -> StatusOr<Image> {
+StatusOr<std::vector<ProgramImage>> CompileImages(const KernelTable& table, const Target& target, int count,
+                                                  const CompileCache& cache, const std::string& code_key) {
+  const auto compile_part = [&](size_t part) -> StatusOr<ProgramImage> {
     std::vector<const KernelSpec*> specs;
     std::vector<std::string> symbols;
-    for (size_t k = part; k < table.specs.size(); k += parts) {
+    for (size_t k = part; k < table.specs.size(); k += static_cast<size_t>(count)) {
       specs.push_back(table.specs[k]);
       symbols.push_back(table.symbols[k]);
     }
     ASSIGN_OR_RETURN(std::vector<std::byte> bytes, CompileKernels(specs, symbols, target));
-    return Image(std::make_shared<const std::vector<std::byte>>(std::move(bytes)));
+    const auto owner = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
+    return ProgramImage{*owner, owner};
   };
-  std::vector<std::future<StatusOr<Image>>> others;
-  for (int part = 1; part < parts; ++part) others.push_back(std::async(std::launch::async, compile_part, part));
-  std::vector<StatusOr<Image>> results;
-  results.push_back(compile_part(0));
-  for (auto& other : others) results.push_back(other.get());
-  std::vector<Image> images;
-  for (int part = 0; part < parts; ++part) {
-    if (!results[part].ok()) return results[part].status();
-    images.push_back(*results[part]);
-    if (!options.cache_dir.empty()) WriteCache(path(part), images.back());
+  std::vector<StatusOr<ProgramImage>> results(static_cast<size_t>(count), ProgramImage());
+  OnThreads(count, results.size(), [&](size_t part) { results[part] = compile_part(part); });
+  std::vector<ProgramImage> images;
+  for (StatusOr<ProgramImage>& result : results) {
+    if (!result.ok()) return result.status();
+    cache.StoreObject(ObjectKey(code_key, static_cast<int>(images.size()), count), *result);
+    images.push_back(*std::move(result));
   }
   return images;
+}
+
+// Of everything that a program depends on but the number of threads that compile it.
+std::string ProgramKey(const Graph& graph, const Target& target, const CompileOptions& options) {
+  const Hash128 hash = HashGraph(graph, options.threads);
+  Hasher hasher;
+  hasher.AddString(GeneratorIdentity()).AddString(target.Key()).AddString(target.name).AddString(options.only_emitter);
+  hasher.AddValue(hash.high).AddValue(hash.low).AddValue(options.max_code_bytes);
+  if (options.tuning != nullptr) hasher.AddString(options.tuning->ToString()).AddValue(options.tuning_threads);
+  return hasher.Finish().ToHex();
+}
+
+CompileResult ResultOf(Program program, bool from_cache) {
+  CompileResult result;
+  result.from_cache = from_cache;
+  result.num_kernels = static_cast<int>(program.kernels.size());
+  for (const ProgramImage& image : program.images) result.code_bytes += static_cast<int64_t>(image.bytes.size());
+  result.decisions = program.decisions;
+  result.program = std::make_shared<const Program>(std::move(program));
+  return result;
 }
 
 // Places temporaries in the arena.
@@ -227,19 +211,6 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
   return result;
 }
 
-// Calls body(n) for n in [0, count), each once, on up to `threads` threads (0: as many as the machine has).
-void OnThreads(int threads, size_t count, const std::function<void(size_t)>& body) {
-  const size_t limit = threads > 0 ? static_cast<size_t>(threads) : std::thread::hardware_concurrency();
-  std::atomic<size_t> next{0};
-  const auto work = [&] {
-    for (size_t n = next.fetch_add(1); n < count; n = next.fetch_add(1)) body(n);
-  };
-  std::vector<std::future<void>> others;
-  for (size_t k = 1; k < std::min(limit, count); ++k) others.push_back(std::async(std::launch::async, work));
-  work();
-  for (std::future<void>& other : others) other.get();
-}
-
 }  // namespace
 
 StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
@@ -268,6 +239,20 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const Compile
 }
 
 StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const CompileOptions& options) {
+  // All of it, where it was compiled before.
+  const CompileCache cache(options.cache_dir);
+  Program program;
+  if (cache.keeps()) {
+    program.key = ProgramKey(graph, target, options);
+    if (std::optional<Program> stored = cache.FindProgram(program.key)) {
+      const int count = NumImages(stored->kernels.size(), options);
+      if (std::optional<std::vector<ProgramImage>> images = FindImages(cache, stored->code_key, count)) {
+        stored->images = *std::move(images);
+        return ResultOf(*std::move(stored), /*from_cache=*/true);
+      }
+    }
+  }
+
   // Which kernels, over which buffers.
   ASSIGN_OR_RETURN(const Plan plan, MakePlan(graph, target, options));
   const KernelTable table = CollectKernels(plan);
@@ -276,43 +261,46 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
   Hasher hasher;
   hasher.AddString(target.Key()).AddString(GeneratorIdentity());
   for (size_t k = 0; k < table.specs.size(); ++k) hasher.AddString(table.symbols[k]).AddString(table.keys[k]);
-  CompileResult result;
-  auto program = std::make_shared<Program>();
-  program->key = hasher.Finish().ToHex();
-  ASSIGN_OR_RETURN(program->images, CompileImages(table, target, options, program->key, &result.from_cache));
+  program.code_key = hasher.Finish().ToHex();
+  const int count = NumImages(table.specs.size(), options);
+  std::optional<std::vector<ProgramImage>> images = FindImages(cache, program.code_key, count);
+  const bool from_cache = images.has_value() && count > 0;
+  if (!images) {
+    ASSIGN_OR_RETURN(images, CompileImages(table, target, count, cache, program.code_key));
+  }
+  program.images = *std::move(images);
 
   // Where everything lies.
-  program->name = plan.name;
-  program->target = target.name;
-  program->required_features = target.features;
+  program.name = plan.name;
+  program.target = target.name;
+  program.required_features = target.features;
   for (const PlanBuffer& buffer : plan.buffers) {
-    program->buffers.push_back(
-        {.name = buffer.name, .kind = buffer.kind, .bytes = buffer.bytes, .offset = buffer.port});
+    program.buffers.push_back({.name = buffer.name, .kind = buffer.kind, .bytes = buffer.bytes, .offset = buffer.port});
   }
-  RETURN_IF_ERROR(PlaceTemps(plan, *program));
-  RETURN_IF_ERROR(PlaceConstants(plan, *program));
+  RETURN_IF_ERROR(PlaceTemps(plan, program));
+  RETURN_IF_ERROR(PlaceConstants(plan, program));
 
   // In which order it runs.
-  program->inputs = plan.inputs;
-  program->outputs = plan.outputs;
-  program->kernels = table.symbols;
+  program.inputs = plan.inputs;
+  program.outputs = plan.outputs;
+  program.kernels = table.symbols;
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const PlanStep& step = plan.steps[s];
-    program->memory.scratch_bytes = std::max(program->memory.scratch_bytes, step.scratch_bytes);
-    program->steps.push_back({.kernel = table.kernel_of_step[s],
-                              .args = step.args,
-                              .tasks = step.tasks,
-                              .launch = step.launch,
-                              .serial = step.serial,
-                              .label = step.label,
-                              .flops = step.flops,
-                              .bytes = step.bytes});
+    program.memory.scratch_bytes = std::max(program.memory.scratch_bytes, step.scratch_bytes);
+    program.steps.push_back({.kernel = table.kernel_of_step[s],
+                             .args = step.args,
+                             .tasks = step.tasks,
+                             .launch = step.launch,
+                             .serial = step.serial,
+                             .label = step.label,
+                             .flops = step.flops,
+                             .bytes = step.bytes});
   }
-  RETURN_IF_ERROR(program->Verify());
-  for (const Image& image : program->images) result.code_bytes += static_cast<int64_t>(image->size());
-  result.num_kernels = static_cast<int>(table.specs.size());
-  result.decisions = plan.notes;
-  result.program = std::move(program);
+  program.decisions = plan.notes;
+  RETURN_IF_ERROR(program.Verify());
+  cache.StoreProgram(program);
+  CompileResult result = ResultOf(std::move(program), from_cache);
+  result.num_planned = static_cast<int>(graph.nodes.size());
   return result;
 }
 

@@ -23,7 +23,7 @@ namespace tessera {
 struct CompileOptions {
   // Threads that compile kernels; 0: as many as the machine has.
   int threads = 0;
-  // A folder that keeps compiled objects between processes, keyed by everything they depend on; empty: none.
+  // A folder that keeps programs and their code between processes (compile_cache.h); empty: none.
   std::string cache_dir;
   // Use this emitter, or way of one, wherever it applies ("generic" compares special emitters with the plain ones).
   std::string only_emitter;
@@ -39,7 +39,8 @@ struct CompileResult {
   std::shared_ptr<const Program> program;
   // One line per node: the emitter taken, and each other candidate with its estimate or the reason against it.
   std::vector<std::string> decisions;
-  bool from_cache = false;
+  bool from_cache = false;  // the code was there already
+  int num_planned = 0;      // nodes for which a way was chosen: 0 where the whole program was there
   int num_kernels = 0;
   int64_t code_bytes = 0;
 };

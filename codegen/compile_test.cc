@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include "codegen/emitter.h"
 #include "graph/op.h"
@@ -144,33 +145,128 @@ TEST(CompileTest, SteadyStateAllocatesNothing) {
   EXPECT_EQ(AllocationCount(), before);
 }
 
-TEST(CompileTest, CacheIsUsedAndADamagedEntryIsCompiledAnew) {
-  const std::string folder = std::string(std::getenv("TEST_TMPDIR")) + "/cache";
+// y = x · w', w [64, 96] with one element in four kept, as `seed` says; `value` is part of each weight.
+Graph SparseLayer(int seed, float value) {
+  Graph graph;
+  graph.name = "layer";
+  const ValueId x = AddInput(graph, "x", {DType::kF32, {32, 96}});
+  std::mt19937 rng(static_cast<unsigned>(seed));
+  std::vector<float> weights(64 * 96);
+  for (size_t k = 0; k < weights.size(); ++k) weights[k] = rng() % 4 == 0 ? value + static_cast<float>(k % 7) : 0;
+  Value w;
+  w.name = "w";
+  w.constant = Tensor::FromVector<float>({64, 96}, weights);
+  w.type = w.constant.type();
+  w.kind = ValueKind::kConstant;
+  w.tesa = Attribute::FromZeros(w.constant);
+  const ValueId id = graph.AddValue(std::move(w));
+  Attrs attrs;
+  attrs.Set("transpose_b", int64_t{1});
+  graph.outputs = {Apply(graph, Op::kMatmul, "y", {x, id}, attrs)};
+  return graph;
+}
+
+std::string EmptyFolder(const std::string& name) {
+  const std::string folder = std::string(std::getenv("TEST_TMPDIR")) + "/" + name;
+  std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
-  StatusOr<Target> target = MakeTarget("host");
-  ASSERT_TRUE(target.ok());
-  const CompileOptions options = {.threads = 1, .cache_dir = folder};
-  StatusOr<CompileResult> first = Compile(Chain(), *target, options);
-  ASSERT_TRUE(first.ok());
-  EXPECT_FALSE(first->from_cache);
-  StatusOr<CompileResult> second = Compile(Chain(), *target, options);
-  ASSERT_TRUE(second.ok());
-  EXPECT_TRUE(second->from_cache);
-  EXPECT_EQ(*first->program->images[0], *second->program->images[0]);
+  return folder;
+}
+
+void DamageFiles(const std::string& folder, const std::string& ending) {
+  int damaged = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ending) continue;
     std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(100);
     file.put('\x5a');
     file.put('\xa5');
+    ++damaged;
   }
-  StatusOr<CompileResult> third = Compile(Chain(), *target, options);
-  ASSERT_TRUE(third.ok());
-  EXPECT_FALSE(third->from_cache) << "a damaged object must not be run";
+  EXPECT_GT(damaged, 0) << ending;
+}
+
+TEST(CompileTest, ASecondCompilationDecidesNothingAndGivesTheSame) {
+  StatusOr<Target> target = MakeTarget("host");
+  ASSERT_TRUE(target.ok());
+  const Tensor x = Tensor::Full(DType::kF32, {32, 96}, 0.25);
+  const CompileOptions options = {.threads = 1, .cache_dir = EmptyFolder("cache")};
+  StatusOr<CompileResult> first = Compile(SparseLayer(1, 1), *target, options);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_FALSE(first->from_cache);
+  EXPECT_EQ(first->num_planned, 1);
+  StatusOr<CompileResult> second = Compile(SparseLayer(1, 1), *target, options);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE(second->from_cache);
+  EXPECT_EQ(second->num_planned, 0);
+  EXPECT_EQ(second->decisions, first->decisions);
+  EXPECT_EQ(second->num_kernels, first->num_kernels);
+  EXPECT_EQ(second->code_bytes, first->code_bytes);
+  EXPECT_EQ(second->program->ToString(), first->program->ToString());
+  EXPECT_TRUE(RunProgram(second->program, {x})[0] == RunProgram(first->program, {x})[0]);
+
+  StatusOr<CompileResult> weights = Compile(SparseLayer(1, 2), *target, options);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_TRUE(weights->from_cache) << "the mask is the same, and with it the code";
+  EXPECT_EQ(weights->num_planned, 1) << "the weights are not";
+  EXPECT_FALSE(RunProgram(weights->program, {x})[0] == RunProgram(first->program, {x})[0]);
+  StatusOr<CompileResult> mask = Compile(SparseLayer(2, 1), *target, options);
+  ASSERT_TRUE(mask.ok()) << mask.status();
+  EXPECT_EQ(mask->num_planned, 1) << "another mask is another program";
+  CompileOptions generic = options;
+  generic.only_emitter = "generic";
+  StatusOr<CompileResult> asked = Compile(SparseLayer(1, 1), *target, generic);
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_EQ(asked->num_planned, 1) << "other options are another program";
   StatusOr<Target> other = MakeTarget("host:x86-64");
   ASSERT_TRUE(other.ok());
-  StatusOr<CompileResult> fourth = Compile(Chain(), *other, options);
-  ASSERT_TRUE(fourth.ok());
-  EXPECT_FALSE(fourth->from_cache) << "another processor level is another key";
+  StatusOr<CompileResult> level = Compile(SparseLayer(1, 1), *other, options);
+  ASSERT_TRUE(level.ok()) << level.status();
+  EXPECT_FALSE(level->from_cache) << "another processor level is another key";
+}
+
+TEST(CompileTest, DamagedEntriesAreMadeAnew) {
+  StatusOr<Target> target = MakeTarget("host");
+  ASSERT_TRUE(target.ok());
+  const std::string folder = EmptyFolder("damaged");
+  const CompileOptions options = {.threads = 1, .cache_dir = folder};
+  const auto compile = [&] { return Compile(SparseLayer(1, 1), *target, options); };
+  ASSERT_TRUE(compile().ok());
+  DamageFiles(folder, ".program");
+  StatusOr<CompileResult> planned = compile();
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  EXPECT_EQ(planned->num_planned, 1) << "a damaged program must not be run";
+  EXPECT_TRUE(planned->from_cache) << "its code is another file";
+  EXPECT_EQ(compile()->num_planned, 0) << "it was written again";
+  DamageFiles(folder, ".o");
+  StatusOr<CompileResult> compiled = compile();
+  ASSERT_TRUE(compiled.ok()) << compiled.status();
+  EXPECT_FALSE(compiled->from_cache) << "a damaged object must not be run";
+  EXPECT_EQ(compile()->num_planned, 0) << "it was written again";
+}
+
+TEST(CompileTest, ALoadedProgramKeepsItsCodeOnce) {
+  StatusOr<Target> target = MakeTarget("host");
+  ASSERT_TRUE(target.ok());
+  StatusOr<CompileResult> result = Compile(Chain(), *target, {.threads = 1});
+  ASSERT_TRUE(result.ok());
+  StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
+  ASSERT_TRUE(device.ok());
+  StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(result->program, {.threads = 1});
+  ASSERT_TRUE(executable.ok()) << executable.status();
+  ASSERT_EQ(result->program->images.size(), 1u);
+  const std::weak_ptr<const void> object = result->program->images[0].owner;
+  result->program.reset();
+  EXPECT_TRUE(object.expired()) << "its bytes are in executable memory";
+  StatusOr<std::unique_ptr<Executable>> clone = (*executable)->Clone({.threads = 2});
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  executable->reset();
+  const Tensor x = Tensor::Full(DType::kF32, {3, 5}, 0.25);
+  Tensor y(DType::kF32, {3, 5});
+  const void* inputs[] = {x.bytes().data()};
+  void* outputs[] = {y.mutable_bytes().data()};
+  ASSERT_TRUE((*clone)->Run(inputs, outputs).ok());
+  EXPECT_NEAR(y.Get(7), std::exp(std::exp(std::exp(0.25))) * 0.25, 1e-5);
 }
 
 TEST(CompileTest, EveryEmitterOfTheTableIsDocumented) {  // walks codegen/emit/emitters.def

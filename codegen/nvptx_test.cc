@@ -13,7 +13,9 @@ namespace {
 
 std::string TextOf(const Program& program) {
   std::string text;
-  for (const auto& image : program.images) text.append(reinterpret_cast<const char*>(image->data()), image->size());
+  for (const ProgramImage& image : program.images) {
+    text.append(reinterpret_cast<const char*>(image.bytes.data()), image.bytes.size());
+  }
   return text;
 }
 

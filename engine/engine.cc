@@ -61,7 +61,6 @@ struct Model::State {
 };
 
 struct Session::State {
-  std::shared_ptr<const Program> program;
   std::shared_ptr<Device> device;
   std::unique_ptr<Executable> executable;
   std::vector<TensorInfo> inputs, outputs;
@@ -86,7 +85,7 @@ const SessionReport& Session::report() const {
   return state_->report;
 }
 void Session::SetProfiling(bool enabled) { state_->executable->SetProfiling(enabled); }
-std::string Session::ProgramText() const { return state_->program->ToString(); }
+std::string Session::ProgramText() const { return state_->executable->program().ToString(); }
 
 Status Session::Run(const std::vector<InputView>& inputs, const std::vector<OutputView>& outputs) {
   State& state = *state_;
@@ -137,15 +136,13 @@ StatusOr<Session> Session::Clone() const {
   state->input_pointers.resize(state->inputs.size());
   state->output_pointers.resize(state->outputs.size());
   state->unwanted.resize(state->outputs.size());
-  state->program = state_->program;
-  ASSIGN_OR_RETURN(state->executable,
-                   state->device->Load(state->program, {.threads = state->threads, .cache_dir = {}}));
+  ASSIGN_OR_RETURN(state->executable, state_->executable->Clone({.threads = state->threads, .cache_dir = {}}));
   NoteDevice(*state->executable, &state->report);
   return Session(std::move(state));
 }
 
 std::vector<StepProfile> Session::Profile() const {
-  const Program& program = *state_->program;
+  const Program& program = state_->executable->program();
   const std::span<const int64_t> times = state_->executable->step_nanoseconds();
   std::vector<StepProfile> steps;
   for (size_t s = 0; s < program.steps.size(); ++s) {
@@ -156,7 +153,7 @@ std::vector<StepProfile> Session::Profile() const {
   return steps;
 }
 
-const Program& SessionAccess::ProgramOf(const Session& session) { return *session.state_->program; }
+const Program& SessionAccess::ProgramOf(const Session& session) { return session.state_->executable->program(); }
 int SessionAccess::ThreadsOf(const Session& session) { return session.state_->executable->threads(); }
 void SessionAccess::SetTrace(Session& session, Trace* trace) { session.state_->executable->SetTrace(trace); }
 
@@ -245,8 +242,8 @@ StatusOr<Session> Model::CompileFor(const Options& options) const {
   ASSIGN_OR_RETURN(CompileResult compiled, tessera::Compile(graph, target, compile));
   auto session = std::make_unique<Session::State>();
   ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : target.device));
-  session->program = compiled.program;
-  ASSIGN_OR_RETURN(session->executable, session->device->Load(session->program, {.threads = options.threads,
+  // The session has the program from its executable, which needs no images any more: they end with `compiled`.
+  ASSIGN_OR_RETURN(session->executable, session->device->Load(compiled.program, {.threads = options.threads,
                                                                                  .cache_dir = options.cache_dir}));
   session->inputs = state_->inputs;
   session->outputs = state_->outputs;

@@ -41,7 +41,8 @@ struct Options {
   std::string fallback;
   // Threads of one inference; 0: as many processors as the process may use.
   int threads = 0;
-  // A folder that keeps compiled code between processes; empty: none. Entries are keyed by all that they depend on.
+  // A folder that keeps compiled programs, with weights and code, between processes; empty: none. Entries are keyed by
+  // all that they depend on.
   std::string cache_dir;
   // Off runs the same masked weights through dense kernels: the baseline of every comparison. Nothing is propagated
   // then either.

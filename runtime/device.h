@@ -5,8 +5,8 @@
 //   RETURN_IF_ERROR(run->Run(inputs, outputs));         // host pointers, in the order of program->inputs and ->outputs
 //
 // A Device may be shared between threads. An Executable runs one inference at a time; load it once per concurrent
-// caller (constants are shared through the Program). Adding a driver: drivers/<name>_device.cc and a line in device.cc.
-// Tested by device_test.cc, the same cases for every driver.
+// caller, or clone it: clones share code and constants. Adding a driver: drivers/<name>_device.cc and a line in
+// device.cc. Tested by device_test.cc, the same cases for every driver.
 #ifndef TESSERA_RUNTIME_DEVICE_H_
 #define TESSERA_RUNTIME_DEVICE_H_
 
@@ -49,6 +49,10 @@ class Executable {
   // kInputMissing when the counts differ.
   virtual Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) = 0;
 
+  // Another executable of the same program, which may run while this one does.
+  virtual StatusOr<std::unique_ptr<Executable>> Clone(const LoadOptions& options) const = 0;
+
+  // Without images where the device has made something of its own of them.
   virtual const Program& program() const = 0;
   // Records each step of later runs, one event per thread that worked on it; nullptr stops. Borrowed; it must have room
   // for all threads() and outlive its use here. Not during a run.

@@ -38,6 +38,22 @@ TEST_P(DeviceTest, LoadsRunsAndDescribes) {
   EXPECT_EQ((*executable)->step_nanoseconds().size(), 0u);
 }
 
+TEST_P(DeviceTest, ACloneRunsWithoutTheOneItCameFrom) {
+  StatusOr<std::unique_ptr<Device>> device = OpenDevice(GetParam());
+  ASSERT_TRUE(device.ok()) << device.status();
+  StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(PortsOnly(), {.threads = 2});
+  ASSERT_TRUE(executable.ok()) << executable.status();
+  StatusOr<std::unique_ptr<Executable>> clone = (*executable)->Clone({.threads = 1});
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  EXPECT_EQ((*clone)->threads(), 1);
+  executable->reset();
+  EXPECT_EQ((*clone)->program().name, "ports");
+  float x[4] = {}, y[4] = {};
+  const void* inputs[] = {x};
+  void* outputs[] = {y};
+  EXPECT_TRUE((*clone)->Run(inputs, outputs).ok());
+}
+
 TEST_P(DeviceTest, WrongPortCountsAreErrors) {
   StatusOr<std::unique_ptr<Device>> device = OpenDevice(GetParam());
   ASSERT_TRUE(device.ok());

@@ -8,12 +8,22 @@
 namespace tessera {
 namespace {
 
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
 constexpr std::align_val_t kAlign{64};
 
 uint64_t RoundUp(uint64_t value, uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
 
 }  // namespace
+
+std::byte* MapFromHugePage(size_t size) {
+  // Reserved with room to start on a huge page; the ends go back.
+  void* reserved = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  const uint64_t begin = reinterpret_cast<uint64_t>(reserved), end = begin + size + kHugePage;
+  const uint64_t aligned = RoundUp(begin, kHugePage);
+  if (aligned > begin) munmap(reserved, aligned - begin);
+  if (end > aligned + size) munmap(reinterpret_cast<void*>(aligned + size), end - aligned - size);
+  return reinterpret_cast<std::byte*>(aligned);
+}
 
 StatusOr<HostMemory> HostMemory::Allocate(int64_t size, const char* what) {
   if (size < 0 || size > INT64_MAX - static_cast<int64_t>(2 * kHugePage)) {
@@ -32,14 +42,9 @@ StatusOr<HostMemory> HostMemory::Allocate(int64_t size, const char* what) {
     memory.data_ = bytes;
     return memory;
   }
-  // Reserved with room to start on a huge page; the ends go back.
   const size_t mapped = RoundUp(wanted, kHugePage);
-  void* reserved = mmap(nullptr, mapped + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (reserved == MAP_FAILED) return refused();
-  const uint64_t begin = reinterpret_cast<uint64_t>(reserved), aligned = RoundUp(begin, kHugePage);
-  if (aligned > begin) munmap(reserved, aligned - begin);
-  if (begin + kHugePage > aligned) munmap(reinterpret_cast<void*>(aligned + mapped), begin + kHugePage - aligned);
-  memory.data_ = reinterpret_cast<std::byte*>(aligned);
+  memory.data_ = MapFromHugePage(mapped);
+  if (memory.data_ == nullptr) return refused();
   memory.mapped_ = mapped;
   // A wish: where there are no huge pages to give, small ones serve. What is left beyond whole ones is not worth one.
   const size_t whole = wanted < kHugePage ? mapped : wanted / kHugePage * kHugePage;

@@ -18,6 +18,12 @@
 
 namespace tessera {
 
+inline constexpr uint64_t kHugePage = uint64_t{2} << 20;
+
+// `size` zeroed bytes of address space that start on a huge page, to be given back by munmap; null with errno where the
+// system refuses. Which parts of them should be huge pages is for the caller to say (madvise), before they are touched.
+std::byte* MapFromHugePage(size_t size);
+
 class HostMemory {
  public:
   static constexpr int64_t kHugePageThreshold = int64_t{1} << 20;

@@ -8,12 +8,12 @@
 #include <cerrno>
 
 #include "runtime/elf_object.h"
+#include "runtime/host_memory.h"
 
 namespace tessera {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
 
 uint64_t RoundUp(uint64_t value, uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
 
@@ -25,21 +25,14 @@ StatusOr<KernelLibrary> KernelLibrary::Load(std::span<const std::byte> object, s
   static_assert(ElfObject::kMaxAlignment == kHugePage);
   ASSIGN_OR_RETURN(const ElfObject elf, ElfObject::Read(object, name, kHugePageThreshold));
 
-  // One region keeps every 32-bit distance in reach. It is reserved with room to start on a huge page; the ends go
-  // back.
-  const size_t size = std::max<size_t>(elf.size_bytes(), kPage);
-  void* reserved = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (reserved == MAP_FAILED) {
-    return Error(ErrorCode::kOutOfMemory, "kernel object '", name, "': cannot reserve ", size + kHugePage,
-                 " bytes: ", Reason());
-  }
-  const uint64_t begin = reinterpret_cast<uint64_t>(reserved);
-  const uint64_t aligned = RoundUp(begin, kHugePage);
-  if (aligned > begin) munmap(reserved, aligned - begin);
-  munmap(reinterpret_cast<void*>(aligned + size), begin + kHugePage - aligned);
-  KernelLibrary library;  // owns the region from here on
-  library.base_ = reinterpret_cast<std::byte*>(aligned);
+  // One region keeps every 32-bit distance in reach.
+  const size_t size = RoundUp(std::max<size_t>(elf.size_bytes(), 1), kPage);
+  KernelLibrary library;  // owns the region
+  library.base_ = MapFromHugePage(size);
   library.size_ = size;
+  if (library.base_ == nullptr) {
+    return Error(ErrorCode::kOutOfMemory, "kernel object '", name, "': cannot reserve ", size, " bytes: ", Reason());
+  }
   library.code_size_ = elf.segment(ElfObject::kCode).size;
 
   constexpr ElfObject::Segment kAll[] = {ElfObject::kCode, ElfObject::kConstants, ElfObject::kVariables};

@@ -33,6 +33,10 @@ Status Program::Verify() const {
   const auto fits = [](int64_t offset, int64_t bytes, int64_t limit) {
     return offset >= 0 && bytes >= 0 && bytes <= limit && offset <= limit - bytes;
   };
+  constexpr int64_t kMostBytes = int64_t{1} << 46;  // an address space has 2^47
+  for (const int64_t bytes : {memory.arena_bytes, memory.constant_bytes, memory.scratch_bytes}) {
+    if (bytes < 0 || bytes > kMostBytes) return fail("expected memory of 0 to ", kMostBytes, " bytes, found ", bytes);
+  }
   for (size_t b = 0; b < buffers.size(); ++b) {
     const ProgramBuffer& buffer = buffers[b];
     bool ok = buffer.bytes >= 0;

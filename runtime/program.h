@@ -83,6 +83,12 @@ struct MemoryReport {
   int64_t scratch_bytes = 0;  // per thread
 };
 
+// Bytes for the device's own loader, and who keeps them: a compiler's memory, a mapped file.
+struct ProgramImage {
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;
+};
+
 struct Program {
   std::string name;
   std::string target;             // "host"
@@ -91,11 +97,13 @@ struct Program {
   std::vector<std::string> kernels;  // symbol names
   std::vector<Step> steps;
   std::vector<ProgramPort> inputs, outputs;
-  std::vector<std::shared_ptr<const std::vector<std::byte>>> images;
+  std::vector<ProgramImage> images;
   std::span<const std::byte> constants;         // 64-byte aligned
   std::shared_ptr<const void> constants_owner;  // keeps `constants` alive
   MemoryReport memory;
-  std::string key;  // content hash of what was compiled, for caches
+  // Content hashes, for caches: of all that was compiled, and of the kernels alone; equal code keys are equal images.
+  std::string key, code_key;
+  std::vector<std::string> decisions;  // for reports: a line per node of the model, on how it is computed and why
 
   // Index ranges, offsets within arena and constants, launches within what devices take.
   Status Verify() const;

@@ -48,6 +48,8 @@ TEST(ProgramTest, BrokenProgramsAreRefused) {
   using Change = void (*)(Program&);
   const std::pair<const char*, Change> changes[] = {
       {"temporary outside the arena", [](Program& p) { p.buffers[1].offset = 49; }},
+      {"negative arena", [](Program& p) { p.memory.arena_bytes = -1; }},
+      {"scratch beyond all memory", [](Program& p) { p.memory.scratch_bytes = INT64_MAX; }},
       {"negative offset", [](Program& p) { p.buffers[1].offset = -1; }},
       {"constant outside the blob", [](Program& p) { p.buffers[2].bytes = 65; }},
       {"sizes that overflow", [](Program& p) { p.buffers[2].offset = INT64_MAX; }},

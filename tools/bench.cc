@@ -60,7 +60,7 @@ struct BenchFlags {
     flags.Bool("compare", "interleaves all rows in 15 rounds and adds how many times faster than the first each is",
                &compare);
     flags.Bool("no_check", "skips the reference; rows then say so", &no_check);
-    flags.String("cache", "FOLDER", "keeps compiled kernels between processes", &cache);
+    flags.String("cache", "FOLDER", "keeps compiled programs between processes", &cache);
     flags.Int("max_code_kib", "KIB", "of machine code that patterns of weights may become; 0: as much as is quickest",
               &max_code_kib, 0, int64_t{1} << 30);
     flags.String("tuning", "FILE", "takes the kernels that `tune` found quickest", &tuning);

@@ -46,7 +46,7 @@ struct RunFlags {
     flags.Int("threads", "N", "of the inference; 0: all processors", &threads, 0, 1024);
     flags.String("emitter", "NAME", "uses this emitter wherever it applies", &emitter);
     flags.Bool("sparsity", "off: the masked weights through dense kernels", &sparsity);
-    flags.String("cache", "FOLDER", "keeps compiled kernels", &cache);
+    flags.String("cache", "FOLDER", "keeps compiled programs", &cache);
     model.Declare(flags);
     flags.Note("Values",
                "@FILE.npy, or type and elements: 2x2xf32=1 2 3 4 (one element stands for all), or random:SEED, "

@@ -40,7 +40,7 @@ StatusOr<std::vector<Cubin>> CudaCode::AssembleImages(const std::string& cache_d
   const auto assemble = [&](size_t k) -> StatusOr<Cubin> {
     const CudaCurrent current(*card_);
     RETURN_IF_ERROR(current.status());
-    const std::vector<std::byte>& image = *program_->images[k];
+    const std::span<const std::byte> image = program_->images[k].bytes;
     return assembler.Assemble({reinterpret_cast<const char*>(image.data()), image.size()}, card_->capability(), what);
   };
   std::vector<std::future<StatusOr<Cubin>>> others;

@@ -102,6 +102,11 @@ class CudaExecutable : public Executable {
     return static_cast<double>(milliseconds) * 1e3 / runs;
   }
 
+  StatusOr<std::unique_ptr<Executable>> Clone(const LoadOptions&) const override {
+    const CudaCurrent current(*card_);
+    RETURN_IF_ERROR(current.status());
+    return Create(card_, code_);
+  }
   const Program& program() const override { return program_; }
   void SetTrace(Trace* trace) override {
     trace_ = trace;

@@ -34,9 +34,9 @@ void OnHost(const FakeLaunch& launch) {
   }
 }
 
-std::shared_ptr<const std::vector<std::byte>> Image(const std::string& ptx) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(ptx.data());
-  return std::make_shared<const std::vector<std::byte>>(bytes, bytes + ptx.size());
+ProgramImage Image(const std::string& ptx) {
+  const auto owner = std::make_shared<const std::string>(ptx);
+  return {std::as_bytes(std::span(*owner)), owner};
 }
 
 // t = x + 1 and u = 2 x side by side; y = t + u; then v = 2 u where t lay; z = v + w. So y = 3 x + 1, z = 4 x + w.

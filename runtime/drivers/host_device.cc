@@ -22,31 +22,57 @@ namespace {
 
 using Kernel = void (*)(void* const* args, int64_t begin, int64_t end, void* scratch);
 
+// A program with its code in memory, which executables share. What its images held lies in the libraries now, so they
+// are gone: code runs to as many bytes as the weights that it came from.
+struct LoadedProgram {
+  Program program;
+  std::vector<KernelLibrary> libraries;
+  std::vector<Kernel> kernels;  // of program.kernels
+};
+
+StatusOr<std::shared_ptr<const LoadedProgram>> LoadProgram(const Program& program) {
+  RETURN_IF_ERROR(program.Verify());
+  auto loaded = std::make_shared<LoadedProgram>();
+  for (const ProgramImage& image : program.images) {
+    ASSIGN_OR_RETURN(KernelLibrary library, KernelLibrary::Load(image.bytes, program.name));
+    loaded->libraries.push_back(std::move(library));
+  }
+  for (const std::string& symbol : program.kernels) {
+    void* address = nullptr;
+    for (const KernelLibrary& library : loaded->libraries) {
+      if (address == nullptr) address = library.Lookup(symbol);
+    }
+    if (address == nullptr) {
+      return Error(ErrorCode::kProgramInvalid, "program '", program.name, "': no image defines the kernel '", symbol,
+                   "'");
+    }
+    loaded->kernels.push_back(reinterpret_cast<Kernel>(address));
+  }
+  loaded->program = program;
+  loaded->program.images.clear();
+  return std::shared_ptr<const LoadedProgram>(std::move(loaded));
+}
+
 class HostExecutable : public Executable {
  public:
-  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<const Program> program,
+  static StatusOr<std::unique_ptr<Executable>> Create(std::shared_ptr<const LoadedProgram> loaded,
                                                       const LoadOptions& options) {
-    RETURN_IF_ERROR(program->Verify());
-    auto self = std::unique_ptr<HostExecutable>(new HostExecutable(std::move(program)));
-    const Program& p = *self->program_;
-    for (const auto& image : p.images) {
-      ASSIGN_OR_RETURN(KernelLibrary library, KernelLibrary::Load(*image, p.name));
-      self->libraries_.push_back(std::move(library));
-    }
+    auto self = std::unique_ptr<HostExecutable>(new HostExecutable(std::move(loaded)));
+    const Program& p = self->program();
     ASSIGN_OR_RETURN(self->pool_, ThreadPool::Create({.num_threads = options.threads}));
     ASSIGN_OR_RETURN(self->arena_, HostMemory::Allocate(p.memory.arena_bytes, "arena"));
     self->scratch_stride_ = (p.memory.scratch_bytes + 4095) / 4096 * 4096 + 128;
     ASSIGN_OR_RETURN(self->scratch_,
                      HostMemory::Allocate(self->scratch_stride_ * self->pool_->num_threads(), "scratch"));
-    RETURN_IF_ERROR(self->Bind());
+    self->Bind();
     return std::unique_ptr<Executable>(std::move(self));
   }
 
   Status Run(std::span<const void* const> inputs, std::span<void* const> outputs) override {
-    if (inputs.size() != program_->inputs.size() || outputs.size() != program_->outputs.size()) {
-      return Error(ErrorCode::kInputMissing, "program '", program_->name, "': expected ", program_->inputs.size(),
-                   " inputs and ", program_->outputs.size(), " outputs, found ", inputs.size(), " and ",
-                   outputs.size());
+    const Program& p = program();
+    if (inputs.size() != p.inputs.size() || outputs.size() != p.outputs.size()) {
+      return Error(ErrorCode::kInputMissing, "program '", p.name, "': expected ", p.inputs.size(), " inputs and ",
+                   p.outputs.size(), " outputs, found ", inputs.size(), " and ", outputs.size());
     }
     for (const PortUse& use : input_uses_) {
       args_[use.slot] = const_cast<std::byte*>(static_cast<const std::byte*>(inputs[use.port])) + use.offset;
@@ -56,13 +82,16 @@ class HostExecutable : public Executable {
     return OkStatus();
   }
 
-  const Program& program() const override { return *program_; }
+  StatusOr<std::unique_ptr<Executable>> Clone(const LoadOptions& options) const override {
+    return Create(loaded_, options);
+  }
+  const Program& program() const override { return loaded_->program; }
   void SetTrace(Trace* trace) override {
     trace_ = trace;
     trace_names_.clear();
     if (trace == nullptr) return;
-    for (const Step& step : program_->steps) {
-      trace_names_.push_back(trace->AddName(step.label, program_->kernels[step.kernel]));
+    for (const Step& step : program().steps) {
+      trace_names_.push_back(trace->AddName(step.label, program().kernels[step.kernel]));
     }
   }
   int threads() const override { return pool_->num_threads(); }
@@ -84,21 +113,10 @@ class HostExecutable : public Executable {
     int64_t offset;
   };
 
-  explicit HostExecutable(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
+  explicit HostExecutable(std::shared_ptr<const LoadedProgram> loaded) : loaded_(std::move(loaded)) {}
 
-  Status Bind() {
-    const Program& p = *program_;
-    std::vector<Kernel> kernels;
-    for (const std::string& symbol : p.kernels) {
-      void* address = nullptr;
-      for (const KernelLibrary& library : libraries_) {
-        if (address == nullptr) address = library.Lookup(symbol);
-      }
-      if (address == nullptr) {
-        return Error(ErrorCode::kProgramInvalid, "program '", p.name, "': no image defines the kernel '", symbol, "'");
-      }
-      kernels.push_back(reinterpret_cast<Kernel>(address));
-    }
+  void Bind() {
+    const Program& p = program();
     bool last_alone = true;
     for (const Step& step : p.steps) {
       if (step.launch.by_blocks()) {
@@ -122,11 +140,10 @@ class HostExecutable : public Executable {
         args_.push_back(address);
       }
       const bool alone = step.serial || step.tasks == 1 || pool_->num_threads() == 1;
-      steps_.push_back({kernels[step.kernel], first_arg, step.tasks, alone, !(alone && last_alone)});
+      steps_.push_back({loaded_->kernels[step.kernel], first_arg, step.tasks, alone, !(alone && last_alone)});
       last_alone = alone;
     }
     nanoseconds_.assign(p.steps.size(), 0);
-    return OkStatus();
   }
 
   void RunSteps(int thread, int threads, SpinBarrier& barrier) {
@@ -147,8 +164,7 @@ class HostExecutable : public Executable {
     }
   }
 
-  std::shared_ptr<const Program> program_;
-  std::vector<KernelLibrary> libraries_;
+  std::shared_ptr<const LoadedProgram> loaded_;
   std::unique_ptr<ThreadPool> pool_;
   HostMemory arena_, scratch_;
   int64_t scratch_stride_ = 0;
@@ -167,7 +183,8 @@ class HostDevice : public Device {
   std::string Describe() const override { return DescribeProcessor(); }
   StatusOr<std::unique_ptr<Executable>> Load(std::shared_ptr<const Program> program,
                                              const LoadOptions& options) override {
-    return HostExecutable::Create(std::move(program), options);
+    ASSIGN_OR_RETURN(std::shared_ptr<const LoadedProgram> loaded, LoadProgram(*program));
+    return HostExecutable::Create(std::move(loaded), options);
   }
 };
 

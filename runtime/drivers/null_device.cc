@@ -20,6 +20,9 @@ class NullExecutable : public Executable {
     }
     return OkStatus();
   }
+  StatusOr<std::unique_ptr<Executable>> Clone(const LoadOptions&) const override {
+    return std::unique_ptr<Executable>(std::make_unique<NullExecutable>(program_));
+  }
   const Program& program() const override { return *program_; }
   void SetTrace(Trace*) override {}
   int threads() const override { return 1; }

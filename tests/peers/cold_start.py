@@ -1,9 +1,9 @@
-"""From a model file to a ready session: how long it takes cold and with the object cache, each in its own process.
+"""From a model file to a ready session: how long it takes cold and from the cache, each in its own process.
 
     bazel build //engine:libengine.so //tools:convert
     python3 tests/peers/cold_start.py [--models=mobilenet_v1,minilm]
 
-Prints medians of five starts: one column compiles everything, the other finds the objects of an earlier start.
+Prints medians of five starts: one column compiles everything, the other finds the program of an earlier start.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main():
     args = parser.parse_args()
     library = os.path.join(args.bin, "engine", "libengine.so")
     convert = os.path.join(args.bin, "tools", "convert")
-    print("| network | load + compile, cold, s | with the object cache, s |\n| --- | --- | --- |")
+    print("| network | load + compile, cold, s | from the cache, s |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for name in args.models.split(","):
             tess = os.path.join(folder, name + ".tess")

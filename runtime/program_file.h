@@ -1,0 +1,36 @@
+// Program files: a compiled Program as bytes, to be run by another process without compiling again.
+//
+//   RETURN_IF_ERROR(WriteProgram(program, path));
+//   ASSIGN_OR_RETURN(Program program, ReadProgram(path));        // images are views into the mapped file
+//
+// A file is, little-endian throughout:
+//
+//   0   8  the magic bytes 89 'T' 'E' 'S' 'X' 0D 0A 1A
+//   8   4  version of the format, 1        12  4  0
+//   16 16  XXH3-128 of all that follows    32  8  bytes of the structure
+//   40     the structure: the fields of Program in the order of program_file.cc, each number 8 bytes, each text and
+//          list with its length before it; and the sizes of the sections
+//          then the sections, each at a multiple of 64: the constants, and one for each image
+//
+// A program without images is written without; its reader knows where they are. Bytes are hostile: whatever they hold,
+// the result is a program that verifies or an error (TES-1004 to 1008, 1203); what its kernels do when they run is
+// another matter, so programs are read from where only their user writes. Safe to call from several threads. Tested by
+// program_file_test.cc, also with every byte of a file damaged in turn.
+#ifndef TESSERA_RUNTIME_PROGRAM_FILE_H_
+#define TESSERA_RUNTIME_PROGRAM_FILE_H_
+
+#include <string>
+
+#include "base/status.h"
+#include "runtime/program.h"
+
+namespace tessera {
+
+// Replaces `path`, or leaves what was there untouched.
+Status WriteProgram(const Program& program, const std::string& path);
+// Constants are copied to memory of their own, on huge pages where there are many; images are not.
+StatusOr<Program> ReadProgram(const std::string& path);
+
+}  // namespace tessera
+
+#endif  // TESSERA_RUNTIME_PROGRAM_FILE_H_
