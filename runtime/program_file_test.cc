@@ -132,7 +132,7 @@ TEST(ProgramFileTest, WithoutTheHashBytesAreHostileAndHarmless) {
   ASSERT_OK(WriteProgram(Sample(), Path("p")));
   ASSERT_OK_AND_ASSIGN(const std::string bytes, ReadFile(Path("p")));
   int read = 0, refused = 0;
-  for (size_t i = 32; i + 8 <= bytes.size(); ++i) {
+  for (size_t i = 32; i + 8 <= bytes.size(); i += 3) {  // 3: every place within a number, in turn
     for (const int64_t value : {int64_t{-1}, int64_t{0}, int64_t{3}, INT64_MAX, INT64_MIN, int64_t{1} << 33}) {
       std::string damaged = bytes;
       std::memcpy(damaged.data() + i, &value, sizeof(value));

@@ -48,6 +48,12 @@ StatusOr<std::shared_ptr<const LoadedProgram>> LoadProgram(const Program& progra
     }
     loaded->kernels.push_back(reinterpret_cast<Kernel>(address));
   }
+  for (const Step& step : program.steps) {
+    if (!step.launch.by_blocks()) continue;
+    return Error(ErrorCode::kProgramInvalid, "program '", program.name, "': kernel '", program.kernels[step.kernel],
+                 "' of node '", step.label, "' is written for a GPU's blocks; it was compiled for '", program.target,
+                 "', expected host");
+  }
   loaded->program = program;
   loaded->program.images.clear();
   return std::shared_ptr<const LoadedProgram>(std::move(loaded));
@@ -119,11 +125,6 @@ class HostExecutable : public Executable {
     const Program& p = program();
     bool last_alone = true;
     for (const Step& step : p.steps) {
-      if (step.launch.by_blocks()) {
-        return Error(ErrorCode::kProgramInvalid, "program '", p.name, "': kernel '", p.kernels[step.kernel],
-                     "' of node '", step.label, "' is written for a GPU's blocks; it was compiled for '", p.target,
-                     "', expected host");
-      }
       const int64_t first_arg = static_cast<int64_t>(args_.size());
       for (const StepArg& arg : step.args) {
         const ProgramBuffer& buffer = p.buffers[arg.buffer];
