@@ -341,5 +341,25 @@ TEST_F(ShrinkTest, DeadWeightsAreZeroAndSaySo) {
   for (int64_t k = 0; k < 6; ++k) EXPECT_EQ(w1.constant.Get(k * 4 + 1), 0);
 }
 
+// A channel that is constant but for a border of padding would leave a number for every pixel and channel behind it:
+// worth it where much work goes, not for one channel of 64.
+TEST_F(ShrinkTest, LargeBiasesMustSaveMoreThanTheyCost) {
+  for (const int64_t constant_channels : {1, 40}) {
+    GraphBuilder b("border");
+    const ValueId x = b.Input("x", DType::kF32, {1, 40, 40, 4});
+    Tensor pointwise = Normal({64, 4, 1, 1});
+    for (int64_t k = 0; k < constant_channels * 4; ++k) pointwise.Set(k, 0);
+    const ValueId first = b.Add(b.Conv(x, b.Constant("w1", pointwise), {.layout = "nhwc"}),
+                                b.Constant("bias", Tensor::Full(DType::kF32, {64}, 1)));
+    const ValueId second =
+        b.Conv(first, b.Constant("w2", Normal({64, 1, 3, 3})), {.pads = {1, 1, 1, 1}, .layout = "nhwc"}, 64);
+    b.Output(b.Conv(second, b.Constant("w3", Normal({48, 64, 1, 1})), {.layout = "nhwc"}));
+    Graph graph;
+    Shrunk(std::move(b), graph);
+    const int64_t left = constant_channels == 1 ? 64 : 24;
+    EXPECT_EQ(Named(graph, "w3").type.shape, Shape({48, left, 1, 1}));
+  }
+}
+
 }  // namespace
 }  // namespace tessera
