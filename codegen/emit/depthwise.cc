@@ -103,11 +103,12 @@ class DepthwiseEmitter {
   DepthwiseEmitter(KernelBuilder& b, const DepthwiseSchedule& schedule, const TileEpilogue& epilogue)
       : b_(b), s_(schedule), g_(schedule.g), epilogue_(epilogue) {}
 
-  // task -> chunk of channels, row of the result.
+  // task -> row of the result, chunk of channels: threads' shares are parts of the image, as those of products are, so
+  // that what one writes the same one reads.
   void Emit() {
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
-      IrValue chunk = ir().CreateUDiv(task, b_.I64(s_.rows()));
-      IrValue task_row = ir().CreateURem(task, b_.I64(s_.rows()));
+      IrValue task_row = ir().CreateUDiv(task, b_.I64(s_.chunks()));
+      IrValue chunk = ir().CreateURem(task, b_.I64(s_.chunks()));
       first_channel_ = Times(chunk, s_.chunk_vectors * s_.lanes);
       end_channel_ = Least(Plus(first_channel_, s_.chunk_vectors * s_.lanes), b_.I64(g_.groups));
       IrValue image = g_.batch == 1 ? b_.I64(0) : ir().CreateUDiv(task_row, b_.I64(s_.image_rows()));
