@@ -16,15 +16,16 @@ import pathlib
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 OPSET = 13
 
 
 class Writer:
-    """Collects nodes and weights of one graph."""
+    """Collects nodes and weights of one graph; its floats are of `dtype`."""
 
-    def __init__(self, name, seed, pattern="dense"):
+    def __init__(self, name, seed, pattern="dense", dtype=np.float32):
+        self.dtype = np.dtype(dtype)
         self.name = name
         self.rng = np.random.default_rng(seed)
         self.mask_rng = np.random.default_rng(seed + 1000)
@@ -34,11 +35,14 @@ class Writer:
         self.inputs = []
 
     def input(self, name, shape):
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        self.inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(self.dtype), shape))
         return name
 
     def constant(self, name, values):
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        values = np.ascontiguousarray(values)
+        if values.dtype == np.float32:
+            values = values.astype(self.dtype)
+        self.weights.append(numpy_helper.from_array(values, name))
         return name
 
     def normal(self, name, shape, fan_in):
@@ -59,8 +63,9 @@ class Writer:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
-    def save(self, path, output, shape):
-        value = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
+    def save(self, path, output, shape, dtype=None):
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.dtype))
+        value = helper.make_tensor_value_info(output, kind, shape)
         graph = helper.make_graph(self.nodes, self.name, self.inputs, [value], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
         onnx.checker.check_model(model)
@@ -76,9 +81,20 @@ def mask(pattern, shape, rng):
     return np.repeat(blocks, width, axis=1)[:, :shape[1]]
 
 
-def mlp(path, sizes, name="mlp", batch=1, pattern="dense"):
+def matmul(path, size, pattern="dense", dtype=np.float32):
+    """One product of two square matrices, the second constant; of int8 the result is int32."""
+    w = Writer(f"matmul{size}", 4, pattern, dtype)
+    x = w.input("x", [size, size])
+    if np.dtype(dtype) == np.int8:
+        weight = w.constant("weight", w.rng.integers(-128, 128, (size, size), dtype=np.int8))
+        w.save(path, w.node("MatMulInteger", [x, weight]), [size, size], np.int32)
+    else:
+        w.save(path, w.node("MatMul", [x, w.pruned("weight", (size, size), size, transposed=True)]), [size, size])
+
+
+def mlp(path, sizes, name="mlp", batch=1, pattern="dense", dtype=np.float32):
     """Linear layers with ReLU between them."""
-    w = Writer(name, 1, pattern)
+    w = Writer(name, 1, pattern, dtype)
     x = w.input("x", [batch, sizes[0]])
     for layer, (rows, columns) in enumerate(zip(sizes[1:], sizes[:-1])):
         weight = w.pruned(f"fc{layer}.weight", (rows, columns), columns / 2)
@@ -89,9 +105,9 @@ def mlp(path, sizes, name="mlp", batch=1, pattern="dense"):
     w.save(path, x, [batch, sizes[-1]])
 
 
-def mobilenet_v1(path, batch=1, pattern="dense"):
+def mobilenet_v1(path, batch=1, pattern="dense", dtype=np.float32):
     """MobileNet-V1, width 1, 224x224 (Howard et al. 2017, table 1); BatchNorm folded into weights and bias."""
-    w = Writer("mobilenet_v1", 2, pattern)
+    w = Writer("mobilenet_v1", 2, pattern, dtype)
     x = w.input("image", [batch, 3, 224, 224])
 
     def conv(x, name, inputs, outputs, kernel, stride, groups=1):
@@ -119,9 +135,9 @@ def mobilenet_v1(path, batch=1, pattern="dense"):
     w.save(path, x, [batch, 1000])
 
 
-def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1, pattern="dense"):
+def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1, pattern="dense", dtype=np.float32):
     """A BERT encoder stack on embeddings, as exporters write it: MatMul + Add, decomposed LayerNorm and GELU."""
-    w = Writer(name, 3, pattern)
+    w = Writer(name, 3, pattern, dtype)
     x = w.input("embeddings", [batch, sequence, hidden])
     size = hidden // heads
 

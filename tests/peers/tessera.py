@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-TYPES = {b"f32": np.float32, b"f64": np.float64, b"i64": np.int64, b"i32": np.int32, b"u8": np.uint8, b"i8": np.int8}
+TYPES = {b"f16": np.float16, b"f32": np.float32, b"f64": np.float64, b"i64": np.int64, b"i32": np.int32, b"u8": np.uint8, b"i8": np.int8}
 
 
 class TensorInfo(ctypes.Structure):
@@ -33,7 +33,7 @@ class Port(ctypes.Structure):
 class Session:
     """One model, loaded and compiled; `load_s` and `compile_s` say how long that took."""
 
-    def __init__(self, library, path, threads, cache_dir=None):
+    def __init__(self, library, path, threads, cache_dir=None, target=None):
         self.lib = library
         self.lib.tessera_last_error.restype = ctypes.c_char_p
         self.lib.tessera_model_num_outputs.restype = ctypes.c_size_t
@@ -42,7 +42,7 @@ class Session:
         self.check(self.lib.tessera_model_load(os.fsencode(path), ctypes.byref(model)))
         self.load_s = time.perf_counter() - start
         cache = os.fsencode(cache_dir) if cache_dir else None
-        options = Options(ctypes.sizeof(Options), None, threads, cache, 1)
+        options = Options(ctypes.sizeof(Options), target.encode() if target else None, threads, cache, 1)
         self.check(self.lib.tessera_model_compile(model, ctypes.byref(options), ctypes.byref(self.session)))
         self.compile_s = time.perf_counter() - start - self.load_s
         self.model = model
@@ -67,6 +67,22 @@ class Session:
         self.inputs = (Port * len(ports))(*ports)
         self.args = (self.session, self.inputs, ctypes.c_size_t(len(ports)), self.outputs,
                      ctypes.c_size_t(len(self.ports)))
+
+    def bind_pointers(self, inputs, outputs):
+        """Later runs read and write these places, {name: (address, bytes)}: of the host, or of the target's card."""
+        ports = [(Port * len(places))(*[Port(name.encode(), *place) for name, place in places.items()])
+                 for places in (inputs, outputs)]
+        self.args = (self.session, ports[0], ctypes.c_size_t(len(inputs)), ports[1], ctypes.c_size_t(len(outputs)))
+
+    def measure(self, runs):
+        """Microseconds of one inference on the device's own clock, `runs` back to back without copies."""
+        us = ctypes.c_double()
+        self.check(self.lib.tessera_session_measure(self.session, runs, ctypes.byref(us)))
+        return us.value
+
+    def free(self):
+        self.lib.tessera_session_free(self.session)
+        self.lib.tessera_model_free(self.model)
 
     def run(self):
         return self.lib.tessera_session_run(*self.args)

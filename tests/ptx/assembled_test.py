@@ -1,11 +1,11 @@
-"""Every distinct kernel of the catalog's networks, and of random cases of every op, assembled for one chip by NVIDIA's assembler, without a card.
+"""Every distinct kernel of the catalog's networks and of random cases of every op, through NVIDIA's assembler.
 
     assembled_test.py sm_90a
 
-write_kernels writes the PTX; ptxas, which ./check installs from PyPI (nvidia-cuda-nvcc), assembles it. It must take every
-kernel; none may spill a register or keep anything in local memory, none may call what is not there, ptxas may say nothing
-of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has. The last lines
-say how long it took and which kernels hold most registers.
+write_kernels writes the PTX; ptxas, which ./check installs from PyPI (nvidia-cuda-nvcc), assembles it. It must take
+every kernel; none may spill a register or keep anything in local memory, none may call what is not there, ptxas may say
+nothing of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has. The
+last lines say how long it took and which kernels hold most registers.
 """
 
 import concurrent.futures
@@ -42,7 +42,8 @@ def assembler():
 
 def assemble(ptxas, path, chip):
     """What ptxas says of each kernel of a file: {symbol: {registers, stack, spills, shared}}, and its other words."""
-    done = subprocess.run([str(ptxas), f"-arch={chip}", "-v", "-o", os.devnull, str(path)], capture_output=True, text=True)
+    done = subprocess.run([str(ptxas), f"-arch={chip}", "-v", "-o", os.devnull, str(path)], capture_output=True,
+                          text=True)
     text = done.stdout + done.stderr
     if done.returncode != 0:
         return {}, [f"{path.name}: ptxas ended with status {done.returncode}: {text[-2000:]}"]
