@@ -251,9 +251,9 @@ def table(rows):
             continue
         ours = f"{row['tessera_us']:.1f}" if "tessera_us" in row else row.get("fault", "-")
         ratio = f"{row['ratio']} ({row['ratio_min']}–{row['ratio_max']})" if "ratio" in row else "-"
-        lines.append(f"| {row['case'].replace(':', ', batch ')} | {row['precision']} | {ours} | {row.get('peer_us', '-')} | "
-                     f"{row.get('peer', '-')} | {ratio} | {row.get('error', float('nan')):.1e} | "
-                     f"{row.get('compile_s', '-')} |")
+        work = row["case"].replace(":", ", batch ")
+        lines.append(f"| {work} | {row['precision']} | {ours} | {row.get('peer_us', '-')} | {row.get('peer', '-')} | "
+                     f"{ratio} | {row.get('error', float('nan')):.1e} | {row.get('compile_s', '-')} |")
     return "\n".join(lines)
 
 

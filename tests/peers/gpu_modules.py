@@ -1,5 +1,5 @@
-"""The networks of networks.py as PyTorch modules with the weights of the same ONNX files, written as one would for speed:
-fused attention, one LayerNorm, one GELU, convolutions with their bias.
+"""The networks of networks.py as PyTorch modules with the weights of the same ONNX files, written as one would for
+speed: fused attention, one product for query, key and value, one LayerNorm, one GELU, convolutions with their bias.
 
     module, inputs = build("mobilenet_v1", onnx.load(path))
 """

@@ -13,7 +13,8 @@ import time
 
 import numpy as np
 
-TYPES = {b"f16": np.float16, b"f32": np.float32, b"f64": np.float64, b"i64": np.int64, b"i32": np.int32, b"u8": np.uint8, b"i8": np.int8}
+TYPES = {b"f16": np.float16, b"f32": np.float32,
+         b"f64": np.float64, b"i64": np.int64, b"i32": np.int32, b"u8": np.uint8, b"i8": np.int8}
 
 
 class TensorInfo(ctypes.Structure):
