@@ -6,6 +6,7 @@
 
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/targets/device_ops.h"
+#include "codegen/targets/emulate.h"
 #include "llvm/Analysis/TargetLibraryInfo.h"
 #include "llvm/CodeGen/TargetPassConfig.h"
 #include "llvm/IR/LegacyPassManager.h"
@@ -141,24 +142,29 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
     return ToBytes(buffer);
   }
   CleanUp(module, *machine, target.IsGpu());
-  if (target.IsGpu()) RETURN_IF_ERROR(LowerDeviceOps(module, target));
+  if (target.IsGpu() && !target.IsEmulated()) RETURN_IF_ERROR(LowerDeviceOps(module, target));
   if (form == CodeForm::kOptimizedIr) {
     module.print(stream, nullptr);
     return ToBytes(buffer);
+  }
+  if (target.IsEmulated()) {
+    ASSIGN_OR_RETURN(const Target host, MakeTarget("host"));
+    ASSIGN_OR_RETURN(machine, MakeMachine(host));
+    RETURN_IF_ERROR(Emulate(module, target, host, machine->createDataLayout()));
   }
   llvm::legacy::PassManager passes;
   llvm::TargetLibraryInfoImpl library(machine->getTargetTriple());
   library.disableAllFunctions();
   passes.add(new llvm::TargetLibraryInfoWrapperPass(library));
   // What a device's loader takes: an object for the host, PTX for an NVIDIA driver.
-  const bool as_object = form == CodeForm::kObject && !target.IsGpu();
+  const bool as_object = form == CodeForm::kObject && machine->getTargetTriple().isX86();
   const auto type = as_object ? llvm::CodeGenFileType::ObjectFile : llvm::CodeGenFileType::AssemblyFile;
   if (machine->addPassesToEmitFile(passes, stream, nullptr, type)) {
     return Error(ErrorCode::kInternal, "LLVM cannot write code for ", target.triple);
   }
   passes.run(module);
   if (as_object) RETURN_IF_ERROR(CheckImportFree(buffer));
-  if (target.kind == TargetKind::kNvptx) RETURN_IF_ERROR(CheckPtx(buffer));
+  if (machine->getTargetTriple().isNVPTX()) RETURN_IF_ERROR(CheckPtx(buffer));
   return ToBytes(buffer);
 }
 

@@ -8,17 +8,25 @@ namespace tessera {
 
 std::string Target::Key() const {
   return triple + "|" + cpu + "|" + features + "|" + std::to_string(vector_bits) + "|" + std::to_string(l1d_bytes) +
-         "|" + std::to_string(l2_bytes);
+         "|" + std::to_string(l2_bytes) + (IsEmulated() ? "|simt" : "");
 }
 
 StatusOr<Target> MakeTarget(std::string_view spec) {
   if (spec == "host" || spec.substr(0, 5) == "host:") return MakeX86Target(spec);
   if (spec == "cuda" || spec.substr(0, 5) == "cuda:") return MakeNvptxTarget(spec);
+  constexpr std::string_view kSimtNvptx = "simt:nvptx:";
+  if (spec.substr(0, kSimtNvptx.size()) == kSimtNvptx) {
+    const std::string_view rest = spec.substr(kSimtNvptx.size()), chip = rest.substr(0, rest.find(':'));
+    ASSIGN_OR_RETURN(Target target, MakeNvptxTarget("cuda:" + std::string(chip)));
+    target.name = std::string(spec);
+    target.device = "simt" + std::string(rest.substr(chip.size()));
+    return target;
+  }
   if (spec == "arm64" || spec.substr(0, 6) == "arm64:") return MakeArm64Target(spec);
-  return Error(
-      ErrorCode::kTargetUnknown, "target '", spec,
-      "': expected host, host:CPU (x86-64, x86-64-v3, znver4, …), cuda, cuda:CHIP (sm_75, sm_80, sm_90, …), or, "
-      "to look at its code, arm64:CPU (neoverse-n1, apple-m1, …)");
+  return Error(ErrorCode::kTargetUnknown, "target '", spec,
+               "': expected host, host:CPU (x86-64, x86-64-v3, znver4, …), cuda, cuda:CHIP (sm_75, sm_80, sm_90, …), "
+               "simt:nvptx:CHIP, which runs that chip's kernels on the host, or, "
+               "to look at its code, arm64:CPU (neoverse-n1, apple-m1, …)");
 }
 
 }  // namespace tessera

@@ -4,6 +4,7 @@
 //   ASSIGN_OR_RETURN(Target old, MakeTarget("host:x86-64-v3"));     // AVX2 without AVX-512
 //   ASSIGN_OR_RETURN(Target arm, MakeTarget("arm64:neoverse-v1"));  // code that can be looked at, not run here
 //   ASSIGN_OR_RETURN(Target h100, MakeTarget("cuda:sm_90"));        // an NVIDIA chip, present or not
+//   ASSIGN_OR_RETURN(Target simt, MakeTarget("simt:nvptx:sm_90"));  // its kernels, run and checked on the host
 //
 // Emitters never ask LLVM what the machine has; they read these fields, so a forced target behaves the same everywhere.
 // Values only. Adding a target: a file in targets/ and a line in the list of target.cc. Tested by target_test.cc.
@@ -45,6 +46,8 @@ struct Target {
 
   // A thread of a GPU works on one element where a core of a processor works on a vector.
   bool IsGpu() const { return kind == TargetKind::kNvptx; }
+  // A GPU whose kernels run on the host, thread by thread (runtime/drivers/simt_device.cc).
+  bool IsEmulated() const { return device.substr(0, 4) == "simt"; }
   // Lanes of `bits`-wide elements in one vector register.
   int Lanes(int bits) const { return vector_bits < bits ? 1 : vector_bits / bits; }
   // Everything above that code depends on, for cache keys.
@@ -52,7 +55,8 @@ struct Target {
 };
 
 // "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …); "arm64:CPU"; "cuda:CHIP" (sm_75,
-// sm_80, sm_90, …), "cuda" for the chip of this machine. kTargetUnknown lists what there is.
+// sm_80, sm_90, …), "cuda" for the chip of this machine; "simt:nvptx:CHIP", after which ":reverse", ":random" or
+// ":random:SEED" is the order in which threads run. kTargetUnknown lists what there is.
 StatusOr<Target> MakeTarget(std::string_view spec);
 
 }  // namespace tessera

@@ -7,7 +7,7 @@ namespace {
 
 struct DriverRow {
   std::string_view name;
-  bool numbered;  // "cuda:1" is the second of them
+  bool has_more;  // after a colon: "cuda:1" is the second of them
   StatusOr<std::unique_ptr<Device>> (*make)(std::string_view name);
 };
 
@@ -15,6 +15,7 @@ constexpr DriverRow kDrivers[] = {
     {"host", false, [](std::string_view) { return MakeHostDevice(); }},
     {"null", false, [](std::string_view) { return MakeNullDevice(); }},
     {"cuda", true, MakeCudaDevice},
+    {"simt", true, MakeSimtDevice},
 };
 
 }  // namespace
@@ -27,7 +28,7 @@ StatusOr<double> Executable::MeasureUs(int) {
 StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name) {
   std::string known;
   for (const DriverRow& row : kDrivers) {
-    if (row.name == name || (row.numbered && name.substr(0, name.find(':')) == row.name)) return row.make(name);
+    if (row.name == name || (row.has_more && name.substr(0, name.find(':')) == row.name)) return row.make(name);
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
   return Error(ErrorCode::kDeviceMissing, "device '", name, "': expected one of ", known);

@@ -92,7 +92,7 @@ TEST_P(DeviceTest, SteadyStateAllocatesNothing) {
 
 // With a card, its driver's name too.
 std::vector<const char*> Drivers() {
-  std::vector<const char*> drivers = {"host", "null"};
+  std::vector<const char*> drivers = {"host", "null", "simt", "simt:random:3"};
   if (OpenDevice("cuda").ok()) drivers.push_back("cuda");
   return drivers;
 }

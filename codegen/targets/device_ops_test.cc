@@ -1,5 +1,6 @@
-// Tests the table of device ops: every row becomes instructions of each chip that has it, and what a row does not say
-// is an error that names kernel and op. What the ops compute: runtime/simt's tests.
+// Tests the table of device ops (codegen/targets/device_ops.def): every row becomes instructions of each chip that has
+// it and has a stand-in, and what a row does not say is an error that names kernel and op. What the ops compute:
+// runtime/simt's tests.
 #include "codegen/targets/device_ops.h"
 
 #include <string>
@@ -8,6 +9,7 @@
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/llvm_module.h"
 #include "gtest/gtest.h"
+#include "runtime/simt/stand_ins.h"
 
 namespace tessera {
 namespace {
@@ -62,11 +64,13 @@ TEST(DeviceOpsTest, EveryRowBecomesInstructionsOfEveryChipThatHasIt) {
   }
 }
 
-TEST(DeviceOpsTest, NamesAreUniqueAndSayWhereTheyBelong) {
+TEST(DeviceOpsTest, NamesAreUniqueAndHaveStandIns) {
   for (const DeviceOpRow& row : AllDeviceOps()) {
     EXPECT_EQ(&row, FindDeviceOp(row.name)) << row.name;
+    EXPECT_NE(nullptr, FindSimtStandIn(row.name)) << row.name;
     EXPECT_TRUE(row.name.substr(0, 4) == "gpu." || row.name.substr(0, 3) == "nv.") << row.name;
   }
+  for (std::string_view name : SimtStandInNames()) EXPECT_NE(nullptr, FindDeviceOp(name)) << name;
 }
 
 TEST(DeviceOpsTest, MisspeltNamesAreNamedWithWhatWasMeant) {

@@ -1,0 +1,309 @@
+#include "runtime/simt/stand_ins.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+
+#include "runtime/simt/block.h"
+#include "runtime/simt/matrix.h"
+
+namespace tessera {
+namespace {
+
+using Meeting = SimtBlock::WarpMeeting;
+
+SimtBlock& Block(SimtContext* context) { return *static_cast<SimtBlock*>(context); }
+uint32_t U32(uint64_t slot) { return static_cast<uint32_t>(slot); }
+int32_t I32(uint64_t slot) { return static_cast<int32_t>(slot); }
+float F32(uint64_t slot) { return std::bit_cast<float>(U32(slot)); }
+uint64_t Slot(float value) { return std::bit_cast<uint32_t>(value); }
+
+// A number for each thread: what(block).
+template <auto what>
+void Place(SimtContext* context, const char*, const uint64_t*, uint64_t* results) {
+  results[0] = static_cast<uint32_t>(what(Block(context)));
+}
+
+// f32 -> f32.
+template <auto what>
+void Function(SimtContext*, const char*, const uint64_t* operands, uint64_t* results) {
+  // Subnormals count as zero, coming and going.
+  const auto flush = [](float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; };
+  results[0] = Slot(flush(static_cast<float>(what(static_cast<double>(flush(F32(operands[0])))))));
+}
+
+// All lanes meet, and op gives them their results.
+template <SimtBlock::WarpOp op>
+void Warp(SimtContext* context, const char* site, const uint64_t* operands, uint64_t* results) {
+  Block(context).MeetWarp(site, operands, results, op);
+}
+
+// Lane l receives the value of lane from(l, its operand 1); its own where there is no such lane.
+template <auto from>
+void Shuffle(const Meeting& meeting) {
+  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+    if (meeting.operands[l] == nullptr) continue;
+    const int other = from(l, I32(meeting.operands[l][1]));
+    const bool exists = other >= 0 && other < SimtBlock::kWarp && meeting.operands[other] != nullptr;
+    meeting.results[l][0] = U32(meeting.operands[exists ? other : l][0]);
+  }
+}
+
+// Every lane receives what all lanes' operands make together.
+template <auto combine>
+void Reduce(const Meeting& meeting) {
+  uint32_t result = 0;
+  bool first = true;
+  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+    if (meeting.operands[l] == nullptr) continue;
+    const uint32_t value = U32(meeting.operands[l][0]);
+    result = first ? value : combine(result, value);
+    first = false;
+  }
+  for (uint64_t* of_lane : meeting.results) {
+    if (of_lane != nullptr) of_lane[0] = result;
+  }
+}
+
+void Ballot(const Meeting& meeting) {
+  uint32_t result = 0;
+  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+    if (meeting.operands[l] != nullptr && (meeting.operands[l][0] & 1) != 0) result |= uint32_t{1} << l;
+  }
+  for (uint64_t* of_lane : meeting.results) {
+    if (of_lane != nullptr) of_lane[0] = result;
+  }
+}
+
+void WarpBarrier(const Meeting& meeting) { meeting.block.OrderWarp(meeting.first_thread); }
+
+// Ops on fragments need every lane.
+void CheckWhole(const Meeting& meeting) {
+  if (meeting.operands[SimtBlock::kWarp - 1] != nullptr) return;
+  meeting.block.NoteFault(meeting.first_thread, meeting.site, "expected a warp of 32 lanes");
+  meeting.block.Leave();
+}
+
+// 8x8 matrices of 16-bit elements, rows of 16 bytes: row i of matrix j is where lane 8 j + i says. In registers, lane l
+// has elements 2 (l % 4) and the next one of row l / 4; transposed, of column l / 4.
+template <int kCount, bool kTransposed>
+void LoadMatrix(const Meeting& meeting) {
+  CheckWhole(meeting);
+  uint16_t matrix[kCount][8][8];
+  for (int j = 0; j < kCount; ++j) {
+    for (int i = 0; i < 8; ++i) {
+      const int lane = 8 * j + i;
+      const auto* row = reinterpret_cast<const void*>(meeting.operands[lane][0]);
+      meeting.block.CheckAccess(meeting.first_thread + lane, meeting.site, row,
+                                {.bytes = 16, .align_log2 = 4, .shared = true});
+      std::memcpy(matrix[j][i], row, 16);
+    }
+  }
+  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+    for (int j = 0; j < kCount; ++j) {
+      uint16_t pair[2];
+      for (int k = 0; k < 2; ++k) {
+        const int row = l / 4, column = l % 4 * 2 + k;
+        pair[k] = kTransposed ? matrix[j][column][row] : matrix[j][row][column];
+      }
+      meeting.results[l][j] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
+    }
+  }
+}
+
+template <int kCount>
+void StoreMatrix(const Meeting& meeting) {
+  CheckWhole(meeting);
+  for (int j = 0; j < kCount; ++j) {
+    for (int i = 0; i < 8; ++i) {
+      const int lane = 8 * j + i;
+      auto* row = reinterpret_cast<uint32_t*>(meeting.operands[lane][0]);
+      meeting.block.CheckAccess(meeting.first_thread + lane, meeting.site, row,
+                                {.bytes = 16, .align_log2 = 4, .stores = true, .shared = true});
+      for (int k = 0; k < 4; ++k) row[k] = U32(meeting.operands[4 * i + k][1 + j]);
+    }
+  }
+}
+
+// Registers first … first + N - 1 of all lanes' operands.
+template <int N>
+Fragments<N> Take(const Meeting& meeting, int first) {
+  Fragments<N> fragments;
+  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+    for (int r = 0; r < N; ++r) fragments[l][r] = U32(meeting.operands[l][first + r]);
+  }
+  return fragments;
+}
+
+// D = A·B + C for M x 8 x K; see matrix.h. Accumulators are f32, f16 (kHalf) or i32, by the operands' type.
+template <FragmentType kA, FragmentType kB, int M, int K, bool kHalf = false>
+void Multiply(const Meeting& meeting) {
+  CheckWhole(meeting);
+  constexpr int kRegistersA = M * K / 32 / ElementsOf(kA), kRegistersB = K * 8 / 32 / ElementsOf(kB);
+  constexpr bool kIntegers = kA == FragmentType::kS8 || kA == FragmentType::kU8;
+  const auto a = UnpackA<M, K, kRegistersA>(kA, Take<kRegistersA>(meeting, 0));
+  const auto b = UnpackB<K, kRegistersB>(kB, Take<kRegistersB>(meeting, kRegistersA));
+  const auto product = [&](int row, int column) {
+    double sum = 0;
+    for (int k = 0; k < K; ++k) sum += a[row][k] * b[k][column];
+    return sum;
+  };
+  constexpr int kAccumulators = kHalf ? M / 8 : M / 4;
+  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+    for (int r = 0; r < kAccumulators; ++r) {
+      const uint32_t c = U32(meeting.operands[l][kRegistersA + kRegistersB + r]);
+      uint32_t d = 0;
+      if constexpr (kHalf) {
+        for (int i = 0; i < 2; ++i) {
+          const double sum = product(l / 4 + 8 * r, l % 4 * 2 + i) + FragmentElement(FragmentType::kF16, c, i);
+          d |= static_cast<uint32_t>(std::bit_cast<uint16_t>(static_cast<_Float16>(sum))) << 16 * i;
+        }
+      } else {
+        const double sum = product(l / 4 + 8 * (r / 2), l % 4 * 2 + r % 2);
+        // Sums of products of bytes are exact in double.
+        d = kIntegers ? c + static_cast<uint32_t>(static_cast<int64_t>(sum))
+                      : std::bit_cast<uint32_t>(static_cast<float>(sum + std::bit_cast<float>(c)));
+      }
+      meeting.results[l][r] = d;
+    }
+  }
+}
+
+// Four products of bytes and a sum.
+template <FragmentType kA, FragmentType kB>
+void Dot4(SimtContext*, const char*, const uint64_t* operands, uint64_t* results) {
+  int64_t sum = 0;
+  for (int i = 0; i < 4; ++i) {
+    sum += static_cast<int64_t>(FragmentElement(kA, U32(operands[0]), i) * FragmentElement(kB, U32(operands[1]), i));
+  }
+  results[0] = U32(operands[2]) + static_cast<uint32_t>(sum);
+}
+
+// To the nearest of 10 bits of mantissa, halves away from zero.
+void ToTf32(SimtContext*, const char*, const uint64_t* operands, uint64_t* results) {
+  const uint32_t bits = U32(operands[0]);
+  results[0] = (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & 0xffffe000;
+}
+
+void Barrier(SimtContext* context, const char* site, const uint64_t*, uint64_t*) { Block(context).MeetBlock(site); }
+
+template <int kBytes, bool kFills>
+void CopyAsync(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  const int64_t bytes = kFills ? std::clamp<int64_t>(I32(operands[2]), 0, kBytes) : kBytes;
+  Block(context).StartCopy(site, reinterpret_cast<std::byte*>(operands[0]),
+                           reinterpret_cast<const std::byte*>(operands[1]), bytes, kBytes);
+}
+
+void CommitCopies(SimtContext* context, const char*, const uint64_t*, uint64_t*) { Block(context).CommitCopies(); }
+void WaitForCopies(SimtContext* context, const char*, const uint64_t* operands, uint64_t*) {
+  Block(context).WaitForCopies(U32(operands[0]));
+}
+void WaitForAllCopies(SimtContext* context, const char*, const uint64_t*, uint64_t*) {
+  Block(context).CommitCopies();
+  Block(context).WaitForCopies(0);
+}
+// Steps run one after the other, and there is no cache to fill.
+void Nothing(SimtContext*, const char*, const uint64_t*, uint64_t*) {}
+
+constexpr FragmentType kF16 = FragmentType::kF16, kBF16 = FragmentType::kBF16, kTF32 = FragmentType::kTF32,
+                       kS8 = FragmentType::kS8, kU8 = FragmentType::kU8;
+
+struct Row {
+  std::string_view op;
+  SimtStandIn function;
+};
+
+constexpr Row kRows[] = {
+    {"gpu.thread_id.x", Place<[](SimtBlock& b) { return b.thread(); }>},
+    {"gpu.block_id.x", Place<[](SimtBlock& b) { return b.id()[0]; }>},
+    {"gpu.block_id.y", Place<[](SimtBlock& b) { return b.id()[1]; }>},
+    {"gpu.block_id.z", Place<[](SimtBlock& b) { return b.id()[2]; }>},
+    {"gpu.block_size.x", Place<[](SimtBlock& b) { return b.launch().threads; }>},
+    {"gpu.grid_size.x", Place<[](SimtBlock& b) { return b.launch().grid[0]; }>},
+    {"gpu.grid_size.y", Place<[](SimtBlock& b) { return b.launch().grid[1]; }>},
+    {"gpu.grid_size.z", Place<[](SimtBlock& b) { return b.launch().grid[2]; }>},
+    {"gpu.lane_id", Place<[](SimtBlock& b) { return b.lane(); }>},
+    {"gpu.barrier", Barrier},
+    {"gpu.warp_barrier", Warp<WarpBarrier>},
+    {"gpu.shuffle_xor", Warp<Shuffle<[](int lane, int mask) { return lane ^ (mask & 31); }>>},
+    {"gpu.shuffle_down", Warp<Shuffle<[](int lane, int by) { return lane + (by & 31); }>>},
+    {"gpu.shuffle_up", Warp<Shuffle<[](int lane, int by) { return lane - (by & 31); }>>},
+    {"gpu.shuffle_idx", Warp<Shuffle<[](int, int from) { return from & 31; }>>},
+    {"gpu.vote_any", Warp<Reduce<[](uint32_t a, uint32_t b) { return (a | b) & 1; }>>},
+    {"gpu.vote_all", Warp<Reduce<[](uint32_t a, uint32_t b) { return a & b & 1; }>>},
+    {"nv.ballot", Warp<Ballot>},
+    {"nv.redux_add", Warp<Reduce<[](uint32_t a, uint32_t b) { return a + b; }>>},
+    {"nv.redux_min", Warp<Reduce<[](uint32_t a, uint32_t b) {
+       return static_cast<uint32_t>(std::min(static_cast<int32_t>(a), static_cast<int32_t>(b)));
+     }>>},
+    {"nv.redux_max", Warp<Reduce<[](uint32_t a, uint32_t b) {
+       return static_cast<uint32_t>(std::max(static_cast<int32_t>(a), static_cast<int32_t>(b)));
+     }>>},
+    {"gpu.exp2_approx", Function<[](double x) { return std::exp2(x); }>},
+    {"gpu.log2_approx", Function<[](double x) { return std::log2(x); }>},
+    {"gpu.rcp_approx", Function<[](double x) { return 1 / x; }>},
+    {"gpu.rsqrt_approx", Function<[](double x) { return 1 / std::sqrt(x); }>},
+    {"nv.tanh_approx", Function<[](double x) { return std::tanh(x); }>},
+    {"nv.to_tf32", ToTf32},
+    {"nv.dp4a.s8.s8", Dot4<kS8, kS8>},
+    {"nv.dp4a.u8.s8", Dot4<kU8, kS8>},
+    {"nv.dp4a.u8.u8", Dot4<kU8, kU8>},
+    {"nv.ldmatrix.x1", Warp<LoadMatrix<1, false>>},
+    {"nv.ldmatrix.x2", Warp<LoadMatrix<2, false>>},
+    {"nv.ldmatrix.x4", Warp<LoadMatrix<4, false>>},
+    {"nv.ldmatrix.x1.trans", Warp<LoadMatrix<1, true>>},
+    {"nv.ldmatrix.x2.trans", Warp<LoadMatrix<2, true>>},
+    {"nv.ldmatrix.x4.trans", Warp<LoadMatrix<4, true>>},
+    {"nv.stmatrix.x1", Warp<StoreMatrix<1>>},
+    {"nv.stmatrix.x2", Warp<StoreMatrix<2>>},
+    {"nv.stmatrix.x4", Warp<StoreMatrix<4>>},
+    {"nv.mma.m16n8k8.f32.f16", Warp<Multiply<kF16, kF16, 16, 8>>},
+    {"nv.mma.m16n8k16.f32.f16", Warp<Multiply<kF16, kF16, 16, 16>>},
+    {"nv.mma.m16n8k16.f16.f16", Warp<Multiply<kF16, kF16, 16, 16, true>>},
+    {"nv.mma.m16n8k8.f32.bf16", Warp<Multiply<kBF16, kBF16, 16, 8>>},
+    {"nv.mma.m16n8k16.f32.bf16", Warp<Multiply<kBF16, kBF16, 16, 16>>},
+    {"nv.mma.m16n8k4.f32.tf32", Warp<Multiply<kTF32, kTF32, 16, 4>>},
+    {"nv.mma.m16n8k8.f32.tf32", Warp<Multiply<kTF32, kTF32, 16, 8>>},
+    {"nv.mma.m8n8k16.s32.s8", Warp<Multiply<kS8, kS8, 8, 16>>},
+    {"nv.mma.m8n8k16.s32.u8", Warp<Multiply<kU8, kU8, 8, 16>>},
+    {"nv.mma.m8n8k16.s32.u8.s8", Warp<Multiply<kU8, kS8, 8, 16>>},
+    {"nv.mma.m8n8k16.s32.s8.u8", Warp<Multiply<kS8, kU8, 8, 16>>},
+    {"nv.mma.m16n8k16.s32.s8", Warp<Multiply<kS8, kS8, 16, 16>>},
+    {"nv.mma.m16n8k16.s32.u8", Warp<Multiply<kU8, kU8, 16, 16>>},
+    {"nv.mma.m16n8k16.s32.u8.s8", Warp<Multiply<kU8, kS8, 16, 16>>},
+    {"nv.mma.m16n8k16.s32.s8.u8", Warp<Multiply<kS8, kU8, 16, 16>>},
+    {"nv.mma.m16n8k32.s32.s8", Warp<Multiply<kS8, kS8, 16, 32>>},
+    {"nv.mma.m16n8k32.s32.u8", Warp<Multiply<kU8, kU8, 16, 32>>},
+    {"nv.mma.m16n8k32.s32.u8.s8", Warp<Multiply<kU8, kS8, 16, 32>>},
+    {"nv.mma.m16n8k32.s32.s8.u8", Warp<Multiply<kS8, kU8, 16, 32>>},
+    {"nv.cp_async.4", CopyAsync<4, false>},
+    {"nv.cp_async.8", CopyAsync<8, false>},
+    {"nv.cp_async.16", CopyAsync<16, false>},
+    {"nv.cp_async.4.zfill", CopyAsync<4, true>},
+    {"nv.cp_async.8.zfill", CopyAsync<8, true>},
+    {"nv.cp_async.16.zfill", CopyAsync<16, true>},
+    {"nv.cp_async.commit", CommitCopies},
+    {"nv.cp_async.wait", WaitForCopies},
+    {"nv.cp_async.wait_all", WaitForAllCopies},
+    {"nv.prefetch_l2", Nothing},
+    {"nv.grid_wait", Nothing},
+    {"nv.grid_launch_dependents", Nothing},
+};
+
+}  // namespace
+
+SimtStandIn FindSimtStandIn(std::string_view op) {
+  const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.op == op; });
+  return row == std::end(kRows) ? nullptr : row->function;
+}
+
+std::vector<std::string_view> SimtStandInNames() {
+  std::vector<std::string_view> names;
+  for (const Row& row : kRows) names.push_back(row.op);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace tessera
