@@ -198,7 +198,7 @@ StatusOr<std::vector<Ratio>> MeasureInterleaved(const BenchFlags& f, std::vector
 void MeasureAllPeaks(std::vector<BenchCase>& cases) {
   std::map<std::pair<int, int64_t>, Peaks> known;
   for (BenchCase& c : cases) {
-    if (c.options.target == "null") continue;
+    if (c.options.target == "null" || c.OnCard()) continue;  // a card's peaks are not the host's
     const SessionReport& report = c.session->report();
     const int threads = SessionAccess::ThreadsOf(*c.session);
     const int64_t bytes = report.constant_bytes + report.arena_bytes;
@@ -244,6 +244,10 @@ std::vector<Column> Columns(const BenchFlags& f) {
           {.key = "arena_bytes"},
           {.key = "max_live_bytes"},
           {.key = "constant_bytes"},
+          {.key = "device_bytes"},
+          {.key = "device_bytes_peak"},
+          {.key = "pinned_bytes"},
+          {.key = "assembler"},
           {.key = "code_bytes"},
           {.key = "flops"},
           {.key = "steps"},
@@ -315,6 +319,10 @@ std::vector<Cell> Row(const BenchFlags& f, const BenchCase& c, const Ratio& rati
           number(report.arena_bytes),
           number(report.max_live_bytes),
           number(report.constant_bytes),
+          number(report.device_bytes),
+          number(report.device_bytes_peak),
+          number(report.pinned_bytes),
+          report.assembler,
           number(report.code_bytes),
           report.flops,
           number(report.steps),
@@ -370,7 +378,7 @@ Status PrintProfile(BenchCase& c, TableForm form) {
   for (const std::string& line : report.shrunk) text += "  " + line + "\n";
   if (!report.in_float.empty()) text += "\nin float\n";
   for (const std::string& line : report.in_float) text += "  " + line + "\n";
-  for (const std::string& warning : report.warnings) text += "\ncollapsed\n" + warning + "\n";
+  for (const std::string& warning : report.warnings) text += "\nwarning\n" + warning + "\n";
   text += "\ndecisions\n";
   for (const std::string& decision : report.decisions) text += "  " + decision + "\n";
   PrintOut(text);

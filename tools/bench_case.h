@@ -56,7 +56,9 @@ struct BenchCase {
 
   // Runs for so many seconds, at least twice, without taking times.
   Status Warm(double seconds);
-  // Adds samples until both are reached.
+  // Whether it runs on a device with memory and a clock of its own.
+  bool OnCard() const;
+  // Adds samples until both are reached: of calls, or on a card of 20 replays each, which copy nothing.
   Status Sample(double min_seconds, int64_t min_runs);
   // What the steps would take if each were bound by nothing but arithmetic or memory, in microseconds.
   double RooflineUs() const;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <set>
 
 #include "runtime/device.h"
@@ -247,6 +248,24 @@ TEST_F(CudaDeviceTest, CardsAreNumbered) {
   EXPECT_NE(missing.message().find("sees 2 cards"), std::string::npos) << missing;
   EXPECT_EQ(OpenDevice("cuda:x").status().code(), ErrorCode::kTargetUnknown);
   EXPECT_EQ(OpenDevice("host:1").status().code(), ErrorCode::kDeviceMissing);
+}
+
+TEST_F(CudaDeviceTest, CardsAndStreamsWorkAtTheSameTime) {
+  std::vector<std::future<void>> threads;
+  for (const char* name : {"cuda", "cuda:1", "cuda", "cuda:1"}) {
+    threads.push_back(std::async(std::launch::async, [name] {
+      std::unique_ptr<Device> device = Open(name);
+      std::unique_ptr<Executable> executable = Load(*device, Branches());
+      for (int run = 0; run < 50; ++run) {
+        Ports ports;
+        for (float& x : ports.x) x += static_cast<float>(run);
+        ASSERT_TRUE(executable->Run(ports.in, ports.out).ok());
+        ports.Check();
+      }
+    }));
+  }
+  for (std::future<void>& thread : threads) thread.get();
+  EXPECT_EQ(fake().Calls()["cuStreamCreate"], 8);  // one each, and one each to copy constants
 }
 
 TEST_F(CudaDeviceTest, TheWrongChipAndTooLittleMemoryAreExplained) {

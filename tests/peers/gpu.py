@@ -263,7 +263,8 @@ def main():
     parser.add_argument("--precision", default="f32", help="of " + ", ".join(DTYPES) + ", or a list")
     parser.add_argument("--minutes", type=float, default=8, help="no case starts after that")
     parser.add_argument("--rows", default="rows.jsonl", help="JSON lines; cases that it has are not run again")
-    parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "bazel-bin", help="engine/libengine.so, tools/convert")
+    parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "bazel-bin",
+                        help="has engine/libengine.so and tools/convert")
     parser.add_argument("--target", default="cuda")
     parser.add_argument("--device", default="cuda", help="cuda, or cpu: compare only (with --target=host)")
     parser.add_argument("--compile", type=int, default=1, help="0: PyTorch's eager forms only")
