@@ -123,9 +123,13 @@ TEST_P(SparseMatmulTest, EveryRemainder) {
 TEST_P(SparseMatmulTest, EveryRemainderOfBytes) {
   if (!GetParam().integers) GTEST_SKIP() << "results of f32";
   Random random(14);
+  int turn = 0;
   for (const int64_t rows : {1, 5, 16, 31, 48, 129, 250}) {
     for (const int64_t columns : {8, 16, 24, 41}) {
+      ++turn;
       for (const int bias : {0, 1, 3}) {
+        // One bias in turn: with each count of columns every one meets whole blocks of 16 rows, and rows left over.
+        if (rows != 16 && (turn + bias) % 3 != bias / 3) continue;
         SCOPED_TRACE(internal::Join(rows, " rows, ", columns, " columns, bias ", bias));
         OneProduct product({.rows = rows, .depth = 40, .columns = columns, .density = 0.3, .integers = true}, random);
         product.BiasAndActivation(random, bias, 2);
