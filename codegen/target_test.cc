@@ -48,6 +48,11 @@ TEST(TargetTest, UnknownNamesSayWhatThereIs) {
   ASSERT_FALSE(chip.ok());
   EXPECT_EQ(chip.status().code(), ErrorCode::kTargetUnknown);
   EXPECT_NE(chip.status().message().find("pentium9"), std::string::npos);
+  EXPECT_NE(chip.status().message().find("host:x86-64-v3"), std::string::npos) << chip.status();
+  StatusOr<Target> arm = MakeTarget("arm64:pentium9");
+  ASSERT_FALSE(arm.ok());
+  EXPECT_EQ(arm.status().code(), ErrorCode::kTargetUnknown);
+  EXPECT_NE(arm.status().message().find("arm64:neoverse-v1"), std::string::npos) << arm.status();
 }
 
 }  // namespace

@@ -3,8 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "llvm/MC/MCSubtargetInfo.h"
-#include "llvm/MC/TargetRegistry.h"
+#include "codegen/targets/processor.h"
 #include "llvm/Support/TargetSelect.h"
 
 namespace tessera {
@@ -18,15 +17,8 @@ StatusOr<Target> MakeArm64Target(std::string_view spec) {
   target.name = std::string(spec);
   target.triple = "aarch64-unknown-linux-gnu";
   target.cpu = spec == "arm64" ? "neoverse-n1" : std::string(spec.substr(6));
-  std::string message;
-  const llvm::Target* found = llvm::TargetRegistry::lookupTarget(target.triple, message);
-  if (found == nullptr) return Error(ErrorCode::kInternal, "LLVM has no AArch64 back end: ", message);
-  const std::unique_ptr<llvm::MCSubtargetInfo> info(found->createMCSubtargetInfo(target.triple, target.cpu, ""));
-  if (!info->isCPUStringValid(target.cpu)) {
-    return Error(ErrorCode::kTargetUnknown, "target '", spec,
-                 "': LLVM knows no AArch64 processor of that name; try arm64, arm64:cortex-a76, arm64:neoverse-v1 or "
-                 "arm64:apple-m1");
-  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<llvm::MCSubtargetInfo> info,
+                   FindProcessor(target, "AArch64", "arm64, arm64:cortex-a76, arm64:neoverse-v1 or arm64:apple-m1"));
   target.vector_bits = 128;
   target.vector_registers = 32;
   target.has_fma = true;
