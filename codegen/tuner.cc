@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -12,6 +13,7 @@
 #include "codegen/emitter.h"
 #include "codegen/single_node.h"
 #include "runtime/device.h"
+#include "runtime/timed_rounds.h"
 #include "tesa/random.h"
 
 namespace tessera {
@@ -71,33 +73,11 @@ class Contender {
   Status Run(const std::vector<const void*>& inputs) { return executable_->Run(inputs, to_); }
   const std::vector<Tensor>& outputs() const { return outputs_; }
 
-  // Adds the time of a run to `times`, the mean of as many as fit `seconds`.
-  Status Round(const std::vector<const void*>& inputs, double seconds) {
-    // Workers of the one before fall asleep, caches fill with this one's weights.
-    const Clock::time_point warm = Clock::now();
-    do {
-      RETURN_IF_ERROR(Run(inputs));
-    } while (SecondsSince(warm) < 150e-6);
-    const Clock::time_point start = Clock::now();
-    int runs = 0;
-    do {
-      RETURN_IF_ERROR(Run(inputs));
-      ++runs;
-    } while (SecondsSince(start) < seconds);
-    times_.push_back(SecondsSince(start) * 1e6 / runs);
-    return OkStatus();
-  }
-  double MedianMicroseconds() {
-    std::nth_element(times_.begin(), times_.begin() + static_cast<std::ptrdiff_t>(times_.size() / 2), times_.end());
-    return times_[times_.size() / 2];
-  }
-
  private:
   Contender() = default;
   std::unique_ptr<Executable> executable_;
   std::vector<Tensor> outputs_;
   std::vector<void*> to_;
-  std::vector<double> times_;
 };
 
 // Do two ways agree? Sums may be added in another order: floats may differ a little, and an integer that was rounded
@@ -160,14 +140,11 @@ class Tuner {
       }
       contenders.emplace_back(way.ToString(), *std::move(made));
     }
-    for (int round = 0; round < options_.rounds; ++round) {
-      for (size_t k = 0; k < contenders.size(); ++k) {
-        const size_t at = round % 2 == 0 ? k : contenders.size() - 1 - k;
-        RETURN_IF_ERROR(contenders[at].second.Round(from, options_.round_ms / 1000));
-      }
-    }
-    for (auto& [way, contender] : contenders) {
-      records_.Set(group.key, way, contender.MedianMicroseconds(), group.single.what);
+    std::vector<std::function<Status()>> runs;
+    for (auto& [way, contender] : contenders) runs.push_back([&from, &one = contender] { return one.Run(from); });
+    ASSIGN_OR_RETURN(const RoundTimes times, TimeRounds(runs, options_.rounds, options_.round_ms / 1000));
+    for (size_t k = 0; k < contenders.size(); ++k) {
+      records_.Set(group.key, contenders[k].first, MedianOf(times[k]), group.single.what);
       ++report_.ways_measured;
     }
     node.measured = true;

@@ -2,21 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
+#include <functional>
 #include <utility>
 #include <vector>
 
 #include "engine/engine_internal.h"
 #include "graph/builder.h"
 #include "models/prune/prune.h"
+#include "runtime/timed_rounds.h"
 
 namespace tessera {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 int64_t LogUniform(Random& random, double low, double high) {
   return static_cast<int64_t>(std::lround(std::exp(random.Uniform(std::log(low), std::log(high)))));
@@ -62,20 +59,6 @@ class Side {
     void* to = output_.mutable_bytes().data();
     return session_.RunPositional(&input, &to);
   }
-  // Microseconds of a run, the mean of as many as fit.
-  StatusOr<double> Time(const void* input, double seconds) {
-    const Clock::time_point warm = Clock::now();
-    do {
-      RETURN_IF_ERROR(Run(input));
-    } while (SecondsSince(warm) < 150e-6);
-    const Clock::time_point start = Clock::now();
-    int runs = 0;
-    do {
-      RETURN_IF_ERROR(Run(input));
-      ++runs;
-    } while (SecondsSince(start) < seconds);
-    return SecondsSince(start) * 1e6 / runs;
-  }
 
  private:
   explicit Side(Session session) : session_(std::move(session)) {}
@@ -90,11 +73,6 @@ bool Agree(const Tensor& a, const Tensor& b) {
     difference = std::max(difference, std::fabs(a.Get(k) - b.Get(k)));
   }
   return difference <= (IsFloat(a.dtype()) ? 1e-5 * largest : 0);
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 std::string WayOf(const Session& session) {
@@ -168,24 +146,17 @@ StatusOr<Verdict> Compare(const Layer& layer, const std::string& prune, const Co
   if (!Agree(dense.output(), sparse.output())) {
     return Error(ErrorCode::kResultWrong, layer.name, " ", prune, ": sparse and dense kernels disagree");
   }
+  const std::function<Status()> runs[] = {[&] { return sparse.Run(from); }, [&] { return dense.Run(from); }};
   Verdict verdict;
   verdict.way = WayOf(sparse.session());
   for (int attempt = 0; attempt < 2; ++attempt) {
-    std::vector<double> dense_times, sparse_times, ratios;
-    for (int pair = 0; pair < options.pairs; ++pair) {
-      double times[2];
-      for (int half = 0; half < 2; ++half) {
-        const bool is_sparse = (half + pair) % 2 == 0;
-        ASSIGN_OR_RETURN(times[is_sparse ? 1 : 0], (is_sparse ? sparse : dense).Time(from, options.run_seconds));
-      }
-      dense_times.push_back(times[0]);
-      sparse_times.push_back(times[1]);
-      ratios.push_back(times[0] / times[1]);
-    }
-    verdict.dense_us = Median(dense_times);
-    verdict.sparse_us = Median(sparse_times);
-    verdict.ratio = Median(ratios);
-    verdict.slower = SlowdownLowerBound(dense_times, sparse_times) > options.bound;
+    ASSIGN_OR_RETURN(const RoundTimes times, TimeRounds(runs, options.pairs, options.run_seconds));
+    std::vector<double> ratios;
+    for (size_t pair = 0; pair < times[0].size(); ++pair) ratios.push_back(times[1][pair] / times[0][pair]);
+    verdict.sparse_us = MedianOf(times[0]);
+    verdict.dense_us = MedianOf(times[1]);
+    verdict.ratio = MedianOf(ratios);
+    verdict.slower = SlowdownLowerBound(times[1], times[0]) > options.bound;
     if (!verdict.slower) break;
   }
   return verdict;

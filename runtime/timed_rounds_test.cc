@@ -1,0 +1,60 @@
+#include "runtime/timed_rounds.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+namespace tessera {
+namespace {
+
+// A run that writes its name where it was not the last to do so, and takes `ms`.
+std::function<Status()> Spin(char name, double ms, std::string& order) {
+  return [=, &order] {
+    if (order.empty() || order.back() != name) order += name;
+    const auto start = std::chrono::steady_clock::now();
+    while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < ms / 1000) continue;
+    return OkStatus();
+  };
+}
+
+TEST(TimeRoundsTest, TakesTurnsFromBothEndsAndTellsTheTimeOfOneRun) {
+  std::string order;
+  const std::function<Status()> runs[] = {Spin('a', 0.1, order), Spin('b', 0.4, order), Spin('c', 0.1, order)};
+  const StatusOr<RoundTimes> times = TimeRounds(runs, 4, 0.001);
+  ASSERT_TRUE(times.ok()) << times.status();
+  EXPECT_EQ(order, "abcbabcba") << "neighbours of two rounds are the same contender";
+  ASSERT_EQ(times->size(), 3u);
+  for (const std::vector<double>& own : *times) ASSERT_EQ(own.size(), 4u);
+  for (double us : (*times)[1]) EXPECT_GE(us, 400);
+  EXPECT_GE(MedianOf((*times)[0]), 100);
+}
+
+TEST(TimeRoundsTest, OneRunIsEnoughAndNoneIsNothing) {
+  int count = 0;
+  const std::function<Status()> runs[] = {[&] {
+    ++count;
+    return OkStatus();
+  }};
+  EXPECT_TRUE(TimeRounds(runs, 0, 1)->at(0).empty());
+  EXPECT_EQ(count, 0);
+  EXPECT_EQ(TimeRounds(runs, 2, 0)->at(0).size(), 2u);
+  EXPECT_GE(count, 4) << "each time is of one run that counts and of one before it";
+}
+
+TEST(TimeRoundsTest, AnErrorEndsIt) {
+  int count = 0;
+  const std::function<Status()> runs[] = {
+      [&] { return ++count < 3 ? OkStatus() : Status(Error(ErrorCode::kDeviceFailed, "it broke")); }};
+  EXPECT_EQ(TimeRounds(runs, 100, 1).status().code(), ErrorCode::kDeviceFailed);
+  EXPECT_EQ(count, 3);
+}
+
+TEST(MedianOfTest, IsTheMiddle) {
+  EXPECT_EQ(MedianOf({3}), 3);
+  EXPECT_EQ(MedianOf({5, 1, 9}), 5);
+  EXPECT_EQ(MedianOf({4, 1, 9, 2}), 4);
+}
+
+}  // namespace
+}  // namespace tessera
