@@ -51,7 +51,8 @@ StatusOr<std::vector<std::byte>> RunBytes(const Case& c, const std::string& orde
   program->name = "probes";
   program->target = target.name;
   program->kernels = {"probe"};
-  program->images = {std::make_shared<const std::vector<std::byte>>(std::move(image))};
+  const auto owner = std::make_shared<const std::vector<std::byte>>(std::move(image));
+  program->images = {{.bytes = *owner, .owner = owner}};
   Step step;
   step.label = "node";
   step.launch = c.launch;
@@ -386,6 +387,26 @@ TEST(SimtTest, MatrixProductsOfEveryType) {
     tile("nv.mma.m16n8k32.s32.u8", ua, ub);
     tile("nv.mma.m16n8k32.s32.u8.s8", ua, sb);
     tile("nv.mma.m16n8k32.s32.s8.u8", sa, ub);
+  }
+}
+
+TEST(SimtTest, WritingBeforeTheStepsBeforeHaveEndedIsFound) {
+  // An input may be read before the wait; the output may not be written.
+  for (const bool waits : {true, false}) {
+    Case c = ShiftedCopy(0, 0);
+    c.chip = "sm_90";
+    c.launch.overlap = true;
+    c.emit = [waits](KernelBuilder& b) {
+      IrValue k = Wide(b, b.ThreadId());
+      IrValue x = b.Load(b.arg(0), k, DType::kF32, 1);
+      if (waits) DeviceOp(b, "nv.grid_wait", {});
+      b.Store(b.arg(1), k, DType::kF32, x);
+    };
+    if (waits) {
+      EXPECT_EQ(std::vector<float>(64, 3), RunAs<float>(c, ""));
+    } else {
+      ExpectFault(c, {"stores 4 bytes", "of 'y'", "before nv.grid_wait"});
+    }
   }
 }
 

@@ -34,6 +34,7 @@ struct TensorInfo {
 
 struct Options {
   // "host" is this machine; "host:x86-64-v3" a lower level of it; "cuda" its first NVIDIA card, "cuda:1" the second;
+  // "simt:nvptx:sm_90" runs the kernels of an NVIDIA chip on the host and checks each access (slow, for development);
   // "null" checks everything and computes nothing.
   std::string target = "host";
   // The target to take where `target` cannot be had (no driver, no such card, another chip, too little memory); the

@@ -104,6 +104,10 @@ class SimtExecutable : public Executable {
     return OkStatus();
   }
 
+  StatusOr<std::unique_ptr<Executable>> Clone(const LoadOptions& options) const override {
+    return Create(program_, schedule_, options);
+  }
+
   const Program& program() const override { return *program_; }
   void SetTrace(Trace* trace) override {
     trace_ = trace;
@@ -133,15 +137,19 @@ class SimtExecutable : public Executable {
   }
 
   Status LoadCode() {
-    for (const auto& bytes : program_->images) {
+    for (const ProgramImage& source : program_->images) {
       auto image = std::make_unique<Image>();
-      ASSIGN_OR_RETURN(image->library, KernelLibrary::Load(*bytes, program_->name));
+      ASSIGN_OR_RETURN(image->library, KernelLibrary::Load(source.bytes, program_->name));
       const auto* names = static_cast<const char*>(image->library.Lookup(kSimtOpsSymbol));
       if (names == nullptr) {
         return Error(ErrorCode::kProgramInvalid, "program '", program_->name, "' was compiled for '", program_->target,
                      "', expected simt:nvptx:CHIP");
       }
-      for (std::string_view name = names; !name.empty(); name = name.data() + name.size() + 1) {
+      const auto* end = reinterpret_cast<const char*>(image->library.code().data()) + image->library.size_bytes();
+      std::string_view rest(names, static_cast<size_t>(end - names));
+      while (!rest.empty() && rest[0] != '\0') {
+        const std::string_view name = rest.substr(0, rest.find('\0'));
+        rest.remove_prefix(std::min(rest.size(), name.size() + 1));
         const SimtStandIn stand_in = FindSimtStandIn(name);
         if (stand_in == nullptr) {
           return Error(ErrorCode::kProgramInvalid, "program '", program_->name, "': the device op '", name,
@@ -186,8 +194,10 @@ class SimtExecutable : public Executable {
         launch.entry = reinterpret_cast<SimtKernel>(image->library.Lookup(launch.kernel));
         if (launch.entry == nullptr) continue;
         launch.ops = image->ops.data();
-        launch.ranges.push_back({"the kernel's constants", image->library.code().data(),
-                                 static_cast<int64_t>(image->library.size_bytes()), false});
+        launch.ranges.push_back({.name = "the kernel's constants",
+                                 .begin = image->library.code().data(),
+                                 .bytes = static_cast<int64_t>(image->library.size_bytes()),
+                                 .early = true});
         break;
       }
       if (launch.entry == nullptr) {
@@ -198,12 +208,15 @@ class SimtExecutable : public Executable {
         const ProgramBuffer& buffer = program_->buffers[static_cast<size_t>(arg.buffer)];
         const std::byte* start = StartOf(buffer);
         launch.params.push_back(reinterpret_cast<uint64_t>(start + arg.offset));
-        launch.ranges.push_back({buffer.name, start, buffer.bytes, arg.writes});
+        const bool early = buffer.kind == BufferClass::kInput || buffer.kind == BufferClass::kConstant;
+        launch.ranges.push_back(
+            {.name = buffer.name, .begin = start, .bytes = buffer.bytes, .writes = arg.writes, .early = early});
       }
       if (step.launch.by_blocks()) {
         launch.grid = {step.launch.x, step.launch.y, step.launch.z};
         launch.threads = static_cast<int>(step.launch.threads);
         launch.shared_bytes = step.launch.shared_bytes;
+        launch.overlap = step.launch.overlap;
       } else {
         const int64_t per_thread = step.serial ? std::max<int64_t>(1, step.tasks) : 1;
         const int64_t threads = (step.tasks + per_thread - 1) / per_thread;

@@ -25,24 +25,26 @@ StatusOr<std::unique_ptr<SimtBlock>> SimtBlock::Make() {
 Status SimtBlock::Run(const SimtLaunch& launch, std::array<int64_t, 3> id, const SimtSchedule& schedule) {
   const size_t count = static_cast<size_t>(launch.threads);
   TES_CHECK(launch.threads > 0 && launch.threads <= kMaxThreads, launch.threads);
+  TES_CHECK(launch.warp > 0 && launch.warp <= kMaxWarp, launch.warp);
   launch_ = &launch;
   id_ = id;
   schedule_ = schedule;
   ops = launch.ops;
   RETURN_IF_ERROR(memory_.Resize(launch.shared_bytes));
-  memory_.StartBlock();
+  memory_.StartBlock(launch.warp);
   shared = memory_.data();
   if (threads_.size() < count) threads_.resize(count);
   for (size_t t = 0; t < count; ++t) {
     Thread& thread = threads_[t];
     thread.state = State::kNew;
     thread.warp_meetings = 0;
+    thread.waited = !launch.overlap;
     thread.copies.clear();
     thread.groups.clear();
   }
-  warps_.assign((count + kWarp - 1) / kWarp, Warp());
+  warps_.assign((count + static_cast<size_t>(launch.warp) - 1) / static_cast<size_t>(launch.warp), Warp());
   for (size_t w = 0; w < warps_.size(); ++w) {
-    warps_[w].lanes = std::min(kWarp, launch.threads - static_cast<int>(w) * kWarp);
+    warps_[w].lanes = std::min(launch_->warp, launch.threads - static_cast<int>(w) * launch_->warp);
   }
   order_.resize(count);
   for (size_t k = 0; k < count; ++k) {
@@ -100,7 +102,7 @@ void SimtBlock::EndThread() {
   Thread& thread = threads_[static_cast<size_t>(current_)];
   thread.state = State::kEnded;
   ++ended_;
-  Warp& warp = warps_[static_cast<size_t>(current_ / kWarp)];
+  Warp& warp = warps_[static_cast<size_t>(current_ / launch_->warp)];
   ++warp.ended;
   if (warp.waiting == 0) return;
   NoteFault(current_, nullptr, "ends while other lanes of its warp wait for it: " + WhoWaits());
@@ -180,20 +182,20 @@ void SimtBlock::Leave() {
 
 // Lanes of a warp meet at one place.
 void SimtBlock::CheckNeighbours(const char* site) {
-  const int first = current_ / kWarp * kWarp;
-  for (int t = first; t < std::min(first + kWarp, launch_->threads); ++t) {
+  const int first = current_ / launch_->warp * launch_->warp;
+  for (int t = first; t < std::min(first + launch_->warp, launch_->threads); ++t) {
     const Thread& other = threads_[static_cast<size_t>(t)];
     const bool waits = other.state == State::kAtWarp || other.state == State::kAtBlock;
     if (!waits || other.site == site) continue;
     NoteFault(current_, site,
-              internal::Join("lane ", t % kWarp, " of the same warp waits at another place: ", other.site));
+              internal::Join("lane ", t % launch_->warp, " of the same warp waits at another place: ", other.site));
     Leave();
   }
 }
 
 void SimtBlock::MeetWarp(const char* site, const uint64_t* operands, uint64_t* results, WarpOp op) {
-  const int me = current_, first = me / kWarp * kWarp;
-  Warp& warp = warps_[static_cast<size_t>(me / kWarp)];
+  const int me = current_, first = me / launch_->warp * launch_->warp;
+  Warp& warp = warps_[static_cast<size_t>(me / launch_->warp)];
   threads_[static_cast<size_t>(me)].operands = operands;
   threads_[static_cast<size_t>(me)].results = results;
   if (warp.ended > 0) {
@@ -202,7 +204,8 @@ void SimtBlock::MeetWarp(const char* site, const uint64_t* operands, uint64_t* r
   }
   CheckNeighbours(site);
   if (++warp.waiting < warp.lanes) return Wait(State::kAtWarp, site);
-  WarpMeeting meeting = {.block = *this, .site = site, .first_thread = first, .operands = {}, .results = {}};
+  WarpMeeting meeting = {
+      .block = *this, .site = site, .first_thread = first, .lanes = launch_->warp, .operands = {}, .results = {}};
   for (int l = 0; l < warp.lanes; ++l) {
     Thread& thread = threads_[static_cast<size_t>(first + l)];
     meeting.operands[static_cast<size_t>(l)] = thread.operands;
@@ -215,7 +218,7 @@ void SimtBlock::MeetWarp(const char* site, const uint64_t* operands, uint64_t* r
 }
 
 void SimtBlock::OrderWarp(int first_thread) {
-  const int lanes = warps_[static_cast<size_t>(first_thread / kWarp)].lanes;
+  const int lanes = warps_[static_cast<size_t>(first_thread / launch_->warp)].lanes;
   for (int t = first_thread; t < first_thread + lanes; ++t) ++threads_[static_cast<size_t>(t)].warp_meetings;
 }
 
@@ -224,7 +227,12 @@ void SimtBlock::MeetBlock(const char* site) {
   if (++at_block_ < launch_->threads) return Wait(State::kAtBlock, site);
   at_block_ = 0;
   runnable_ += launch_->threads - 1;
-  for (int t = 0; t < launch_->threads; ++t) threads_[static_cast<size_t>(t)].state = State::kReady;
+  bool waited = false;
+  for (int t = 0; t < launch_->threads; ++t) waited |= threads_[static_cast<size_t>(t)].waited;
+  for (int t = 0; t < launch_->threads; ++t) {
+    threads_[static_cast<size_t>(t)].state = State::kReady;
+    threads_[static_cast<size_t>(t)].waited = waited;
+  }
   memory_.Barrier();
 }
 
@@ -238,9 +246,19 @@ void SimtBlock::CheckAccess(int thread, const char* site, const void* address, S
   }
   const bool in_shared = at >= memory_.data() && at < memory_.data() + memory_.size();
   if (access.shared || in_shared) return CheckShared(thread, site, at, access);
+  const bool waited = threads_[static_cast<size_t>(thread)].waited;
+  bool too_early = false;
   for (const SimtRange& range : launch_->ranges) {
     if (at < range.begin || at + access.bytes > range.begin + range.bytes) continue;
-    if (range.writes || !access.stores) return;
+    if (access.stores && !range.writes) continue;
+    if (waited || (range.early && !access.stores)) return;
+    too_early = true;
+  }
+  if (too_early) {
+    NoteFault(thread, site,
+              internal::Join(Does(access), access.bytes, " bytes at ", Where(address),
+                             ", before nv.grid_wait: the steps before may still be running"));
+    Leave();
   }
   if (threads_[static_cast<size_t>(thread)].fibre->Contains(address)) return;
   NoteFault(thread, site, internal::Join(Does(access), access.bytes, " bytes at ", Where(address)));
@@ -315,6 +333,8 @@ void SimtBlock::WaitForCopies(size_t groups) {
   }
 }
 
+void SimtBlock::WaitForGrid() { threads_[static_cast<size_t>(current_)].waited = true; }
+
 // The meeting that cannot happen, in words.
 std::string SimtBlock::WhoWaits() const {
   int waiting = 0, example = -1, ended_example = -1;
@@ -341,8 +361,8 @@ std::string SimtBlock::WhoWaits() const {
 
 void SimtBlock::NoteFault(int thread, const char* site, std::string_view what) {
   fault_ = Error(ErrorCode::kKernelFaulty, "kernel '", launch_->kernel, "' of node '", launch_->node, "', block (",
-                 id_[0], ",", id_[1], ",", id_[2], "), thread ", thread, " (warp ", thread / kWarp, ", lane ",
-                 thread % kWarp, ")", site == nullptr ? "" : ", ", site == nullptr ? "" : site, ": ", what);
+                 id_[0], ",", id_[1], ",", id_[2], "), thread ", thread, " (warp ", thread / launch_->warp, ", lane ",
+                 thread % launch_->warp, ")", site == nullptr ? "" : ", ", site == nullptr ? "" : site, ": ", what);
 }
 
 }  // namespace tessera

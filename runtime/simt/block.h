@@ -43,6 +43,7 @@ struct SimtRange {
   const std::byte* begin = nullptr;
   int64_t bytes = 0;
   bool writes = false;
+  bool early = false;  // no step before writes it: may be read while they run (Launch::overlap)
 };
 
 // A kernel's launch. Pointers are borrowed.
@@ -53,13 +54,15 @@ struct SimtLaunch {
   std::string kernel, node;  // for messages
   std::array<int64_t, 3> grid = {1, 1, 1};
   int threads = 1;
+  int warp = 32;  // lanes that meet at a warp's operation
   int64_t shared_bytes = 0;
+  bool overlap = false;  // starts while steps before it run, and waits for them itself
   std::vector<SimtRange> ranges;
 };
 
 class SimtBlock : public SimtContext {
  public:
-  static constexpr int kWarp = 32;
+  static constexpr int kMaxWarp = 64;
   static constexpr int kMaxThreads = 1024;
 
   // kOutOfMemory; kTargetUnsupported where there are no fibres.
@@ -72,7 +75,7 @@ class SimtBlock : public SimtContext {
   const SimtLaunch& launch() const { return *launch_; }
   const std::array<int64_t, 3>& id() const { return id_; }
   int thread() const { return current_; }
-  int lane() const { return current_ % kWarp; }
+  int lane() const { return current_ % launch_->warp; }
 
   // All lanes of a warp at one operation: what each of them brought and where its results go. Lanes that the block
   // does not have are null.
@@ -80,8 +83,9 @@ class SimtBlock : public SimtContext {
     SimtBlock& block;
     const char* site;
     int first_thread;
-    std::array<const uint64_t*, kWarp> operands;
-    std::array<uint64_t*, kWarp> results;
+    int lanes;  // of a whole warp; the first so many are used
+    std::array<const uint64_t*, kMaxWarp> operands;
+    std::array<uint64_t*, kMaxWarp> results;
   };
   using WarpOp = void (*)(const WarpMeeting& meeting);
   // Returns when all lanes have come and `op`, called once, has given them their results.
@@ -98,6 +102,9 @@ class SimtBlock : public SimtContext {
   void StartCopy(const char* site, std::byte* to, const std::byte* from, int64_t bytes, int64_t size);
   void CommitCopies();
   void WaitForCopies(size_t groups);
+
+  // The steps before this one have ended, for the current thread, and for all after the next barrier.
+  void WaitForGrid();
 
   // Ends the run with an error about `thread`, in two steps: Leave does not come back, so that nothing that must be
   // destroyed may be alive at it.
@@ -118,6 +125,7 @@ class SimtBlock : public SimtContext {
     const uint64_t* operands = nullptr;
     uint64_t* results = nullptr;
     uint16_t warp_meetings = 0;
+    bool waited = false;                   // for the steps before
     std::vector<Copy> copies;              // not committed
     std::deque<std::vector<Copy>> groups;  // committed, oldest first
   };

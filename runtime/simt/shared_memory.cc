@@ -8,8 +8,6 @@
 namespace tessera {
 namespace {
 
-constexpr int kWarp32 = 32;
-
 void Poison(std::byte* at, int64_t bytes) {
   constexpr uint8_t kBytes[2] = {SharedMemory::kPoison & 0xff, SharedMemory::kPoison >> 8};
   // By address, so that pieces of any size and place make the same pattern.
@@ -32,7 +30,8 @@ Status SharedMemory::Resize(int64_t bytes) {
   return OkStatus();
 }
 
-void SharedMemory::StartBlock() {
+void SharedMemory::StartBlock(int warp) {
+  warp_ = warp;
   ++epoch_;
   Poison(data_, size_);
   if (copying_ > 0) {
@@ -43,7 +42,7 @@ void SharedMemory::StartBlock() {
 
 bool SharedMemory::Ordered(const Touch& before, Access now) const {
   if (before.epoch != epoch_ || before.thread == now.thread) return true;
-  return before.thread / kWarp32 == now.thread / kWarp32 && before.warp_meetings != now.warp_meetings;
+  return before.thread / warp_ == now.thread / warp_ && before.warp_meetings != now.warp_meetings;
 }
 
 std::optional<std::string> SharedMemory::Hazard(const Byte& byte, int64_t at, Access by, bool writes) const {
@@ -59,7 +58,7 @@ std::optional<std::string> SharedMemory::Hazard(const Byte& byte, int64_t at, Ac
   bool ordered = Ordered(byte.read, by);
   if (byte.readers == kMany) ordered = false;
   if (byte.readers == kWarp) {
-    ordered = byte.read.thread / kWarp32 == by.thread / kWarp32 && byte.read.warp_meetings != by.warp_meetings;
+    ordered = byte.read.thread / warp_ == by.thread / warp_ && byte.read.warp_meetings != by.warp_meetings;
   }
   if (ordered) return std::nullopt;
   return internal::Join("byte ", at, " of shared memory, which thread ", byte.read.thread,
@@ -73,7 +72,7 @@ std::optional<std::string> SharedMemory::Read(int64_t at, int64_t bytes, Access 
     const Touch now = {epoch_, by.warp_meetings, static_cast<uint16_t>(by.thread)};
     if (byte.read.epoch != epoch_ || (byte.read.thread == by.thread && byte.readers == kOne)) {
       byte.readers = kOne;
-    } else if (byte.read.thread / kWarp32 != by.thread / kWarp32) {
+    } else if (byte.read.thread / warp_ != by.thread / warp_) {
       byte.readers = kMany;
     } else if (byte.readers != kMany) {
       // Readers before the warp's last meeting are over for all of the warp.

@@ -37,8 +37,8 @@ class SharedMemory {
 
   // At least `bytes`, aligned to kSimtSharedAlign. kOutOfMemory.
   Status Resize(int64_t bytes);
-  // A new block: all bytes are poisoned and untouched.
-  void StartBlock();
+  // A new block, of warps of `warp` threads: all bytes are poisoned and untouched.
+  void StartBlock(int warp = 32);
   // All threads of the block have met.
   void Barrier() { ++epoch_; }
 
@@ -73,6 +73,7 @@ class SharedMemory {
   std::unique_ptr<std::byte[]> memory_;
   std::byte* data_ = nullptr;
   int64_t size_ = 0;
+  int warp_ = 32;
   uint32_t epoch_ = 1;
   int64_t copying_ = 0;  // bytes that belong to copies
   std::vector<Byte> bytes_;

@@ -40,13 +40,13 @@ void Warp(SimtContext* context, const char* site, const uint64_t* operands, uint
   Block(context).MeetWarp(site, operands, results, op);
 }
 
-// Lane l receives the value of lane from(l, its operand 1); its own where there is no such lane.
+// Lane l receives the value of lane from(l, its operand 1, the last lane); its own where there is no such lane.
 template <auto from>
 void Shuffle(const Meeting& meeting) {
-  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+  for (int l = 0; l < meeting.lanes; ++l) {
     if (meeting.operands[l] == nullptr) continue;
-    const int other = from(l, I32(meeting.operands[l][1]));
-    const bool exists = other >= 0 && other < SimtBlock::kWarp && meeting.operands[other] != nullptr;
+    const int other = from(l, I32(meeting.operands[l][1]), meeting.lanes - 1);
+    const bool exists = other >= 0 && other < meeting.lanes && meeting.operands[other] != nullptr;
     meeting.results[l][0] = U32(meeting.operands[exists ? other : l][0]);
   }
 }
@@ -56,7 +56,7 @@ template <auto combine>
 void Reduce(const Meeting& meeting) {
   uint32_t result = 0;
   bool first = true;
-  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+  for (int l = 0; l < meeting.lanes; ++l) {
     if (meeting.operands[l] == nullptr) continue;
     const uint32_t value = U32(meeting.operands[l][0]);
     result = first ? value : combine(result, value);
@@ -69,7 +69,7 @@ void Reduce(const Meeting& meeting) {
 
 void Ballot(const Meeting& meeting) {
   uint32_t result = 0;
-  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+  for (int l = 0; l < meeting.lanes; ++l) {
     if (meeting.operands[l] != nullptr && (meeting.operands[l][0] & 1) != 0) result |= uint32_t{1} << l;
   }
   for (uint64_t* of_lane : meeting.results) {
@@ -79,9 +79,9 @@ void Ballot(const Meeting& meeting) {
 
 void WarpBarrier(const Meeting& meeting) { meeting.block.OrderWarp(meeting.first_thread); }
 
-// Ops on fragments need every lane.
+// NVIDIA's ops on fragments need every lane of 32.
 void CheckWhole(const Meeting& meeting) {
-  if (meeting.operands[SimtBlock::kWarp - 1] != nullptr) return;
+  if (meeting.lanes == 32 && meeting.operands[31] != nullptr) return;
   meeting.block.NoteFault(meeting.first_thread, meeting.site, "expected a warp of 32 lanes");
   meeting.block.Leave();
 }
@@ -101,7 +101,7 @@ void LoadMatrix(const Meeting& meeting) {
       std::memcpy(matrix[j][i], row, 16);
     }
   }
-  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+  for (int l = 0; l < meeting.lanes; ++l) {
     for (int j = 0; j < kCount; ++j) {
       uint16_t pair[2];
       for (int k = 0; k < 2; ++k) {
@@ -131,7 +131,7 @@ void StoreMatrix(const Meeting& meeting) {
 template <int N>
 Fragments<N> Take(const Meeting& meeting, int first) {
   Fragments<N> fragments;
-  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+  for (int l = 0; l < meeting.lanes; ++l) {
     for (int r = 0; r < N; ++r) fragments[l][r] = U32(meeting.operands[l][first + r]);
   }
   return fragments;
@@ -151,7 +151,7 @@ void Multiply(const Meeting& meeting) {
     return sum;
   };
   constexpr int kAccumulators = kHalf ? M / 8 : M / 4;
-  for (int l = 0; l < SimtBlock::kWarp; ++l) {
+  for (int l = 0; l < meeting.lanes; ++l) {
     for (int r = 0; r < kAccumulators; ++r) {
       const uint32_t c = U32(meeting.operands[l][kRegistersA + kRegistersB + r]);
       uint32_t d = 0;
@@ -204,7 +204,8 @@ void WaitForAllCopies(SimtContext* context, const char*, const uint64_t*, uint64
   Block(context).CommitCopies();
   Block(context).WaitForCopies(0);
 }
-// Steps run one after the other, and there is no cache to fill.
+void WaitForGrid(SimtContext* context, const char*, const uint64_t*, uint64_t*) { Block(context).WaitForGrid(); }
+// There is no cache to fill, and no step starts before the one before has ended.
 void Nothing(SimtContext*, const char*, const uint64_t*, uint64_t*) {}
 
 constexpr FragmentType kF16 = FragmentType::kF16, kBF16 = FragmentType::kBF16, kTF32 = FragmentType::kTF32,
@@ -227,10 +228,10 @@ constexpr Row kRows[] = {
     {"gpu.lane_id", Place<[](SimtBlock& b) { return b.lane(); }>},
     {"gpu.barrier", Barrier},
     {"gpu.warp_barrier", Warp<WarpBarrier>},
-    {"gpu.shuffle_xor", Warp<Shuffle<[](int lane, int mask) { return lane ^ (mask & 31); }>>},
-    {"gpu.shuffle_down", Warp<Shuffle<[](int lane, int by) { return lane + (by & 31); }>>},
-    {"gpu.shuffle_up", Warp<Shuffle<[](int lane, int by) { return lane - (by & 31); }>>},
-    {"gpu.shuffle_idx", Warp<Shuffle<[](int, int from) { return from & 31; }>>},
+    {"gpu.shuffle_xor", Warp<Shuffle<[](int lane, int mask, int last) { return lane ^ (mask & last); }>>},
+    {"gpu.shuffle_down", Warp<Shuffle<[](int lane, int by, int last) { return lane + (by & last); }>>},
+    {"gpu.shuffle_up", Warp<Shuffle<[](int lane, int by, int last) { return lane - (by & last); }>>},
+    {"gpu.shuffle_idx", Warp<Shuffle<[](int, int from, int last) { return from & last; }>>},
     {"gpu.vote_any", Warp<Reduce<[](uint32_t a, uint32_t b) { return (a | b) & 1; }>>},
     {"gpu.vote_all", Warp<Reduce<[](uint32_t a, uint32_t b) { return a & b & 1; }>>},
     {"nv.ballot", Warp<Ballot>},
@@ -288,7 +289,7 @@ constexpr Row kRows[] = {
     {"nv.cp_async.wait", WaitForCopies},
     {"nv.cp_async.wait_all", WaitForAllCopies},
     {"nv.prefetch_l2", Nothing},
-    {"nv.grid_wait", Nothing},
+    {"nv.grid_wait", WaitForGrid},
     {"nv.grid_launch_dependents", Nothing},
 };
 
