@@ -12,7 +12,8 @@
 // region per *inference*, and threads meet between layers at a barrier that spins (about 0.1 us for two). After a
 // region the workers spin a little longer, in case another inference follows, then sleep until the next. With fewer
 // processors than threads (see processors.h) spinning would keep the others from running: then threads yield after a
-// microsecond and sleep at once.  Tested by thread_pool_test.cc, also under ThreadSanitizer; measured by
+// microsecond and sleep at once. The same at barriers where two threads happen to share a processor, because another
+// program has the rest. Tested by thread_pool_test.cc, also under ThreadSanitizer; measured by
 // thread_pool_benchmark.cc.
 #ifndef TESSERA_RUNTIME_THREAD_POOL_H_
 #define TESSERA_RUNTIME_THREAD_POOL_H_
@@ -53,6 +54,8 @@ class SpinBarrier {
  private:
   alignas(kNoSharing) std::atomic<int> arrived_{0};
   alignas(kNoSharing) std::atomic<uint32_t> generation_{0};
+  // Whoever got the processor that the last long wait gave away was who it waited for.
+  alignas(kNoSharing) std::atomic<bool> shares_processor_{false};
   alignas(kNoSharing) const int num_threads_;
   const int64_t yield_after_ns_;
 };

@@ -1,6 +1,7 @@
 #include "runtime/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -145,6 +146,26 @@ TEST(ThreadPoolTest, MoreThreadsThanProcessorsStillFinishSoon) {
   EXPECT_EQ(sum.load(), int64_t{20} * 20 * threads);
   // A spin that does not yield needs a whole time slice (milliseconds) for every thread at each of 400 barriers.
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+// Two threads on one processor, as they come to be beside another program: each waits for one that is not running.
+TEST(SpinBarrierTest, ThreadsThatShareAProcessorMeetSoon) {
+  constexpr int kWaits = 2000;
+  constexpr int64_t kYieldAfterNs = 200'000;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  SpinBarrier barrier(2, kYieldAfterNs);
+  const auto meet = [&] {
+    EXPECT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+    for (int k = 0; k < kWaits; ++k) barrier.Wait();
+  };
+  const std::clock_t start = std::clock();
+  std::thread first(meet), second(meet);
+  first.join();
+  second.join();
+  // Of the process, whatever else the processor does; spinning each time would be twice as much.
+  EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, kWaits * kYieldAfterNs * 1e-9 / 2);
 }
 
 TEST(ThreadPoolTest, PoolsComeAndGo) {
