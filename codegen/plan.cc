@@ -58,6 +58,13 @@ int PlanBuilder::Constant(std::string name, Tensor data) {
   return static_cast<int>(plan_.buffers.size()) - 1;
 }
 
+int PlanBuilder::TempOnce(const std::string& key, std::string name, int64_t bytes, bool* made) {
+  const auto [found, is_new] = temp_of_.try_emplace(key, 0);
+  if (is_new) found->second = Temp(std::move(name), bytes);
+  *made = is_new;
+  return found->second;
+}
+
 int PlanBuilder::ConstantOnce(const std::string& name, const std::function<Tensor()>& make) {
   const auto found = constant_of_.find(name);
   if (found != constant_of_.end()) return found->second;

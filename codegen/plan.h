@@ -90,6 +90,9 @@ class PlanBuilder {
   int Constant(std::string name, Tensor data);
   // The constant of this name, made at its first mention: for what several nodes derive alike from one tensor.
   int ConstantOnce(const std::string& name, const std::function<Tensor()>& make);
+  // The temporary that holds what `key` says, for what several nodes derive alike from one value: panels of it. Is it
+  // new, *made is true, and the caller adds the step that fills it.
+  int TempOnce(const std::string& key, std::string name, int64_t bytes, bool* made);
   void AddStep(PlanStep step);
   // Lets `value` lie in `of`'s place, `offset` bytes from its start: the same bytes under another name. False when
   // `value` has another place already or is an output of the program, which has a place of its own.
@@ -111,6 +114,7 @@ class PlanBuilder {
   std::map<ValueId, Place> place_of_;
   std::map<ValueId, int64_t> pitch_of_;     // of values with gaps
   std::map<std::string, int> constant_of_;  // by ConstantOnce's names
+  std::map<std::string, int> temp_of_;      // by TempOnce's keys
 };
 
 }  // namespace tessera

@@ -530,11 +530,17 @@ bool CanPackInside(const SparseProblem& problem) {
 }
 
 StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder) {
-  const StepArg to = {.buffer = builder.Temp(node.name + ".panels", problem.panel_bytes()), .writes = true};
+  StepArg to = {.writes = true};
   const StepArg from = builder.Read(problem.x);
   const int elements = ElementsOf(problem.unit);
   PlanStep pack = elements == 1 ? PlanPackPanels(problem.source, kPanelLanes, from, to, builder.target())
                                 : PlanPackUnits(problem.source, elements, kPanelLanes, from, to, builder.target());
+  // Query, key and value read the same panels.
+  bool made = false;
+  const std::string key = internal::Join("value ", static_cast<int>(problem.x), " ", pack.kernel.key);
+  to.buffer = builder.TempOnce(key, node.name + ".panels", problem.panel_bytes(), &made);
+  if (!made) return {.buffer = to.buffer};
+  pack.args[1] = to;
   pack.label = node.name;
   builder.AddStep(std::move(pack));
   return {.buffer = to.buffer};

@@ -245,6 +245,30 @@ TEST_P(SparseMatmulTest, ResidualsInPlace) {
   Expect(std::move(maker));
 }
 
+// Query, key and value: products of one activation read the same panels, which are packed once.
+TEST_P(SparseMatmulTest, ProductsOfOneActivationShareItsPanels) {
+  const auto& [level, emitter, integers] = GetParam();
+  Random random(11);
+  OneProduct maker(integers);
+  maker.inputs.push_back(random.Make({33, 49}, maker.x_type()));
+  const ValueId x = maker.builder.Input("x", maker.x_type(), {33, 49});
+  for (int64_t width : {31, 48, 64}) {
+    const ValueId w = maker.Weights({49, width}, random, [&](int64_t) { return random.Chance(0.2); });
+    const ValueId product = maker.builder.Matmul(x, w);
+    if (width < 64) maker.builder.Output(product);
+    maker.result = product;
+  }
+  const Graph graph = maker.Build();
+  const StatusOr<Target> target = MakeTarget(level);
+  ASSERT_TRUE(target.ok()) << target.status();
+  const StatusOr<Plan> plan = MakePlan(graph, *target, {.only_emitter = emitter});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  int packs = 0;
+  for (const PlanStep& step : plan->steps) packs += step.kernel.family.starts_with("pack");
+  EXPECT_LE(packs, 1);
+  Expect(graph, maker.inputs);
+}
+
 // What is pruned is absent, also where it would meet an infinity.
 TEST_P(SparseMatmulTest, PrunedColumnsMeetNoInfinities) {
   if (GetParam().integers) GTEST_SKIP() << "integers have none";
