@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <memory>
 #include <string>
 
 #include "runtime/drivers/cuda_chip.h"
@@ -57,7 +58,7 @@ Status CudaApi::Check(CUresult result, std::string_view call, std::string_view w
 StatusOr<const CudaApi*> OpenCudaAt(const char* path) {
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return Error(ErrorCode::kDeviceMissing, "no NVIDIA driver: ", dlerror(), kRemedy);
-  CudaApi* api = new CudaApi;  // for the life of the process, as the driver itself
+  auto api = std::make_unique<CudaApi>();
   const char* missing = nullptr;
 #define TES_CUDA(symbol, parameters)                                              \
   api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol)); \
@@ -77,7 +78,7 @@ StatusOr<const CudaApi*> OpenCudaAt(const char* path) {
   int count = 0;
   RETURN_IF_ERROR(api->Check(api->cuDeviceGetCount(&count), "cuDeviceGetCount", "counting cards"));
   if (count == 0) return Error(ErrorCode::kDeviceMissing, "the NVIDIA driver sees no card", kRemedy);
-  return api;
+  return api.release();  // for the life of the process, as the driver itself
 }
 
 StatusOr<const CudaApi*> OpenCuda() {

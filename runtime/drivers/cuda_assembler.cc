@@ -6,6 +6,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 
 #include "base/file.h"
@@ -47,7 +48,7 @@ StatusOr<const NvJitLink*> OpenNvJitLink() {
 StatusOr<const NvJitLink*> OpenNvJitLinkAt(const char* path) {
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return Error(ErrorCode::kDeviceMissing, "no nvJitLink: ", dlerror());
-  NvJitLink* api = new NvJitLink;  // for the life of the process
+  auto api = std::make_unique<NvJitLink>();
   // The newest version whose functions are all there; their parameters are the same in each.
   for (int version = 149; version >= 120; --version) {
     api->major = version / 10, api->minor = version % 10;
@@ -59,7 +60,7 @@ StatusOr<const NvJitLink*> OpenNvJitLinkAt(const char* path) {
   complete = complete && api->name != nullptr;
 #include "runtime/drivers/nvjitlink_functions.def"
 #undef TES_NVJITLINK
-    if (complete) return api;
+    if (complete) return api.release();  // for the life of the process
   }
   return Error(ErrorCode::kDeviceMissing, path, " has none of the functions of nvJitLink 12 or newer");
 }

@@ -30,6 +30,9 @@ struct Node {
   std::vector<Node*> before;
 };
 struct Graph {
+  ~Graph() {
+    for (Node* node : nodes) delete node;
+  }
   std::vector<Node*> nodes;
 };
 struct Exec {
@@ -44,6 +47,8 @@ class Fake : public FakeCuda {
     calls_.clear();
     faults_.clear();
     launches_.clear();
+    // What a test left because giving it back was made to fail.
+    for (const auto& [handle, owned] : owned_) owned.destroy(handle);
     owned_.clear();
     misuse_.clear();
     memory_.clear();
@@ -59,7 +64,7 @@ class Fake : public FakeCuda {
   std::vector<FakeLaunch> Launches() override { return launches_; }
   std::string Owned() override {
     std::string text;
-    for (const auto& [handle, what] : owned_) text += what + "\n";
+    for (const auto& [handle, owned] : owned_) text += owned.what + "\n";
     if (contexts_ != 0) text += "context\n";
     return text;
   }
@@ -81,16 +86,17 @@ class Fake : public FakeCuda {
   template <typename T, typename Handle>
   int Give(Handle* handle, T* object, const std::string& what) {
     *handle = reinterpret_cast<Handle>(object);
-    owned_[object] = what;
+    owned_[object] = {what, [](const void* it) { delete static_cast<const T*>(it); }};
     return 0;
   }
-  template <typename T>
   int Take(const char* function, const void* handle) {
-    if (owned_.erase(handle) == 0) {
+    const auto found = owned_.find(handle);
+    if (found == owned_.end()) {
       Wrong(function, "given back what it never gave, or twice");
       return 400;  // CUDA_ERROR_INVALID_HANDLE
     }
-    delete static_cast<const T*>(handle);
+    found->second.destroy(handle);
+    owned_.erase(found);
     return 0;
   }
   bool Owns(const char* function, const void* handle) {
@@ -139,7 +145,11 @@ class Fake : public FakeCuda {
   };
   std::map<std::string, Fault> faults_;
   std::vector<FakeLaunch> launches_;
-  std::map<const void*, std::string> owned_;
+  struct OwnedThing {
+    std::string what;
+    void (*destroy)(const void* handle);
+  };
+  std::map<const void*, OwnedThing> owned_;
   std::map<CUdeviceptr, size_t> memory_;
   std::vector<std::unique_ptr<std::string>> all_memory_;  // also what was given back: see cuMemFree
   std::string misuse_;
@@ -273,7 +283,7 @@ CUresult cuLinkComplete(CUlinkState state, void** cubin, size_t* size) {
 }
 CUresult cuLinkDestroy(CUlinkState state) {
   FAKE("cuLinkDestroy");
-  return fake().Take<std::string>("cuLinkDestroy", state);
+  return fake().Take("cuLinkDestroy", state);
 }
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
@@ -283,7 +293,7 @@ CUresult cuModuleLoadData(CUmodule* module, const void* image) {
 }
 CUresult cuModuleUnload(CUmodule module) {
   FAKE("cuModuleUnload");
-  return fake().Take<Module>("cuModuleUnload", module);
+  return fake().Take("cuModuleUnload", module);
 }
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
   FAKE("cuModuleGetFunction");
@@ -316,7 +326,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) {
   const std::string& memory = *fake().all_memory_.emplace_back(std::make_unique<std::string>(bytes, '\xa5'));
   *pointer = reinterpret_cast<CUdeviceptr>(memory.data());
   fake().memory_[*pointer] = bytes;
-  fake().owned_[memory.data()] = "memory of " + std::to_string(bytes) + " bytes";
+  fake().owned_[memory.data()] = {"memory of " + std::to_string(bytes) + " bytes", [](const void*) {}};
   return 0;
 }
 CUresult cuMemFree_v2(CUdeviceptr pointer) {
@@ -331,17 +341,12 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
 CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
   FAKE("cuMemHostAlloc");
   *pointer = std::malloc(bytes);
-  fake().owned_[*pointer] = "pinned memory";
+  fake().owned_[*pointer] = {"pinned memory", [](const void* it) { std::free(const_cast<void*>(it)); }};
   return 0;
 }
 CUresult cuMemFreeHost(void* pointer) {
   FAKE("cuMemFreeHost");
-  if (fake().owned_.erase(pointer) == 0) {
-    fake().Wrong("cuMemFreeHost", "given back what it never gave, or twice");
-    return kCudaInvalidValue;
-  }
-  std::free(pointer);
-  return 0;
+  return fake().Take("cuMemFreeHost", pointer);
 }
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
   FAKE("cuMemcpyAsync");
@@ -356,7 +361,7 @@ CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr pointer) 
   if (attribute != kCudaPointerMemoryType) return kCudaInvalidValue;
   const auto pinned = fake().owned_.find(reinterpret_cast<const void*>(pointer));
   if (fake().OnCard("cuPointerGetAttribute", pointer, 0)) return *static_cast<int*>(value) = 2, 0;
-  if (pinned != fake().owned_.end() && pinned->second == "pinned memory") return *static_cast<int*>(value) = 1, 0;
+  if (pinned != fake().owned_.end() && pinned->second.what == "pinned memory") return *static_cast<int*>(value) = 1, 0;
   return kCudaInvalidValue;
 }
 
@@ -366,7 +371,7 @@ CUresult cuStreamCreate(CUstream* stream, unsigned) {
 }
 CUresult cuStreamDestroy_v2(CUstream stream) {
   FAKE("cuStreamDestroy_v2");
-  return fake().Take<int>("cuStreamDestroy_v2", stream);
+  return fake().Take("cuStreamDestroy_v2", stream);
 }
 CUresult cuStreamSynchronize(CUstream stream) {
   FAKE("cuStreamSynchronize");
@@ -435,14 +440,11 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
 }
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
   FAKE("cuGraphExecDestroy");
-  return fake().Take<Exec>("cuGraphExecDestroy", exec);
+  return fake().Take("cuGraphExecDestroy", exec);
 }
 CUresult cuGraphDestroy(CUgraph graph) {
   FAKE("cuGraphDestroy");
-  if (fake().owned_.count(graph) != 0) {
-    for (Node* node : reinterpret_cast<Graph*>(graph)->nodes) delete node;
-  }
-  return fake().Take<Graph>("cuGraphDestroy", graph);
+  return fake().Take("cuGraphDestroy", graph);
 }
 
 CUresult cuEventCreate(CUevent* event, unsigned) {
@@ -460,7 +462,7 @@ CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent) {
 }
 CUresult cuEventDestroy_v2(CUevent event) {
   FAKE("cuEventDestroy_v2");
-  return fake().Take<int>("cuEventDestroy_v2", event);
+  return fake().Take("cuEventDestroy_v2", event);
 }
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                         unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void** params,

@@ -16,7 +16,8 @@ between two events on the card; a time is the median over the blocks, a ratio th
 smallest and the largest. Weights and activations stay where they are in the card's caches for both.
 
 Each case's row is a line of JSON, written when it is done, so that a phase that is cut short keeps what it has.
-Needs torch, numpy, onnx. `--device=cpu` compares the outputs on the host and times nothing.
+Needs torch, numpy, onnx. `--time=0` compares outputs and times nothing: under compute-sanitizer, or with `--device=cpu
+--target=host` where there is no card.
 """
 
 import argparse
@@ -193,9 +194,9 @@ def run_case(case, precision, args, library, folder):
             row["fault"] = f"error {row['error']:.1e}, {bound:.0e} allowed"
     except (RuntimeError, SystemExit) as fault:
         row["fault"] = str(fault)[:500]
-    if args.device == "cpu":
+    if not args.time:
         with torch.inference_mode():
-            row["peer_error"] = error(gpu_modules.build(name, model).eval()(x), reference)
+            row["peer_error"] = error(gpu_modules.build(name, model).to(device).eval()(x), reference)
         return row
     peers, row["peers"] = [], {}
     for form in forms(case, precision, model, x, args.compile):
@@ -266,7 +267,8 @@ def main():
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "bazel-bin",
                         help="has engine/libengine.so and tools/convert")
     parser.add_argument("--target", default="cuda")
-    parser.add_argument("--device", default="cuda", help="cuda, or cpu: compare only (with --target=host)")
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu (with --time=0)")
+    parser.add_argument("--time", type=int, default=1, help="0: outputs are compared, nothing is timed")
     parser.add_argument("--compile", type=int, default=1, help="0: PyTorch's eager forms only")
     parser.add_argument("--cache", default=None, help="folder that keeps compiled code")
     parser.add_argument("--commit", default="", help="noted in the rows")
@@ -277,6 +279,8 @@ def main():
     if args.table:
         print(table(known))
         return 0
+    if args.device == "cpu" and args.time:
+        parser.error("--device=cpu needs --time=0")
     start = time.monotonic()
     library = ctypes.CDLL(os.path.join(args.bin, "engine", "libengine.so"))
     library.tessera_session_free.argtypes = library.tessera_model_free.argtypes = [ctypes.c_void_p]
