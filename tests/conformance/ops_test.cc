@@ -208,7 +208,8 @@ TEST_P(OpConformance, EveryOpWithEveryEmitter) {
   RecordProperty("emitters", static_cast<int>(used.size()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, OpConformance, testing::Values("host", "host:x86-64-v3", "host:x86-64", "cuda", "simt:nvptx:sm_80"));
+INSTANTIATE_TEST_SUITE_P(Levels, OpConformance,
+                         testing::Values("host", "host:x86-64-v3", "host:x86-64", "cuda", "simt:nvptx:sm_80"));
 
 }  // namespace
 }  // namespace tessera

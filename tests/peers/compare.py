@@ -15,8 +15,8 @@ more than 1e-4 relative in f32 gets no row and the exit status 3.
 int8 is the same file, made by ONNX Runtime's quantiser (quantized.py), for both; of transformers and MLPs it is timed
 in its static and its dynamic form, and the row is the faster form of each engine. Values on the border of two integers
 may fall to either side and move what follows (of BERT-base, 2e-4 of the first integers differ by one, and half of them
-after two layers): outputs of int8 may differ by 5 %, root mean squares compared, and by the largest error Tessera may not
-lie further from the f32 network than a quarter more than ONNX Runtime does: neither wins by computing something else.
+after two layers): outputs of int8 may differ by 5 %, root mean squares compared; and by its largest error Tessera may
+not lie further from the f32 network than ONNX Runtime does and a quarter: it does not win by computing something else.
 Needs numpy, onnx and onnxruntime (third_party/requirements.txt).
 """
 
