@@ -17,7 +17,9 @@ StatusOr<Target> MakeTarget(std::string_view spec) {
   constexpr std::string_view kSimtNvptx = "simt:nvptx:";
   if (spec.substr(0, kSimtNvptx.size()) == kSimtNvptx) {
     const std::string_view rest = spec.substr(kSimtNvptx.size()), chip = rest.substr(0, rest.find(':'));
-    ASSIGN_OR_RETURN(Target target, MakeNvptxTarget("cuda:" + std::string(chip)));
+    StatusOr<Target> chips_target = MakeNvptxTarget("cuda:" + std::string(chip));
+    if (!chips_target.ok()) return chips_target.status().WithContext("target '" + std::string(spec) + "'");
+    Target target = *std::move(chips_target);
     target.name = std::string(spec);
     target.device = "simt" + std::string(rest.substr(chip.size()));
     return target;

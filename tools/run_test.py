@@ -21,7 +21,8 @@ class RunTest(tool_case.ToolCase):
         self.fails(3, "TES-4001: y: element 2 is 2.500, expected 2", "run", "relu.txt", INPUT, wrong)
 
     def test_a_trained_network_agrees_with_the_reference(self):
-        for flags in ([], ["--threads=1", "--emitter=generic"], ["--target=host:x86-64-v3"]):
+        for flags in ([], ["--threads=1", "--emitter=generic"], ["--target=host:x86-64-v3"],
+                      ["--target=simt:nvptx:sm_90"], ["--target=simt:nvptx:sm_75:random:3"]):
             out = self.passes("run", "zoo:fashion_mlp_block4x1_90", "--random", "--reference", *flags)
             self.assertIn("agrees", out)
 
@@ -31,6 +32,8 @@ class RunTest(tool_case.ToolCase):
         self.fails(1, "expected f32[1,4], found f32[2,4]", "run", "relu.txt", "--input=x=2x4xf32=0")
         self.fails(1, "TES-1001", "run", "relu.txt", "--input=x=@gone.npy")
         self.fails(1, "TES-3003", "run", "relu.txt", INPUT, "--target=toaster")
+        self.fails(1, "with one of sm_75", "run", "relu.txt", INPUT, "--target=simt:nvptx:sm_12")
+        self.fails(1, "expected simt, simt:forward", "run", "relu.txt", INPUT, "--target=simt:nvptx:sm_80:sideways")
         self.fails(2, "there is no emitter 'magic'", "run", "relu.txt", INPUT, "--emitter=magic")
         self.fails(2, "is one too many", "run", "relu.txt", "relu.txt")
         self.fails(2, "expected 4 values", "run", "relu.txt", "--input=x=1x4xf32=1 2")
