@@ -25,6 +25,8 @@
 //         unit = image[y … y+3][column][channels];   sums[row][p] += unit · weights[row][kx]   for every p, kx, row
 //
 // Padding is a number like others there (a zero point): rows outside are a row of it, columns outside a constant unit.
+// Where results are u8 by a scale for each channel, blocks of 64 channels are computed together, four vectors of them;
+// each pixel is finished behind the last column that it sees, so that few sums are alive at a time.
 #include <algorithm>
 #include <optional>
 
@@ -32,8 +34,10 @@
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/depthwise_units.h"
 #include "codegen/emit/epilogue.h"
+#include "codegen/emit/int8_dot.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emitter.h"
+#include "llvm/IR/InlineAsm.h"
 
 namespace tessera {
 namespace {
@@ -48,6 +52,7 @@ struct DepthwiseSchedule {
   int lanes = 1;
   DepthwiseUnits units;        // of bytes; dot.kind kOne: f32 or f64, a row of the result at a time
   bool last_overlaps = false;  // the last channels that fill no vector are computed with those before once more
+  int64_t wide_channels = 0;   // the first so many channels are computed 64 at once
   // Tiles of a row: the first `wide_tiles` have `width` pixels, the others one less.
   int64_t tiles = 1, wide_tiles = 1;
   int width = 1;
@@ -67,7 +72,7 @@ struct DepthwiseSchedule {
   std::string Key() const {
     return internal::Join(g.Key(), " by ", units.dot.Key(), " rows ", units.rows, last_overlaps ? " overlap" : "",
                           " lanes ", lanes, " tiles ", tiles, " wide ", wide_tiles, " width ", width, " inner ",
-                          first_inner, "..", end_inner, " chunk ", chunk_vectors);
+                          first_inner, "..", end_inner, " chunk ", chunk_vectors, " 64 at once to ", wide_channels);
   }
 };
 
@@ -172,11 +177,18 @@ class DepthwiseEmitter {
 
   // `place`: the first pixel where it is known, so that taps in the padding are left out.
   void EmitChannels(IrValue pixel, int width, std::optional<int64_t> place) {
-    // Whole vectors, then what is left of the last one.
+    // Blocks of 64, whole vectors, then what is left of the last one.
+    IrValue first = first_channel_;
+    if (s_.wide_channels > 0) {
+      b_.For("wide_channel", first, Least(end_channel_, b_.I64(s_.wide_channels)), kWideChannels,
+             [&](IrValue channel) { EmitWideTile(pixel, width, place, channel); });
+      if (s_.wide_channels == g_.groups) return;
+      first = ir().CreateSelect(ir().CreateICmpSLT(first, b_.I64(s_.wide_channels)), b_.I64(s_.wide_channels), first);
+    }
     IrValue whole_end = end_channel_;
     const int64_t rest = g_.groups % s_.lanes;
     if (rest != 0) whole_end = Least(end_channel_, b_.I64(g_.groups - rest));
-    b_.For("channel", first_channel_, whole_end, s_.lanes,
+    b_.For("channel", first, whole_end, s_.lanes,
            [&](IrValue channel) { EmitTile(pixel, width, place, channel, nullptr); });
     if (rest == 0) return;
     b_.If("last_channels", ir().CreateICmpEQ(end_channel_, b_.I64(g_.groups)), [&] {
@@ -224,7 +236,7 @@ class DepthwiseEmitter {
     for (int64_t w = 0; w < units.words(g_.x.taps); ++w) {
       weights.push_back(b_.Load(b_.arg(1), Plus(channel, w * g_.groups), DType::kI32, s_.lanes, mask));
     }
-    EpilogueEmitter finish(b_, epilogue_, 3);
+    EpilogueEmitter finish(b_, epilogue_, FirstEpilogueArg());
     IrValues sums(units.rows * width, finish.Start(DType::kI32, s_.lanes, channel, mask));
     for (int64_t column = 0; column < columns; ++column) {
       std::vector<IrValues> parts;  // of each unit; made where the first pixel sees the column
@@ -250,6 +262,65 @@ class DepthwiseEmitter {
       for (int p = 0; p < width; ++p) finish.Store(sums[r * width + p], Plus(first_row, p), channel, mask);
     }
   }
+
+  // The same of 64 channels, column by column.
+  void EmitWideTile(IrValue pixel, int width, std::optional<int64_t> place, IrValue channel) {
+    const DepthwiseUnits& units = s_.units;
+    const int64_t words = units.words(g_.x.taps), span = (g_.x.taps - 1) * g_.x.dilation;
+    std::vector<IrValues> sums(units.rows * width);
+    IrValue first_column = Plus(Times(pixel, g_.x.stride), -g_.x.pad);
+    for (int64_t column = 0; column <= (width - 1) * g_.x.stride + span; ++column) {
+      const bool outside = place && !Inside(*place * g_.x.stride - g_.x.pad + column);
+      // LLVM would load the filter once for the tile and spill it; read anew for each column it is an operand of the
+      // products in memory, which costs nothing.
+      IrValue filter = Opaque(b_.arg(3));
+      const auto load = [&](int64_t word, int v, DType type) {
+        IrValue at = Plus(channel, word * s_.wide_channels + int64_t{v} * s_.lanes);
+        return b_.Load(filter, at, type, s_.lanes);
+      };
+      IrValues unit;  // made where the first pixel sees the column
+      for (int p = 0; p < width; ++p) {
+        const int64_t offset = column - p * g_.x.stride, kx = offset / g_.x.dilation;
+        if (offset < 0 || offset % g_.x.dilation != 0 || kx >= g_.x.taps) continue;
+        if (unit.empty() && outside) unit.assign(kWideVectors, PaddingUnit()[0]);
+        if (unit.empty()) unit = WideUnits(Plus(Times(Plus(first_column, column), g_.groups), channel));
+        for (int64_t r = 0; r < units.rows; ++r) {
+          IrValues& sum = sums[r * width + p];
+          for (int v = 0; v < kWideVectors; ++v) {
+            if (offset == 0) sum.push_back(load(words, v, DType::kI32));
+            if (outside && g_.pad_value == 0) continue;
+            IrValue weights = load(units.Word(r, kx, g_.x.taps, 0, 0), v, DType::kI32);
+            sum[v] = EmitDot(b_, units.dot, {unit[v]}, {weights}, sum[v]);
+          }
+          if (offset != span) continue;
+          IrValues scales;
+          for (int v = 0; v < kWideVectors; ++v) scales.push_back(load(words + 1, v, DType::kF32));
+          IrValue row = Plus(Times(Plus(row_, r), g_.x.out), Plus(pixel, p));
+          IrValue out = b_.arg(FirstEpilogueArg() + epilogue_.num_args() - 1);
+          out = b_.ElementPointer(out, Plus(Times(row, g_.groups), channel), DType::kU8);
+          ir().CreateAlignedStore(EmitWideBytes(b_, sum, scales), out, llvm::Align(1));
+        }
+      }
+    }
+  }
+
+  // The pointer, of which LLVM does not know that it is the same.
+  IrValue Opaque(IrValue pointer) {
+    auto* type = llvm::FunctionType::get(pointer->getType(), {pointer->getType()}, false);
+    return ir().CreateCall(llvm::InlineAsm::get(type, "", "=r,0", /*hasSideEffects=*/false), {pointer});
+  }
+
+  IrValues WideUnits(IrValue at) {
+    auto* bytes = llvm::FixedVectorType::get(ir().getInt8Ty(), kWideChannels);
+    IrValues rows;
+    for (IrValue row : image_rows_) {
+      rows.push_back(ir().CreateAlignedLoad(bytes, b_.ElementPointer(row, at, g_.type), llvm::Align(1)));
+    }
+    return EmitWideUnits(b_, rows);
+  }
+
+  // Behind image and filter, of bytes also a row of padding and what blocks of 64 channels read.
+  int FirstEpilogueArg() const { return !s_.bytes() ? 2 : s_.wide_channels > 0 ? 4 : 3; }
 
   // Unit `number` of the channels at `at` elements into the rows of the image.
   IrValues ImageUnit(int64_t number, IrValue at, IrValue mask) {
@@ -281,7 +352,7 @@ class DepthwiseEmitter {
 };
 
 // Arguments: image, filter [ky, kx, channels], the epilogue's operands, result. Of bytes: image, filter in units, a row
-// of padding, the epilogue's operands, result.
+// of padding, where channels are computed 64 at once what PackWide gives, the epilogue's operands, result.
 KernelSpec DepthwiseKernel(const DepthwiseSchedule& schedule, const TileEpilogue& epilogue) {
   KernelSpec kernel;
   kernel.family = "depthwise";
@@ -309,6 +380,16 @@ Tensor FilterByTaps(const Tensor& weights, const ConvGeometry& g) {
 // Sums of bytes start with what is added to them first.
 TileEpilogue EpilogueOf(const Graph& graph, const Node& node) { return TileEpilogue(graph, node).WithStart(); }
 
+// The epilogue's operands; those that are no constants have no elements.
+std::vector<Tensor> ConstantsOf(const Graph& graph, const Node& node) {
+  std::vector<Tensor> constants;
+  if (!node.epilogue) return constants;
+  for (ValueId id : node.epilogue->inputs) {
+    constants.push_back(graph.IsConstant(id) ? graph[id].constant : Tensor(DType::kF32, Shape({0})));
+  }
+  return constants;
+}
+
 // What is asked for, and how it is done; nullopt with the reason in *why.
 std::optional<DepthwiseSchedule> ReadProblem(const Graph& graph, const Node& node, const TileEpilogue& epilogue,
                                              const Target& target, std::string* why) {
@@ -335,6 +416,11 @@ std::optional<DepthwiseSchedule> ReadProblem(const Graph& graph, const Node& nod
                                         [](const EpilogueOperand& operand) { return operand.elementwise; });
   if (reads_result && s.units.rows > 1 && g->y.out % s.units.rows != 0) s.units.rows = 1;
   s.last_overlaps = !reads_result && g->groups >= s.lanes && g->groups % s.lanes != 0;
+  const bool one_unit = dot->kind == Dot::Kind::kFourBytes && s.units.units() == 1 && s.lanes * kWideVectors == 64;
+  if (one_unit && HasDotBytes(target) && ReadPlainRequantization(epilogue, ConstantsOf(graph, node))) {
+    s.wide_channels = g->groups / kWideChannels * kWideChannels;
+    if (s.wide_channels > 0) s.chunk_vectors = DivideUp(s.chunk_vectors, kWideVectors) * kWideVectors;
+  }
   if (!target.has_avx512 && !s.last_overlaps && g->groups % s.lanes != 0) {
     return no("masks of bytes are slow on this processor, and ", g->groups, " channels fill no vectors");
   }
@@ -389,6 +475,12 @@ Status PlanDepthwise(const Node& node, PlanBuilder& builder) {
     if (g.pad_value != 0) padding = Tensor::Full(g.type, padding.shape(), static_cast<double>(g.pad_value));
     step.args.push_back({.buffer = builder.Constant(weights.name + ".units", filter)});
     step.args.push_back({.buffer = builder.Constant(node.name + ".padding", std::move(padding))});
+    if (schedule->wide_channels > 0) {
+      const std::vector<Tensor> constants = ConstantsOf(builder.graph(), node);
+      Tensor wide =
+          PackWide(filter, schedule->wide_channels, epilogue, *ReadPlainRequantization(epilogue, constants), constants);
+      step.args.push_back({.buffer = builder.Constant(weights.name + ".wide", std::move(wide))});
+    }
   } else {
     step.args.push_back({.buffer = builder.Constant(weights.name + ".taps", FilterByTaps(weights.constant, g))});
   }

@@ -1,9 +1,13 @@
 #include "codegen/emit/depthwise_units.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
-#include <vector>
+#include <span>
 
+#include "base/status.h"
+#include "codegen/emit/body_bounds.h"
 #include "llvm/IR/Intrinsics.h"
 #include "llvm/IR/IntrinsicsX86.h"
 
@@ -72,6 +76,137 @@ IrValue EmitRowsUnit(KernelBuilder& b, const IrValues& rows) {
     return ir.CreateBitCast(turned, wide);
   }
   return ir.CreateBitCast(ir.CreateShuffleVector(pair(0), pair(2), interleave), wide);
+}
+
+namespace {
+
+// Instruction `n` behind narrowings of f32 to itself.
+int BehindNarrow(const Body& body, int n) {
+  while (body.insts[n].op == ScalarOp::kNarrow && body.insts[n].imm_int == static_cast<int64_t>(DType::kF32)) {
+    n = body.insts[n].args[0];
+  }
+  return n;
+}
+
+// The input that instruction `n` is, or -1.
+int InputAt(const Body& body, int n) {
+  return body.insts[n].op == ScalarOp::kInput ? static_cast<int>(body.insts[n].imm_int) : -1;
+}
+
+// One for all channels, or one for each.
+bool ByChannel(const EpilogueOperand& operand, const Tensor& constant) {
+  return operand.rows.empty() && !operand.elementwise && constant.num_elements() > 0;
+}
+double ValueFor(const EpilogueOperand& operand, const Tensor& constant, int64_t channel) {
+  return constant.Get(operand.along_columns ? channel : 0);
+}
+
+}  // namespace
+
+std::optional<PlainRequantization> ReadPlainRequantization(const TileEpilogue& epilogue,
+                                                           const std::vector<Tensor>& constants) {
+  const Body& body = epilogue.body();
+  if (body.empty() || epilogue.dtype() != DType::kU8) return std::nullopt;
+  // From the result to the sum: narrow, cast, round, clamp, multiply, cast.
+  const auto step = [&](int n, ScalarOp op, DType type) {
+    return n >= 0 && body.insts[n].op == op && body.insts[n].type == type ? body.insts[n].args[0] : -1;
+  };
+  int n = body.result;
+  if (body.insts[n].op == ScalarOp::kNarrow && body.insts[n].imm_int == static_cast<int64_t>(DType::kU8)) {
+    n = body.insts[n].args[0];
+  }
+  n = step(n, ScalarOp::kCast, DType::kI32);
+  n = step(n, ScalarOp::kRoundEven, DType::kF32);
+  if (n < 0) return std::nullopt;
+  const Clamp clamp = ClampAt(body, n);
+  if (clamp.bounds.low != 0 || clamp.bounds.high != 255) return std::nullopt;
+  n = BehindNarrow(body, clamp.value);
+  if (body.insts[n].op != ScalarOp::kMul || body.insts[n].type != DType::kF32) return std::nullopt;
+  for (const int k : {0, 1}) {
+    const int scale = InputAt(body, BehindNarrow(body, body.insts[n].args[k])) - 1;
+    const int sum = step(BehindNarrow(body, body.insts[n].args[1 - k]), ScalarOp::kCast, DType::kF32);
+    if (scale < 0 || sum < 0 || InputAt(body, sum) != 0) continue;
+    const EpilogueOperand& operand = epilogue.operands()[scale];
+    if (operand.dtype != DType::kF32 || !ByChannel(operand, constants[scale])) return std::nullopt;
+    // Below 1: no sum of i32 leaves i32 by it. (NaN is not below 1 either.)
+    for (const float value : constants[scale].data<float>()) {
+      if (!(std::abs(value) < 1)) return std::nullopt;
+    }
+    const int start = epilogue.start();
+    if (start >= 0 && !ByChannel(epilogue.operands()[start], constants[start])) return std::nullopt;
+    return PlainRequantization{.scale = scale};
+  }
+  return std::nullopt;
+}
+
+Tensor PackWide(const Tensor& packed, int64_t channels, const TileEpilogue& epilogue,
+                const PlainRequantization& requantization, const std::vector<Tensor>& constants) {
+  TES_CHECK(channels % kWideChannels == 0, channels);
+  const int64_t words = packed.shape()[0], all = packed.shape()[1];
+  Tensor wide(DType::kI32, Shape({words + 2, channels}));
+  const std::span<const int32_t> from = packed.data<int32_t>();
+  const std::span<int32_t> to = wide.mutable_data<int32_t>();
+  const int start = epilogue.start(), scale = requantization.scale;
+  for (int64_t at = 0; at < channels; ++at) {
+    const auto within = static_cast<int>(at % kWideChannels);
+    const int64_t channel = at - within + WideChannel(within / 16, within % 16);
+    for (int64_t w = 0; w < words; ++w) to[w * channels + at] = from[w * all + channel];
+    if (start >= 0) {
+      to[words * channels + at] = static_cast<int32_t>(ValueFor(epilogue.operands()[start], constants[start], channel));
+    }
+    to[(words + 1) * channels + at] =
+        std::bit_cast<int32_t>(static_cast<float>(ValueFor(epilogue.operands()[scale], constants[scale], channel)));
+  }
+  return wide;
+}
+
+namespace {
+
+// Elements of `size` bytes of the low or high half of each quarter of two vectors of 64 bytes, in turn.
+IrValue Interleave(KernelBuilder& b, IrValue x, IrValue y, int size, bool high) {
+  std::vector<int> picks;
+  for (int quarter = 0; quarter < 64; quarter += 16) {
+    for (int k = 0; k < 8; k += size) {
+      for (const int from : {0, 64}) {
+        for (int e = 0; e < size; ++e) picks.push_back(from + quarter + (high ? 8 : 0) + k + e);
+      }
+    }
+  }
+  return b.ir().CreateShuffleVector(x, y, picks);
+}
+
+}  // namespace
+
+IrValues EmitWideUnits(KernelBuilder& b, const IrValues& rows) {
+  const auto row = [&](size_t r) -> IrValue {
+    return r < rows.size() ? rows[r] : llvm::Constant::getNullValue(rows[0]->getType());
+  };
+  IrValues units;
+  for (const bool high : {false, true}) {
+    IrValue upper = Interleave(b, row(0), row(1), 1, high), lower = Interleave(b, row(2), row(3), 1, high);
+    for (const bool second : {false, true}) {
+      units.push_back(b.ir().CreateBitCast(Interleave(b, upper, lower, 2, second), b.VectorType(DType::kI32, 16)));
+    }
+  }
+  return units;
+}
+
+IrValue EmitWideBytes(KernelBuilder& b, const IrValues& sums, const IrValues& scales) {
+  auto& ir = b.ir();
+  llvm::Type* ints = b.VectorType(DType::kI32, 16);
+  IrValues rounded;
+  for (int v = 0; v < kWideVectors; ++v) {
+    IrValue value = ir.CreateFMul(ir.CreateSIToFP(sums[v], b.VectorType(DType::kF32, 16)), scales[v]);
+    constexpr int kCurrentMode = 4;  // to the nearest, of two the even one
+    rounded.push_back(
+        ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_cvtps2dq_512, {},
+                           {value, llvm::Constant::getNullValue(ints), ir.getInt16(-1), ir.getInt32(kCurrentMode)}));
+  }
+  const auto pack = [&](IrValue x, IrValue y) {
+    return ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_packssdw_512, {}, {x, y});
+  };
+  return ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_packuswb_512, {},
+                            {pack(rounded[0], rounded[1]), pack(rounded[2], rounded[3])});
 }
 
 }  // namespace tessera

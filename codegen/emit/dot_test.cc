@@ -234,6 +234,59 @@ TEST_P(DotTest, DepthwiseFilters) {
   expect({1, 9, 12, 32}, {32, 1, 7, 3}, {.pads = {3, 1, 3, 1}}, 3, DType::kI8);
 }
 
+// Results that are u8 by a scale for each channel, of blocks of 64 channels and of what is left; by scales of 1 and
+// more, where products may leave i32, in the other way.
+TEST_P(DotTest, DepthwiseOfManyChannels) {
+  const auto expect = [&](const Shape& x, const Shape& w, WindowParams window, int64_t pad_value, bool start,
+                          double most) {
+    window.layout = "nhwc";
+    const int64_t channels = x[x.rank() - 1];
+    SCOPED_TRACE(internal::Join(x.ToString(), w.ToString(), " padding ", pad_value, " start ", start, " scale ", most));
+    GraphBuilder builder("wide");
+    std::vector<Tensor> inputs = {Make(x, DType::kU8)};
+    ValueId y =
+        builder.Conv(builder.Input("x", DType::kU8, x), builder.Constant("w", Make(w, DType::kI8)), window, channels);
+    Tensor scale(DType::kF32, Shape({channels}));
+    for (int64_t k = 0; k < channels; ++k) scale.Set(k, std::uniform_real_distribution<double>(-0.0005, most)(rng_));
+    std::vector<ValueId> operands;
+    BodyBuilder body;
+    Scalar sum = body.Input(DType::kI32);
+    if (start) {
+      operands.push_back(builder.Constant("start", Make({channels}, DType::kI32)));
+      sum = sum + body.Input(DType::kI32);
+    }
+    operands.push_back(builder.Constant("scale", scale));
+    const Scalar value = body.Narrow(body.Cast(sum, DType::kF32) * body.Input(DType::kF32), DType::kF32);
+    const Body requantize = body.Finish(body.Cast(RoundEven(Min(Max(value, 0.0), 255.0)), DType::kU8));
+    builder.Output(builder.WithEpilogue(y, requantize, operands, DType::kU8));
+    StatusOr<Graph> graph = std::move(builder).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    if (pad_value != 0) graph->nodes[0].attrs.Set("pad_value", pad_value);
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 2, .only_emitter = "depthwise"}, 0));
+    const StatusOr<Target> target = MakeTarget(GetParam());
+    ASSERT_TRUE(target.ok());
+    const StatusOr<Plan> plan = MakePlan(*graph, *target, {.only_emitter = "depthwise"});
+    ASSERT_TRUE(plan.ok());
+    const bool wide = target->has_avx512 && target->has_vnni && w[2] <= 4 && most < 1;
+    const std::string expected = internal::Join(" 64 at once to ", wide ? channels / 64 * 64 : 0);
+    EXPECT_NE(plan->steps[0].kernel.key.find(expected), std::string::npos) << plan->steps[0].kernel.key;
+  };
+  const WindowParams same = {.pads = {1, 1, 1, 1}}, half = {.strides = {2, 2}, .pads = {0, 0, 1, 1}};
+  for (const int64_t channels : {64, 128, 80, 200, 63}) {
+    const int64_t width = Int(1, 20), height = Int(1, 9);
+    expect({1, height, width, channels}, {channels, 1, 3, 3}, same, 0, true, 0.01);
+    expect({2, height, width, channels}, {channels, 1, 3, 3}, same, Int(1, 255), Chance(0.5), 0.01);
+    expect({1, 8, 2 * Int(1, 10), channels}, {channels, 1, 3, 3}, half, 0, Chance(0.5), 0.01);
+  }
+  expect({1, 14, 14, 512}, {512, 1, 3, 3}, same, 0, true, 0.0003);
+  expect({1, 7, 7, 1024}, {1024, 1, 3, 3}, same, 0, true, 0.0003);
+  expect({1, 6, 9, 130}, {130, 1, 2, 4}, {}, 0, false, 0.9);
+  expect({1, 9, 8, 64}, {64, 1, 4, 1}, {.pads = {1, 0, 2, 0}}, 7, true, 0.01);
+  expect({1, 12, 20, 72}, {72, 1, 3, 3}, {.dilations = {2, 2}, .pads = {2, 2, 2, 2}}, 9, true, 0.01);
+  expect({1, 9, 10, 64}, {64, 1, 5, 5}, {.pads = {2, 2, 2, 2}}, 3, true, 0.01);
+  expect({1, 7, 7, 64}, {64, 1, 3, 3}, same, 0, true, 1e9);
+}
+
 // An elementwise operand, whose memory the result may take.
 TEST_P(DotTest, DepthwiseWithResidual) {
   for (const int64_t channels : {32, 40}) {
