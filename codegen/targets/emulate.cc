@@ -78,6 +78,10 @@ class Emulator {
         if (auto* call = llvm::dyn_cast<llvm::CallInst>(&instruction)) {
           ASSIGN_OR_RETURN(const DeviceOpRow* row, CheckDeviceOp(*call, *target_));
           if (row != nullptr) {
+            if (FindSimtStandIn(row->name) == nullptr) {
+              return Error(ErrorCode::kInternal, "kernel '", function.getName().str(), "', device op '", row->name,
+                           "': expected a stand-in in runtime/simt/stand_ins.cc");
+            }
             ops_.emplace_back(call, row);
             continue;
           }

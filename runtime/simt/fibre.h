@@ -49,8 +49,8 @@ class Fibre {
   std::byte* stack_ = nullptr;  // lowest usable address
   size_t size_ = 0;
   void* stack_pointer_ = nullptr;
-  void* fake_stack_ = nullptr;  // AddressSanitizer's
-  void* tsan_ = nullptr;        // ThreadSanitizer's
+  [[maybe_unused]] void* fake_stack_ = nullptr;  // AddressSanitizer's
+  [[maybe_unused]] void* tsan_ = nullptr;        // ThreadSanitizer's
   bool owns_stack_ = false;
 };
 
