@@ -23,7 +23,7 @@
 
 namespace tessera {
 
-enum class EmitterTargets : uint8_t { kEvery, kHost };
+enum class EmitterTargets : uint8_t { kEvery, kHost, kGpu };
 
 struct Way {
   std::string name;  // empty where an emitter has only one

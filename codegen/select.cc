@@ -62,6 +62,10 @@ std::vector<Way> WaysOf(const Emitter& emitter, const Graph& graph, const Node& 
     *why = "for processors only";
     return {};
   }
+  if (emitter.targets == EmitterTargets::kGpu && !target.IsGpu()) {
+    *why = "for GPUs only";
+    return {};
+  }
   return emitter.ways(graph, node, target, why);
 }
 

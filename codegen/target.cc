@@ -8,10 +8,21 @@ namespace tessera {
 
 std::string Target::Key() const {
   return triple + "|" + cpu + "|" + features + "|" + std::to_string(vector_bits) + "|" + std::to_string(l1d_bytes) +
-         "|" + std::to_string(l2_bytes) + (IsEmulated() ? "|simt" : "");
+         "|" + std::to_string(l2_bytes) + (allow_tf32 ? "|tf32" : "") + (IsEmulated() ? "|simt" : "");
 }
 
 StatusOr<Target> MakeTarget(std::string_view spec) {
+  constexpr std::string_view kTf32 = "+tf32";
+  if (spec.size() > kTf32.size() && spec.substr(spec.size() - kTf32.size()) == kTf32) {
+    ASSIGN_OR_RETURN(Target target, MakeTarget(spec.substr(0, spec.size() - kTf32.size())));
+    if (target.capability < 80) {
+      return Error(ErrorCode::kTargetUnknown, "target '", spec,
+                   "': expected +tf32 behind an NVIDIA chip from sm_80 on");
+    }
+    target.name = std::string(spec);
+    target.allow_tf32 = true;
+    return target;
+  }
   if (spec == "host" || spec.substr(0, 5) == "host:") return MakeX86Target(spec);
   if (spec == "cuda" || spec.substr(0, 5) == "cuda:") return MakeNvptxTarget(spec);
   constexpr std::string_view kSimtNvptx = "simt:nvptx:";

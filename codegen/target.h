@@ -44,6 +44,12 @@ struct Target {
   int64_t l1d_bytes = 32 << 10;
   int64_t l2_bytes = 512 << 10;
 
+  // Of a GPU: its compute capability (80 is 8.0), multiprocessors of the usual card of that chip, and whether products
+  // of f32 may round their operands to tf32 (10 bits of mantissa).
+  int capability = 0;
+  int multiprocessors = 0;
+  bool allow_tf32 = false;
+
   // A thread of a GPU works on one element where a core of a processor works on a vector.
   bool IsGpu() const { return kind == TargetKind::kNvptx; }
   // A GPU whose kernels run on the host, thread by thread (runtime/drivers/simt_device.cc).
@@ -56,7 +62,8 @@ struct Target {
 
 // "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …); "arm64:CPU"; "cuda:CHIP" (sm_75,
 // sm_80, sm_90, …), "cuda" for the chip of this machine; "simt:nvptx:CHIP", after which ":reverse", ":random" or
-// ":random:SEED" is the order in which threads run. kTargetUnknown lists what there is.
+// ":random:SEED" is the order in which threads run. With "+tf32" behind, a GPU's products of f32 may round to tf32.
+// kTargetUnknown lists what there is.
 StatusOr<Target> MakeTarget(std::string_view spec);
 
 }  // namespace tessera

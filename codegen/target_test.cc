@@ -39,6 +39,19 @@ TEST(TargetTest, LevelsDifferInVectorsAndKeys) {
   EXPECT_NE(avx2->Key(), avx512->Key());
 }
 
+TEST(TargetTest, Tf32IsAskedForByName) {
+  StatusOr<Target> strict = MakeTarget("cuda:sm_90"), relaxed = MakeTarget("cuda:sm_90+tf32");
+  ASSERT_TRUE(strict.ok() && relaxed.ok());
+  EXPECT_EQ(90, relaxed->capability);
+  EXPECT_EQ(132, relaxed->multiprocessors);
+  EXPECT_FALSE(strict->allow_tf32);
+  EXPECT_TRUE(relaxed->allow_tf32);
+  EXPECT_NE(strict->Key(), relaxed->Key());
+  EXPECT_EQ("cuda:sm_90+tf32", relaxed->name);
+  EXPECT_EQ(ErrorCode::kTargetUnknown, MakeTarget("cuda:sm_75+tf32").status().code());
+  EXPECT_EQ(ErrorCode::kTargetUnknown, MakeTarget("host+tf32").status().code());
+}
+
 TEST(TargetTest, UnknownNamesSayWhatThereIs) {
   StatusOr<Target> unknown = MakeTarget("tpu");
   ASSERT_FALSE(unknown.ok());

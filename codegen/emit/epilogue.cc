@@ -132,6 +132,23 @@ bool TileEpilogue::by_column() const {
                      [](const EpilogueOperand& operand) { return operand.rows.empty() && !operand.elementwise; });
 }
 
+bool TileEpilogue::bytewise() const {
+  return TypeInfo(dtype_).bits >= 8 && std::all_of(operands_.begin(), operands_.end(), [](const EpilogueOperand& o) {
+           return TypeInfo(o.dtype).bits >= 8;
+         });
+}
+
+int TileEpilogue::VectorWidth(std::span<const StepArg> args) const {
+  constexpr int64_t kBytes = 16;
+  const int narrow = TypeInfo(dtype_).bits <= 16 ? 8 : 4;
+  for (const StepArg& arg : args) {
+    if (arg.offset % kBytes != 0) return 1;
+  }
+  int width = narrow;
+  while (width > 1 && (columns_ % width != 0 || pitch_ % width != 0)) width /= 2;
+  return width;
+}
+
 std::string TileEpilogue::Key() const {
   std::string key = internal::Join("epilogue ", Name(raw_), " -> ", Name(dtype_), " columns ", columns_);
   if (pitch_ != columns_) key += internal::Join(" pitch ", pitch_);

@@ -20,6 +20,7 @@
 #define TESSERA_CODEGEN_EMIT_EPILOGUE_H_
 
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,6 +63,11 @@ class TileEpilogue {
 
   // With more than one dimension of columns: is every operand walked evenly along them?
   bool even() const { return even_; }
+  // Are elements of the operands and the output whole bytes?
+  bool bytewise() const;
+  // Columns, a power of two up to 16 bytes of f32 or of the output, that may be stored at once where rows and `args`,
+  // the epilogue's operands and output, start at multiples of their size; 1 otherwise.
+  int VectorWidth(std::span<const StepArg> args) const;
   int64_t columns() const { return columns_; }
   int64_t pitch() const { return pitch_; }  // of the output: elements from one row to the next
   DType dtype() const { return dtype_; }

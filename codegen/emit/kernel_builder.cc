@@ -261,6 +261,12 @@ IrValue KernelBuilder::ElementPointer(IrValue pointer, IrValue index, DType type
   return ir_.CreateInBoundsGEP(StorageElementType(type), pointer, index);
 }
 
+llvm::Align KernelBuilder::AlignOf(DType type, int lanes) const {
+  constexpr int kMost = 16;  // bytes: what any access asks for
+  const int bytes = TypeInfo(type).bits / 8;
+  return llvm::Align(static_cast<uint64_t>(aligned_ ? std::min(kMost, bytes * lanes) : bytes));
+}
+
 IrValue KernelBuilder::Load(IrValue pointer, IrValue index, DType type, int lanes, IrValue mask, IrValue otherwise) {
   if (IsNibble(type) && lanes > 1) {
     return Gather(pointer, ir_.CreateAdd(Splat(index, lanes), LaneIds(lanes)), type, mask, otherwise);
@@ -280,7 +286,7 @@ IrValue KernelBuilder::Load(IrValue pointer, IrValue index, DType type, int lane
   IrValue address = ElementPointer(pointer, index, type);
   if (lanes == 1) return Widen(ir_.CreateAlignedLoad(element, address, align), type);
   auto* vector = llvm::FixedVectorType::get(element, lanes);
-  if (mask == nullptr) return Widen(ir_.CreateAlignedLoad(vector, address, align), type);
+  if (mask == nullptr) return Widen(ir_.CreateAlignedLoad(vector, address, AlignOf(type, lanes)), type);
   IrValue loaded =
       Widen(ir_.CreateMaskedLoad(vector, address, align, mask, llvm::Constant::getNullValue(vector)), type);
   return otherwise == nullptr ? loaded : ir_.CreateSelect(mask, loaded, Splat(otherwise, lanes));
@@ -314,7 +320,7 @@ void KernelBuilder::Store(IrValue pointer, IrValue index, DType type, IrValue va
   IrValue address = ElementPointer(pointer, index, type);
   const llvm::Align align(TypeInfo(type).bits / 8);
   if (mask == nullptr) {
-    ir_.CreateAlignedStore(stored, address, align);
+    ir_.CreateAlignedStore(stored, address, AlignOf(type, lanes));
   } else if (lanes == 1) {
     If("guard", mask, [&] { ir_.CreateAlignedStore(stored, address, align); });
   } else {

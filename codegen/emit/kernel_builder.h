@@ -111,7 +111,10 @@ class KernelBuilder {
   // An array of constants in the kernel's object; its address, to be loaded from as `type` (i32 or i64).
   IrValue ConstantArray(const std::string& name, DType type, const std::vector<int64_t>& values);
 
-  // ---- Memory. Elements of storage type `type` at pointer + index (in elements); values are in its compute type.
+  // ---- Memory. From here on, vectors that Load and Store take without a mask start at multiples of their size, or of
+  // 16 bytes where they are longer; or they need not.
+  void AssumeAligned(bool aligned) { aligned_ = aligned; }
+  // Elements of storage type `type` at pointer + index (in elements); values are in its compute type.
   IrValue ElementPointer(IrValue pointer, IrValue index, DType type);  // types of whole bytes
   // `lanes` consecutive elements. `mask` (a vector of i1, or nullptr for all) reads only where set; elsewhere
   // `otherwise`.
@@ -137,6 +140,7 @@ class KernelBuilder {
   void WriteBlockEntry(const std::string& name, int num_args, const KernelBlocks& blocks);
   void Annotate(llvm::Function* entry, const char* property, int value);
   llvm::Type* StorageElementType(DType type);
+  llvm::Align AlignOf(DType type, int lanes) const;
   IrValue HalfToFloat(IrValue bits);
   IrValue FloatToHalf(IrValue value);
   IrValue SmallFloatToFloat(IrValue bits, DType type);
@@ -149,6 +153,7 @@ class KernelBuilder {
   std::vector<IrValue> args_;
   IrValue begin_ = nullptr, end_ = nullptr, scratch_ = nullptr;  // none in a kernel for blocks
   int block_threads_ = 0;
+  bool aligned_ = false;
   int64_t shared_bytes_ = 0;
 };
 

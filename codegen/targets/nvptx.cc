@@ -7,16 +7,17 @@
 namespace tessera {
 namespace {
 
-// One row a chip: compute capability, and the lowest PTX version that has all that its kernels use (LLVM's feature).
+// One row a chip: compute capability, multiprocessors of its usual card, and the lowest PTX version that has all that
+// its kernels use (LLVM's feature).
 struct Chip {
   std::string_view name;
-  int capability;
+  int capability, multiprocessors;
   std::string_view ptx;
 };
 
 constexpr Chip kChips[] = {
-    {"sm_75", 75, "+ptx65"}, {"sm_80", 80, "+ptx70"}, {"sm_86", 86, "+ptx71"},
-    {"sm_89", 89, "+ptx78"}, {"sm_90", 90, "+ptx78"}, {"sm_90a", 90, "+ptx80"},
+    {"sm_75", 75, 40, "+ptx65"},  {"sm_80", 80, 108, "+ptx70"}, {"sm_86", 86, 84, "+ptx71"},
+    {"sm_89", 89, 128, "+ptx78"}, {"sm_90", 90, 132, "+ptx78"}, {"sm_90a", 90, 132, "+ptx80"},
 };
 
 }  // namespace
@@ -52,6 +53,8 @@ StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
   target.triple = "nvptx64-nvidia-cuda";
   target.cpu = std::string(chip->name);
   target.features = std::string(chip->ptx);
+  target.capability = chip->capability;
+  target.multiprocessors = chip->multiprocessors;
   target.vector_bits = 32;
   target.vector_registers = 255;
   target.has_fma = true;

@@ -1,0 +1,306 @@
+// The matmul emitter for GPUs; see matmul_kernel.h for its kernels.
+#include "codegen/emit/gpu/gpu_matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+
+#include "codegen/emitter.h"
+#include "codegen/gpu_model.h"
+#include "graph/op.h"
+
+namespace tessera {
+
+namespace {
+
+// Tiles, warps and slices; large ones first. The warps' parts stay 64x32 or so while there are enough tiles: below, a
+// thread has too few products for what it loads.
+struct Shape2d {
+  int m, n, warps_m, warps_n, slices;
+};
+constexpr Shape2d kFmaTiles[] = {
+    {128, 128, 2, 4, 1}, {64, 128, 1, 4, 2}, {128, 64, 2, 2, 2}, {64, 64, 1, 2, 4}, {64, 32, 1, 1, 8},
+    {32, 64, 1, 2, 4},   {32, 32, 1, 1, 8},  {16, 64, 1, 2, 4},  {16, 32, 1, 1, 8}, {16, 16, 1, 1, 8},
+};
+constexpr Shape2d kMmaTiles[] = {
+    {128, 256, 2, 4, 1}, {128, 128, 2, 4, 1}, {64, 128, 2, 4, 1}, {128, 64, 4, 2, 1}, {64, 64, 2, 2, 2},
+    {64, 32, 2, 1, 4},   {32, 64, 1, 2, 4},   {32, 32, 1, 1, 4},  {16, 64, 1, 2, 4},  {16, 32, 1, 1, 4},
+};
+constexpr size_t kMostWays = 6;
+
+bool IsByte(DType type) { return type == DType::kU8 || type == DType::kI8; }
+
+// The cores that multiply these types on the target, or none with the reason in *why.
+std::vector<MatmulTiling::Core> CoresFor(DType a, DType b, const Target& target, std::string* why) {
+  const bool has_mma = target.capability >= 80;
+  const bool halves = a == b && (a == DType::kF16 || a == DType::kBF16);
+  if (a == DType::kF32 && b == DType::kF32) {
+    if (has_mma && target.allow_tf32) return {MatmulTiling::Core::kMma, MatmulTiling::Core::kFma};
+    return {MatmulTiling::Core::kFma};
+  }
+  if (has_mma && (halves || (IsByte(a) && IsByte(b)))) return {MatmulTiling::Core::kMma};
+  *why = internal::Join("expected two of f32", has_mma ? ", f16 or bf16, or bytes" : "", ", found ", Name(a), " and ",
+                        Name(b));
+  return {};
+}
+
+int64_t Padded(int64_t elements, DType type) {
+  const int64_t of = kPieceBytes / (TypeInfo(type).bits / 8);
+  return (elements + of - 1) / of * of;
+}
+
+// Is a tile that lies that way cut as the core's warps take it?
+bool TileFits(const MatmulTiling& tiling, const TileOperand& operand, int of_warp, int lanes, std::string* why) {
+  const bool fma = tiling.core == MatmulTiling::Core::kFma;
+  const int pieces = operand.line_bytes() / kPieceBytes;
+  if (operand.line_bytes() % 128 != 0 || tiling.threads() % pieces != 0) {
+    *why = "the tile's lines are too short";
+    return false;
+  }
+  if (fma && !operand.depth_inner && of_warp % (4 * lanes) != 0) {
+    *why = "a thread has no four neighbours";
+    return false;
+  }
+  if (!fma && !operand.depth_inner && operand.element_bytes() != 2) {
+    *why = internal::Join("the depth of ", Name(operand.type), " does not run along lines");
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const MatmulTiling& tiling, DType a, DType b,
+                                      int64_t a_offset, int64_t b_offset, const Target& target, std::string* why) {
+  GpuMatmul m;
+  m.problem = problem;
+  m.tiling = tiling;
+  const auto lay = [&](DType type, bool depth_inner, int64_t extent, int tile, int64_t pitch, int64_t offset) {
+    TileOperand operand;
+    operand.type = type;
+    operand.depth_inner = depth_inner;
+    operand.lines = depth_inner ? extent : problem.depth;
+    operand.run = depth_inner ? problem.depth : extent;
+    operand.pitch = pitch;
+    operand.granule = GranuleOf(type, pitch, offset);
+    const int tile_k = tiling.tile_k_bytes / operand.element_bytes();
+    operand.tile_lines = depth_inner ? tile : tile_k;
+    operand.tile_run = depth_inner ? tile_k : tile;
+    return operand;
+  };
+  m.a = lay(a, !problem.a_transposed, problem.rows, tiling.tile_m, problem.a_transposed ? problem.rows : problem.depth,
+            a_offset);
+  m.a_matrix = problem.rows * problem.depth;
+  if (problem.b_constant) {
+    const int64_t pitch = Padded(problem.depth, b);
+    m.b = lay(b, true, problem.columns, tiling.tile_n, pitch, 0);
+    m.b_matrix = pitch * problem.columns;
+  } else {
+    m.b = lay(b, problem.b_transposed, problem.columns, tiling.tile_n,
+              problem.b_transposed ? problem.depth : problem.columns, b_offset);
+    m.b_matrix = problem.depth * problem.columns;
+  }
+  const GpuModel gpu(target);
+  if (!TileFits(tiling, m.a, tiling.warp_m(), 8, why) || !TileFits(tiling, m.b, tiling.warp_n(), 4, why)) {
+    return std::nullopt;
+  }
+  if (m.shared_bytes() > gpu.shared_bytes) {
+    *why = internal::Join("tiles of ", m.shared_bytes(), " bytes, shared memory has ", gpu.shared_bytes);
+    return std::nullopt;
+  }
+  constexpr int64_t kMost = int64_t{1} << 30;
+  if (std::max({problem.rows, problem.columns, problem.depth, m.blocks()}) > kMost) {
+    *why = "too large for 32-bit indices";
+    return std::nullopt;
+  }
+  return m;
+}
+
+double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
+  const GpuModel gpu(target);
+  const MatmulTiling& t = m.tiling;
+  const double steps = static_cast<double>(m.steps_of_split());
+  const double warps = t.threads() / 32.0;
+  const double products = static_cast<double>(t.tile_m) * t.tile_n * m.tile_k();
+  // Cycles of a stage on a multiprocessor that works on nothing else.
+  double cycles = 0, efficiency = 1;
+  if (t.core == MatmulTiling::Core::kFma) {
+    const double rows = t.warp_m() / 8.0, columns = t.warp_n() / 4.0;
+    const double loads = (rows + columns) / (rows * columns);  // of 16 bytes for each 4 products
+    cycles = products / gpu.fma_per_clock * (1 + 0.5 * loads);
+    // Eight slices have 16 bytes of depth each between two barriers.
+    efficiency = warps < 8 ? 0.6 : t.slices >= 8 ? 0.55 : 0.85;
+  } else {
+    const double bytes = t.tile_k_bytes / static_cast<double>(m.tile_k());
+    const double rate = gpu.mma_f16_per_clock * 2 / bytes;
+    // Fragments come through shared memory: 128 bytes a cycle.
+    const double fragments = warps / t.slices * (t.warp_m() + t.warp_n()) * t.tile_k_bytes / 128.0;
+    cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
+    efficiency = warps >= 8 ? 0.9 : 0.6;
+  }
+  cycles = cycles / efficiency + 30;  // the barrier
+  const int64_t fit = std::max<int64_t>(1, std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads()));
+  const double blocks = static_cast<double>(m.blocks());
+  // Blocks of one multiprocessor share what it does in a cycle; those that do not fit wait.
+  const double of_unit = std::ceil(blocks / gpu.units);
+  // Each stage's data comes from the second-level cache at most so late.
+  const double latency = 700.0 / std::max(1, t.stages - 1);
+  const double waves = std::ceil(blocks / static_cast<double>(gpu.units * fit));
+  double work = std::max(of_unit * steps * cycles, waves * steps * latency);
+  const double traffic = blocks * steps * static_cast<double>(m.a.tile_bytes() + m.b.tile_bytes());
+  const double results = static_cast<double>(m.problem.groups() * m.problem.rows * m.problem.columns);
+  const double finish =
+      waves * (1200 + t.tile_m * t.tile_n / 32.0);  // cycles: first data, results through shared memory
+  double us = gpu.launch_us + (work + finish) / gpu.clock_ghz / 1e3;
+  us = std::max(us, traffic / gpu.l2_bytes_per_ns / 1e3);
+  if (t.splits > 1) us += gpu.launch_us + results * 4 * (2.0 * t.splits + 1) / gpu.l2_bytes_per_ns / 1e3;
+  return us;
+}
+
+std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
+                                        std::string* why) {
+  std::vector<GpuMatmulWay> ways;
+  const GpuModel gpu(target);
+  for (MatmulTiling::Core core : CoresFor(a, b, target, why)) {
+    const bool fma = core == MatmulTiling::Core::kFma;
+    for (const Shape2d& shape : fma ? std::span<const Shape2d>(kFmaTiles) : std::span<const Shape2d>(kMmaTiles)) {
+      // A tile twice as tall or wide as the whole product only costs more; but lines along which rows or columns run
+      // have at least 64 of them.
+      const int least_m = problem.a_transposed ? 64 : 16,
+                least_n = problem.b_constant || problem.b_transposed ? 32 : 64;
+      if (shape.m > least_m && shape.m >= 2 * problem.rows) continue;
+      if (shape.n > least_n && shape.n >= 2 * problem.columns) continue;
+      for (int splits : {1, 2, 4, 8}) {
+        MatmulTiling tiling = {.core = core,
+                               .tile_m = shape.m,
+                               .tile_n = shape.n,
+                               .warps_m = shape.warps_m,
+                               .warps_n = shape.warps_n,
+                               .slices = shape.slices,
+                               .stages = target.capability >= 80 ? (fma ? 3 : 4) : 2,
+                               .splits = splits};
+        if (shape.m * shape.n > 128 * 128) tiling.stages = 3;
+        const std::optional<GpuMatmul> m = LayGpuMatmul(problem, tiling, a, b, 0, 0, target, why);
+        if (!m) break;
+        // Shares of the depth: where tiles do not fill the card, each with work of its own.
+        if (splits > 1 && (m->blocks() > 3 * gpu.units || m->steps_of_split() < 4 ||
+                           (splits - 1) * m->steps_of_split() >= m->steps())) {
+          break;
+        }
+        ways.push_back({tiling, GpuMatmulMicroseconds(*m, target)});
+      }
+    }
+  }
+  std::stable_sort(ways.begin(), ways.end(), [](const GpuMatmulWay& x, const GpuMatmulWay& y) { return x.us < y.us; });
+  return ways;
+}
+
+Tensor LayDepthInner(const Tensor& b, const MatmulProblem& problem, int64_t pitch) {
+  const int64_t bytes = TypeInfo(b.dtype()).bits / 8;
+  Tensor result(b.dtype(), {problem.b_matrices, problem.columns, pitch});
+  std::memset(result.mutable_bytes().data(), 0, result.mutable_bytes().size());
+  const std::byte* from = b.bytes().data();
+  std::byte* to = result.mutable_bytes().data();
+  const int64_t column_step = problem.b_transposed ? problem.depth : 1;
+  const int64_t depth_step = problem.b_transposed ? 1 : problem.columns;
+  for (int64_t matrix = 0; matrix < problem.b_matrices; ++matrix) {
+    const int64_t start = matrix * problem.depth * problem.columns;
+    for (int64_t column = 0; column < problem.columns; ++column) {
+      std::byte* line = to + (matrix * problem.columns + column) * pitch * bytes;
+      const std::byte* at = from + (start + column * column_step) * bytes;
+      if (depth_step == 1) {
+        std::memcpy(line, at, static_cast<size_t>(problem.depth * bytes));
+        continue;
+      }
+      for (int64_t k = 0; k < problem.depth; ++k) {
+        std::memcpy(line + k * bytes, at + k * depth_step * bytes, static_cast<size_t>(bytes));
+      }
+    }
+  }
+  return result;
+}
+
+StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, PlanBuilder& builder) {
+  if (!problem.b_constant) return builder.Read(node.inputs[1]);
+  const Value& weights = builder.graph()[node.inputs[1]];
+  const int64_t pitch = Padded(problem.depth, weights.type.dtype);
+  const std::string name = weights.name + (problem.b_transposed ? ".depth_inner" : ".turned_depth_inner");
+  return {.buffer = builder.ConstantOnce(name, [&] { return LayDepthInner(weights.constant, problem, pitch); })};
+}
+
+extern const std::string_view kGpuMatmulDoc;
+const std::string_view kGpuMatmulDoc =
+    "dense products of f32, f16, bf16 and bytes in tiles of a GPU's blocks, constant operands laid along the depth";
+
+std::vector<Way> WaysGpuMatmul(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  if (node.op != Op::kMatmul) {
+    *why = "no matmul";
+    return {};
+  }
+  const TileEpilogue epilogue(graph, node);
+  if (!epilogue.bytewise()) {
+    *why = "elements of less than a byte";
+    return {};
+  }
+  std::vector<Way> ways;
+  for (const GpuMatmulWay& way : GpuMatmulWays(MatmulProblemOf(graph, node), graph[node.inputs[0]].type.dtype,
+                                               graph[node.inputs[1]].type.dtype, target, why)) {
+    if (ways.size() < kMostWays) ways.push_back({.name = way.tiling.Name(), .us = way.us});
+  }
+  return ways;
+}
+
+Status PlanGpuMatmul(const Node& node, const std::string& way, PlanBuilder& builder) {
+  const Graph& graph = builder.graph();
+  const DType a_type = graph[node.inputs[0]].type.dtype, b_type = graph[node.inputs[1]].type.dtype;
+  const MatmulProblem problem = MatmulProblemOf(graph, node);
+  const TileEpilogue epilogue(graph, node);
+  std::string why;
+  const std::vector<GpuMatmulWay> ways = GpuMatmulWays(problem, a_type, b_type, builder.target(), &why);
+  const auto chosen =
+      std::find_if(ways.begin(), ways.end(), [&](const GpuMatmulWay& w) { return w.tiling.Name() == way; });
+  TES_CHECK(chosen != ways.end(), way);
+
+  PlanStep step;
+  step.args = {builder.Read(node.inputs[0]), DepthInnerOperand(node, problem, builder)};
+  std::optional<GpuMatmul> m = LayGpuMatmul(problem, chosen->tiling, a_type, b_type, step.args[0].offset,
+                                            step.args[1].offset, builder.target(), &why);
+  TES_CHECK(m.has_value(), why);
+
+  // The step that applies the epilogue: this one, or with shares of the depth another.
+  PlanStep second;
+  const bool splits = m->tiling.splits > 1;
+  const int64_t rows = problem.groups() * problem.rows;
+  PlanStep& last = splits ? second : step;
+  if (splits) {
+    const int64_t bytes = ByteSize(m->sum(), m->tiling.splits * rows * problem.columns);
+    const int partial = builder.Temp(node.name + ".partial", bytes);
+    step.args.push_back({.buffer = partial, .writes = true});
+    second.args.push_back({.buffer = partial});
+  }
+  const size_t first_of_epilogue = last.args.size();
+  epilogue.AddArguments(node, builder, last);
+  m->vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
+
+  const std::vector<bool> may_alias = last.kernel.may_alias;
+  step.kernel = GpuMatmulKernel(*m, epilogue);
+  if (splits) second.kernel = SplitSumKernel(m->sum(), m->tiling.splits, rows, problem.columns, m->vector, epilogue);
+  last.kernel.may_alias = may_alias;
+  step.tasks = second.tasks = problem.rows == 0 || problem.columns == 0 || problem.groups() == 0 ? 0 : 1;
+  step.launch = {.x = m->blocks(), .threads = m->tiling.threads(), .shared_bytes = m->shared_bytes()};
+  step.label = second.label = node.name;
+  const double products = static_cast<double>(rows) * static_cast<double>(problem.columns * problem.depth);
+  step.flops = 2 * products;
+  step.bytes = static_cast<double>(ByteSize(a_type, problem.a_matrices * m->a_matrix) +
+                                   ByteSize(b_type, problem.b_matrices * problem.depth * problem.columns) +
+                                   ByteSize(epilogue.dtype(), rows * problem.columns));
+  builder.AddStep(std::move(step));
+  if (!splits) return OkStatus();
+  const int64_t vectors = rows * problem.columns / m->vector;
+  second.launch = {.x = (vectors + kSplitSumThreads - 1) / kSplitSumThreads, .threads = kSplitSumThreads};
+  builder.AddStep(std::move(second));
+  return OkStatus();
+}
+
+}  // namespace tessera

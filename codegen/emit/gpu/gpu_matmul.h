@@ -1,0 +1,40 @@
+// GpuMatmul's ways: which tilings a dense product may take on a GPU, what each is expected to cost, and its steps.
+//
+// A constant B is laid anew while compiling, as [columns, depth] with lines of a multiple of 16 bytes, whatever way it
+// came; other operands are read where they lie. Tested by gpu_matmul_test.cc.
+#ifndef TESSERA_CODEGEN_EMIT_GPU_GPU_MATMUL_H_
+#define TESSERA_CODEGEN_EMIT_GPU_GPU_MATMUL_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "codegen/emit/gpu/matmul_kernel.h"
+#include "codegen/target.h"
+
+namespace tessera {
+
+// How operands of the product lie when it is made with `tiling`, or nothing with the reason in *why.
+// `a_offset`, `b_offset`: bytes from their buffers' starts.
+std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const MatmulTiling& tiling, DType a, DType b,
+                                      int64_t a_offset, int64_t b_offset, const Target& target, std::string* why);
+
+// All tilings for the product, the one with the least expected time first. Selection is offered the first few.
+struct GpuMatmulWay {
+  MatmulTiling tiling;
+  double us = 0;
+};
+std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
+                                        std::string* why);
+double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target);
+
+// B of a matmul node as [columns, depth] with lines that start at multiples of 16 bytes: a constant that is laid so
+// now, or what it is.
+StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, PlanBuilder& builder);
+
+// B as [columns, depth] with `pitch` elements a line, matrix after matrix, zeros behind each line.
+Tensor LayDepthInner(const Tensor& b, const MatmulProblem& problem, int64_t pitch);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_GPU_GPU_MATMUL_H_

@@ -1,0 +1,206 @@
+// Dense products on GPUs against the interpreter, on the host's stand-in for a card and on the card if there is one:
+// every tiling on odd sizes, every type, transposed operands, constants or not, batches, shares of the depth,
+// epilogues.
+#include "codegen/emit/gpu/gpu_matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emitter.h"
+#include "codegen/testing/run_compiled.h"
+#include "graph/builder.h"
+#include "graph/passes/pipeline.h"
+#include "tesa/random.h"
+
+namespace tessera {
+namespace {
+
+struct Product {
+  Shape a, b;
+  bool transpose_a = false, transpose_b = false, constant_b = true;
+  DType a_type = DType::kF32, b_type = DType::kF32;
+  bool epilogue = false;
+};
+
+// x -> x·w, with a bias for each column, a residual and relu behind it where there is an epilogue.
+Graph MakeGraph(const Product& p, std::vector<Tensor>& inputs, uint64_t seed) {
+  Random random(seed);
+  const auto make = [&](DType type, const Shape& shape) {
+    return IsFloat(type) ? RandomTensorIn(random, {type, shape}, -1, 1)
+                         : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
+  };
+  GraphBuilder builder("product");
+  inputs = {make(p.a_type, p.a)};
+  const ValueId a = builder.Input("a", p.a_type, p.a);
+  Tensor b_data = make(p.b_type, p.b);
+  ValueId b;
+  if (p.constant_b) {
+    b = builder.Constant("b", std::move(b_data));
+  } else {
+    inputs.push_back(std::move(b_data));
+    b = builder.Input("b", p.b_type, p.b);
+  }
+  ValueId c = builder.Matmul(a, b, p.transpose_a, p.transpose_b);
+  if (p.epilogue) {
+    const TensorType type = builder.TypeOf(c);
+    const auto operand = [&](const char* name, const Shape& shape) {
+      inputs.push_back(make(type.dtype, shape));
+      return builder.Input(name, type.dtype, shape);
+    };
+    c = builder.Add(c, operand("bias", {type.shape[type.shape.rank() - 1]}));
+    c = builder.Add(c, operand("residual", type.shape));
+    c = builder.Relu(c);
+  }
+  builder.Output(c);
+  StatusOr<Graph> graph = std::move(builder).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  if (p.epilogue) {
+    const Status status = OptimizeForHost(*graph);
+    TES_CHECK(status.ok(), status);
+  }
+  return *std::move(graph);
+}
+
+double Bound(DType type) {
+  switch (type) {
+    case DType::kF16: return 2e-3;
+    case DType::kBF16: return 2e-2;
+    case DType::kF32: return 1e-5;
+    default: return 0;
+  }
+}
+
+class GpuMatmulTest : public testing::TestWithParam<std::string> {
+ protected:
+  // In the ways whose number is a multiple of `every`; how many ran.
+  int Expect(const Product& p, uint64_t seed, int every = 1, const std::string& suffix = "") {
+    std::vector<Tensor> inputs;
+    const Graph graph = MakeGraph(p, inputs, seed);
+    const StatusOr<Target> target = MakeTarget(GetParam() + suffix);
+    TES_CHECK(target.ok(), target.status());
+    TES_CHECK(graph.nodes.size() == 1 && graph.nodes[0].op == Op::kMatmul, "not one matmul");
+    std::string why;
+    const std::vector<GpuMatmulWay> ways =
+        GpuMatmulWays(MatmulProblemOf(graph, graph.nodes[0]), p.a_type, p.b_type, *target, &why);
+    int ran = 0;
+    const size_t start = ways.empty() ? 0 : seed % std::min<size_t>(every, ways.size());
+    for (size_t k = start; k < ways.size() && !HasFailure(); k += every, ++ran) {
+      const std::string way = ways[k].tiling.Name();
+      const double bound = suffix.empty() ? Bound(p.a_type) : 2e-3;
+      EXPECT_TRUE(CompiledAgrees(graph, inputs, GetParam() + suffix,
+                                 {.threads = 1, .only_emitter = "gpu_matmul:" + way}, bound))
+          << way << " " << Name(p.a_type) << " " << p.a << p.transpose_a << " " << p.b << p.transpose_b
+          << (p.constant_b ? " constant" : "");
+    }
+    EXPECT_GT(ran, 0) << why;
+    return ran;
+  }
+};
+
+constexpr DType kF32 = DType::kF32, kF16 = DType::kF16, kBF16 = DType::kBF16, kI8 = DType::kI8, kU8 = DType::kU8;
+
+TEST_P(GpuMatmulTest, EveryTilingOfEveryType) {
+  // Sizes that no tile divides: elements of lines are a multiple of 16 bytes, of 4 bytes, of one element.
+  Expect({.a = {140, 72}, .b = {72, 268}}, 1);
+  Expect({.a = {131, 70}, .b = {70, 150}, .a_type = kF16, .b_type = kF16}, 2);
+  Expect({.a = {67, 72}, .b = {72, 136}, .a_type = kF16, .b_type = kF16}, 3);
+  Expect({.a = {70, 141}, .b = {141, 139}, .a_type = kI8, .b_type = kI8}, 4);
+}
+
+TEST_P(GpuMatmulTest, TypesAndPairsOfBytes) {
+  Expect({.a = {37, 45}, .b = {45, 50}, .a_type = kBF16, .b_type = kBF16}, 5, 2);
+  for (const auto& [a, b] : {std::pair{kU8, kI8}, {kI8, kU8}, {kU8, kU8}}) {
+    Expect({.a = {33, 64}, .b = {64, 40}, .a_type = a, .b_type = b}, 6, 3);
+  }
+}
+
+TEST_P(GpuMatmulTest, OperandsInAnyOrderConstantOrNot) {
+  for (int kind = 0; kind < 8; ++kind) {
+    const bool ta = kind & 1, tb = kind & 2, constant = kind & 4;
+    const int64_t m = 45, n = 76, k = 53;
+    const Shape a = ta ? Shape{k, m} : Shape{m, k}, b = tb ? Shape{n, k} : Shape{k, n};
+    Expect({a, b, ta, tb, constant, kF32, kF32}, static_cast<uint64_t>(kind), 3);
+    Expect({a, b, ta, tb, constant, kF16, kF16}, static_cast<uint64_t>(kind), 3);
+    if (tb && !ta) Expect({a, b, ta, tb, constant, kI8, kI8}, static_cast<uint64_t>(kind), 3);
+  }
+}
+
+TEST_P(GpuMatmulTest, BatchesBroadcast) {
+  const std::pair<Shape, Shape> batches[] = {{{3}, {3}}, {{5}, {}}, {{}, {4}}, {{2, 3}, {3}}, {{2, 1}, {1, 3}}};
+  for (const auto& [left, right] : batches) {
+    for (const bool constant : {false, true}) {
+      std::vector<int64_t> a = left.dims(), b = right.dims();
+      a.insert(a.end(), {18, 20});
+      b.insert(b.end(), {20, 37});
+      Expect({.a = Shape(a), .b = Shape(b), .constant_b = constant}, 7, 4);
+      Expect({.a = Shape(a), .b = Shape(b), .constant_b = constant, .a_type = kF16, .b_type = kF16}, 8, 4);
+    }
+  }
+}
+
+TEST_P(GpuMatmulTest, SharesOfTheDepth) {
+  // Long depths: shares are tried in which the last block has less than the others.
+  const int ran = Expect({.a = {20, 1100}, .b = {1100, 36}, .epilogue = true}, 9, 2);
+  EXPECT_GE(ran, 3);
+  Expect({.a = {20, 2100}, .b = {2100, 35}, .a_type = kF16, .b_type = kF16}, 10, 2);
+}
+
+TEST_P(GpuMatmulTest, Epilogues) {
+  Expect({.a = {50, 40}, .b = {40, 64}, .epilogue = true}, 11, 2);
+  Expect({.a = {2, 25, 40}, .b = {40, 61}, .epilogue = true}, 12, 2);
+  Expect({.a = {50, 40}, .b = {40, 64}, .a_type = kF16, .b_type = kF16, .epilogue = true}, 13, 2);
+}
+
+TEST_P(GpuMatmulTest, EmptyDepthGivesZeros) { Expect({.a = {5, 0}, .b = {0, 7}}, 14, 3); }
+
+TEST_P(GpuMatmulTest, Tf32WhereItIsAllowed) {
+  Expect({.a = {70, 90}, .b = {90, 100}}, 15, 2, "+tf32");
+  Expect({.a = {70, 90}, .b = {100, 90}, .transpose_b = true, .constant_b = false}, 16, 4, "+tf32");
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, GpuMatmulTest, testing::ValuesIn(GpuLevels()), GpuLevelName);
+
+// f32 means f32: no way of a strict target rounds operands.
+TEST(GpuMatmulWaysTest, StrictF32HasNoTensorCores) {
+  const MatmulProblem problem = {.rows = 256, .columns = 256, .depth = 256, .b_constant = true};
+  std::string why;
+  for (const GpuMatmulWay& way : GpuMatmulWays(problem, kF32, kF32, *MakeTarget("cuda:sm_90"), &why)) {
+    EXPECT_EQ(MatmulTiling::Core::kFma, way.tiling.core);
+  }
+  const std::vector<GpuMatmulWay> relaxed = GpuMatmulWays(problem, kF32, kF32, *MakeTarget("cuda:sm_90+tf32"), &why);
+  EXPECT_EQ(MatmulTiling::Core::kMma, relaxed[0].tiling.core);
+}
+
+TEST(GpuMatmulWaysTest, NamesAreDistinctAndTypesAreRefusedWithAReason) {
+  const MatmulProblem problem = {.rows = 300, .columns = 500, .depth = 4000, .b_constant = true};
+  for (const char* chip : {"cuda:sm_75", "cuda:sm_80", "cuda:sm_90"}) {
+    std::string why;
+    std::set<std::string> names;
+    const std::vector<GpuMatmulWay> ways = GpuMatmulWays(problem, kF32, kF32, *MakeTarget(chip), &why);
+    for (const GpuMatmulWay& way : ways) names.insert(way.tiling.Name());
+    EXPECT_EQ(ways.size(), names.size());
+    EXPECT_GT(ways.size(), 5u);
+    EXPECT_TRUE(GpuMatmulWays(problem, DType::kF64, DType::kF64, *MakeTarget(chip), &why).empty());
+    EXPECT_NE(std::string::npos, why.find("f64")) << why;
+  }
+  std::string why;
+  EXPECT_TRUE(GpuMatmulWays(problem, kF16, kF16, *MakeTarget("cuda:sm_75"), &why).empty()) << "no mma.m16n8k16 there";
+}
+
+TEST(GpuMatmulWaysTest, LargeProductsTakeLargeTilesAndFewBlocksShareTheDepth) {
+  std::string why;
+  const Target h100 = *MakeTarget("cuda:sm_90");
+  const auto best = [&](int64_t rows, int64_t columns, int64_t depth) {
+    const MatmulProblem problem = {.rows = rows, .columns = columns, .depth = depth, .b_constant = true};
+    return GpuMatmulWays(problem, kF32, kF32, h100, &why)[0].tiling;
+  };
+  EXPECT_EQ(128, best(4096, 4096, 4096).tile_m);
+  EXPECT_EQ(1, best(4096, 4096, 4096).splits);
+  EXPECT_GT(best(64, 64, 8192).splits, 1);
+}
+
+}  // namespace
+}  // namespace tessera

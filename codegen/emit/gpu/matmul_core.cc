@@ -1,0 +1,275 @@
+#include "codegen/emit/gpu/matmul_core.h"
+
+namespace tessera {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr unsigned kSharedSpace = 3;
+
+// What both cores share: where this thread's warp stands in the block.
+class CoreBase : public MatmulCore {
+ public:
+  CoreBase(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a, const TileOperand& bt)
+      : b_(b), t_(tiling), a_(a), bt_(bt) {
+    IrValue thread = b.ThreadId();
+    lane_ = ir().CreateAnd(thread, I32(kWarp - 1), "lane");
+    IrValue warp = ir().CreateUDiv(thread, I32(kWarp), "warp");
+    warp_m_ = ir().CreateURem(warp, I32(tiling.warps_m), "warp_m");
+    warp = ir().CreateUDiv(warp, I32(tiling.warps_m));
+    warp_n_ = ir().CreateURem(warp, I32(tiling.warps_n), "warp_n");
+    slice_ = ir().CreateUDiv(warp, I32(tiling.warps_n), "slice");
+  }
+
+ protected:
+  llvm::IRBuilder<>& ir() { return b_.ir(); }
+  IrValue I32(int64_t value) { return b_.ir().getInt32(static_cast<uint32_t>(value)); }
+  IrValue Plus(IrValue x, int64_t y) { return y == 0 ? x : ir().CreateAdd(x, I32(y)); }
+  IrValue At(IrValue base, IrValue bytes) { return ir().CreateGEP(ir().getInt8Ty(), base, bytes); }
+  IrValue At(IrValue base, int64_t bytes) {
+    return bytes == 0 ? base : ir().CreateConstGEP1_64(ir().getInt8Ty(), base, static_cast<uint64_t>(bytes));
+  }
+  // The first of this slice's pieces of a stage along the depth, as a number of groups of `of` pieces.
+  int PerSlice(int groups) const { return groups / t_.slices; }
+
+  KernelBuilder& b_;
+  const MatmulTiling t_;
+  const TileOperand a_, bt_;
+  IrValue lane_, warp_m_, warp_n_, slice_;
+};
+
+// ---- f32 by fused multiply-adds.
+class FmaCore : public CoreBase {
+ public:
+  static constexpr int kLanesM = 8, kLanesN = 4, kDepth = 4;  // lanes of a warp; elements of a piece
+
+  FmaCore(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a, const TileOperand& bt)
+      : CoreBase(b, tiling, a, bt), rows_(tiling.warp_m() / kLanesM), columns_(tiling.warp_n() / kLanesN) {
+    // Neighbouring lanes have one row, lanes half a warp apart too: loads of 16 bytes then go out together.
+    lane_m_ = ir().CreateAnd(ir().CreateLShr(lane_, I32(1)), I32(7), "lane_m");
+    IrValue upper = ir().CreateAnd(ir().CreateLShr(lane_, I32(3)), I32(2));
+    lane_n_ = ir().CreateOr(upper, ir().CreateAnd(lane_, I32(1)), "lane_n");
+  }
+
+  IrValues Start() override { return IrValues(static_cast<size_t>(rows_) * columns_, b_.Zero(DType::kF32, 1)); }
+  int num_register_rows() const override { return rows_; }
+  int padding() const override { return 4; }
+
+  IrValues Multiply(IrValue a, IrValue b, IrValues sums) override {
+    const int pieces = t_.tile_k_bytes / kPieceBytes;
+    for (int p = 0; p < PerSlice(pieces); ++p) {
+      IrValue piece = Plus(ir().CreateMul(slice_, I32(PerSlice(pieces))), p);
+      const std::vector<IrValues> left = Load(a_, a, warp_m_, t_.warp_m(), kLanesM, lane_m_, rows_, piece);
+      const std::vector<IrValues> right = Load(bt_, b, warp_n_, t_.warp_n(), kLanesN, lane_n_, columns_, piece);
+      for (int d = 0; d < kDepth; ++d) {
+        for (int i = 0; i < rows_; ++i) {
+          for (int j = 0; j < columns_; ++j) {
+            IrValue& sum = sums[i * columns_ + j];
+            sum = ir().CreateIntrinsic(llvm::Intrinsic::fma, {sum->getType()}, {left[i][d], right[j][d], sum});
+          }
+        }
+      }
+    }
+    return sums;
+  }
+
+  void Stage(const IrValues& sums, int first, int count, IrValue staging, int pitch, bool adds) override {
+    const int rows = t_.warp_m() / rows_ * count;  // of a warp, there
+    for (int i = 0; i < count; ++i) {
+      IrValue row = Place(a_, warp_m_, rows, kLanesM, lane_m_, i);
+      for (int j = 0; j < columns_; ++j) {
+        IrValue column = Place(bt_, warp_n_, t_.warp_n(), kLanesN, lane_n_, j);
+        IrValue at = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
+        IrValue address = ir().CreateGEP(ir().getFloatTy(), staging, at);
+        IrValue sum = sums[(first + i) * columns_ + j];
+        if (adds) sum = ir().CreateFAdd(sum, ir().CreateAlignedLoad(ir().getFloatTy(), address, llvm::Align(4)));
+        ir().CreateAlignedStore(sum, address, llvm::Align(4));
+      }
+    }
+  }
+
+ private:
+  // The row or column in the tile of register row or column `i`: every lanes-th where the depth runs along a line, four
+  // neighbours and every 4·lanes-th four where rows or columns do.
+  IrValue Place(const TileOperand& operand, IrValue warp, int of_warp, int lanes, IrValue lane, int i) {
+    IrValue first = ir().CreateMul(warp, I32(of_warp));
+    if (operand.depth_inner) return Plus(ir().CreateAdd(first, lane), int64_t{i} * lanes);
+    return Plus(ir().CreateAdd(first, ir().CreateMul(lane, I32(kDepth))),
+                int64_t{i} / kDepth * kDepth * lanes + i % kDepth);
+  }
+
+  // [register row][step of the depth] of piece `piece` of the depth.
+  std::vector<IrValues> Load(const TileOperand& operand, IrValue tile, IrValue warp, int of_warp, int lanes,
+                             IrValue lane, int count, IrValue piece) {
+    std::vector<IrValues> result(count, IrValues(kDepth));
+    const auto load = [&](IrValue at) {
+      return ir().CreateAlignedLoad(llvm::FixedVectorType::get(ir().getFloatTy(), 4), At(tile, at), llvm::Align(16));
+    };
+    if (operand.depth_inner) {
+      // Lines lanes apart: their numbers' last three bits repeat after 8 / lanes of them.
+      IrValue line = ir().CreateAdd(ir().CreateMul(warp, I32(of_warp)), lane);
+      for (int i = 0; i < count; ++i) {
+        IrValue turn = ir().CreateAnd(Plus(lane, i * lanes % 8), I32(7));
+        IrValue at = ir().CreateMul(ir().CreateXor(piece, turn), I32(kPieceBytes));
+        at = ir().CreateAdd(at, ir().CreateMul(line, I32(operand.line_bytes())));
+        IrValue four = load(Plus(at, int64_t{i} * lanes * operand.line_bytes()));
+        for (int d = 0; d < kDepth; ++d) result[i][d] = ir().CreateExtractElement(four, d);
+      }
+      return result;
+    }
+    for (int d = 0; d < kDepth; ++d) {
+      IrValue line = Plus(ir().CreateMul(piece, I32(kDepth)), d);
+      IrValue turn = ir().CreateAnd(line, I32(7));
+      for (int i = 0; i < count; i += kDepth) {
+        IrValue column = Plus(ir().CreateAdd(ir().CreateUDiv(ir().CreateMul(warp, I32(of_warp)), I32(4)), lane),
+                              int64_t{i} / kDepth * lanes);
+        IrValue at = ir().CreateMul(ir().CreateXor(column, turn), I32(kPieceBytes));
+        IrValue four = load(ir().CreateAdd(at, ir().CreateMul(line, I32(operand.line_bytes()))));
+        for (int k = 0; k < kDepth; ++k) result[i + k][d] = ir().CreateExtractElement(four, k);
+      }
+    }
+    return result;
+  }
+
+  const int rows_, columns_;  // of a thread
+  IrValue lane_m_, lane_n_;
+};
+
+// ---- Tensor cores: mma.sync, 16 rows x 8 columns x 32 bytes of depth.
+class MmaCore : public CoreBase {
+ public:
+  static constexpr int kRows = 16, kColumns = 8, kStepBytes = 32;
+
+  MmaCore(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a, const TileOperand& bt)
+      : CoreBase(b, tiling, a, bt), blocks_m_(tiling.warp_m() / kRows), blocks_n_(tiling.warp_n() / kColumns) {
+    TES_CHECK(blocks_n_ % 2 == 0, tiling.Name());
+    integer_ = !IsFloat(a.type);
+    switch (a.type) {
+      case DType::kF16: op_ = "nv.mma.m16n8k16.f32.f16"; break;
+      case DType::kBF16: op_ = "nv.mma.m16n8k16.f32.bf16"; break;
+      case DType::kF32: op_ = "nv.mma.m16n8k8.f32.tf32"; break;
+      default:
+        op_ = "nv.mma.m16n8k32.s32." + Byte(a.type);
+        if (a.type != bt.type) op_ += "." + Byte(bt.type);
+    }
+  }
+
+  IrValues Start() override { return IrValues(static_cast<size_t>(blocks_m_) * blocks_n_ * 4, b_.Zero(sum_type(), 1)); }
+  int num_register_rows() const override { return blocks_m_; }
+  int padding() const override { return 8; }
+
+  IrValues Multiply(IrValue a, IrValue b, IrValues sums) override {
+    const int steps = t_.tile_k_bytes / kStepBytes;
+    for (int s = 0; s < PerSlice(steps); ++s) {
+      IrValue step = Plus(ir().CreateMul(slice_, I32(PerSlice(steps))), s);
+      std::vector<IrValues> left, right;
+      for (int i = 0; i < blocks_m_; ++i) left.push_back(LoadA(a, step, i));
+      for (int j = 0; j < blocks_n_; j += 2) {
+        const IrValues two = LoadB(b, step, j);
+        right.push_back({two[0], two[1]});
+        right.push_back({two[2], two[3]});
+      }
+      for (int i = 0; i < blocks_m_; ++i) {
+        for (int j = 0; j < blocks_n_; ++j) {
+          IrValue* block = &sums[(i * blocks_n_ + j) * 4];
+          IrValues operands = left[i];
+          operands.insert(operands.end(), right[j].begin(), right[j].end());
+          operands.insert(operands.end(), block, block + 4);
+          IrValue result = DeviceOp(b_, op_, operands);
+          for (unsigned k = 0; k < 4; ++k) block[k] = ir().CreateExtractValue(result, {k});
+        }
+      }
+    }
+    return sums;
+  }
+
+  void Stage(const IrValues& sums, int first, int count, IrValue staging, int pitch, bool adds) override {
+    llvm::Type* pair_type = llvm::FixedVectorType::get(b_.ElementType(sum_type()), 2);
+    IrValue row = ir().CreateAdd(ir().CreateMul(warp_m_, I32(int64_t{count} * kRows)), ir().CreateLShr(lane_, I32(2)));
+    IrValue column = ir().CreateAdd(ir().CreateMul(warp_n_, I32(t_.warp_n())),
+                                    ir().CreateMul(ir().CreateAnd(lane_, I32(3)), I32(2)));
+    IrValue corner = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
+    for (int i = 0; i < count; ++i) {
+      for (int j = 0; j < blocks_n_; ++j) {
+        for (int half = 0; half < 2; ++half) {
+          IrValue at = Plus(corner, (int64_t{i} * kRows + half * 8) * pitch + int64_t{j} * kColumns);
+          IrValue address = ir().CreateGEP(b_.ElementType(sum_type()), staging, at);
+          IrValue pair = llvm::PoisonValue::get(pair_type);
+          for (int k = 0; k < 2; ++k) {
+            pair = ir().CreateInsertElement(pair, sums[((first + i) * blocks_n_ + j) * 4 + half * 2 + k],
+                                            static_cast<uint64_t>(k));
+          }
+          if (adds) {
+            IrValue there = ir().CreateAlignedLoad(pair_type, address, llvm::Align(8));
+            pair = integer_ ? ir().CreateAdd(pair, there) : ir().CreateFAdd(pair, there);
+          }
+          ir().CreateAlignedStore(pair, address, llvm::Align(8));
+        }
+      }
+    }
+  }
+
+ private:
+  static std::string Byte(DType type) { return type == DType::kU8 ? "u8" : "s8"; }
+  DType sum_type() const { return integer_ ? DType::kI32 : DType::kF32; }
+
+  // Four 8x8 matrices of 16 bits, whose rows' addresses the lanes give: lane l row l % 8 of matrix l / 8. `first` and
+  // `second` are the matrix's place across lines and along them that bit 3 or bit 4 of the lane choose.
+  IrValues LoadMatrices(const TileOperand& operand, IrValue tile, IrValue line, IrValue piece, bool transposed) {
+    IrValue turn = ir().CreateAnd(lane_, I32(7));  // all line numbers here are those of the lane in their last bits
+    IrValue at = ir().CreateMul(ir().CreateXor(piece, turn), I32(kPieceBytes));
+    at = ir().CreateAdd(at, ir().CreateMul(line, I32(operand.line_bytes())));
+    IrValue four = DeviceOp(b_, transposed ? "nv.ldmatrix.x4.trans" : "nv.ldmatrix.x4", {At(tile, at)});
+    IrValues result;
+    for (unsigned k = 0; k < 4; ++k) result.push_back(ir().CreateExtractValue(four, {k}));
+    return result;
+  }
+  IrValue LaneBit(int bit) { return ir().CreateAnd(ir().CreateLShr(lane_, I32(bit)), I32(1)); }
+
+  // Matrices: rows 0-7, rows 8-15 of the first half of the step's depth, then of the second.
+  IrValues LoadA(IrValue tile, IrValue step, int block) {
+    IrValue in_eight = ir().CreateAnd(lane_, I32(7));
+    IrValue rows = ir().CreateMul(LaneBit(3), I32(8)), half = LaneBit(4);
+    IrValue row = Plus(ir().CreateMul(warp_m_, I32(t_.warp_m())), int64_t{block} * kRows);
+    if (a_.depth_inner) {
+      IrValue line = ir().CreateAdd(ir().CreateAdd(row, rows), in_eight);
+      return LoadMatrices(a_, tile, line, ir().CreateAdd(ir().CreateMul(step, I32(2)), half), false);
+    }
+    IrValue line =
+        ir().CreateAdd(ir().CreateAdd(ir().CreateMul(step, I32(16)), ir().CreateMul(half, I32(8))), in_eight);
+    return LoadMatrices(a_, tile, line, ir().CreateAdd(ir().CreateUDiv(row, I32(8)), LaneBit(3)), true);
+  }
+
+  // Matrices: columns 0-7 of the first half of the step's depth, of the second half; then columns 8-15.
+  IrValues LoadB(IrValue tile, IrValue step, int block) {
+    IrValue in_eight = ir().CreateAnd(lane_, I32(7));
+    IrValue columns = ir().CreateMul(LaneBit(4), I32(8)), half = LaneBit(3);
+    IrValue column = Plus(ir().CreateMul(warp_n_, I32(t_.warp_n())), int64_t{block} * kColumns);
+    if (bt_.depth_inner) {
+      IrValue line = ir().CreateAdd(ir().CreateAdd(column, columns), in_eight);
+      return LoadMatrices(bt_, tile, line, ir().CreateAdd(ir().CreateMul(step, I32(2)), half), false);
+    }
+    IrValue line =
+        ir().CreateAdd(ir().CreateAdd(ir().CreateMul(step, I32(16)), ir().CreateMul(half, I32(8))), in_eight);
+    return LoadMatrices(bt_, tile, line, ir().CreateAdd(ir().CreateUDiv(column, I32(8)), LaneBit(4)), true);
+  }
+
+  const int blocks_m_, blocks_n_;
+  bool integer_ = false;
+  std::string op_;
+};
+
+}  // namespace
+
+std::string MatmulTiling::Name() const {
+  std::string name = internal::Join(core == Core::kFma ? "fma " : "mma ", tile_m, "x", tile_n, " ", warps_m, "x",
+                                    warps_n, "x", slices, " stages ", stages);
+  return splits == 1 ? name : internal::Join(name, " split ", splits);
+}
+
+std::unique_ptr<MatmulCore> MakeMatmulCore(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a,
+                                           const TileOperand& bt) {
+  if (tiling.core == MatmulTiling::Core::kMma) return std::make_unique<MmaCore>(b, tiling, a, bt);
+  return std::make_unique<FmaCore>(b, tiling, a, bt);
+}
+
+}  // namespace tessera

@@ -1,0 +1,291 @@
+#include "codegen/emit/gpu/matmul_kernel.h"
+
+#include <algorithm>
+
+namespace tessera {
+namespace {
+
+// Rows of tiles that are walked together: their A and the column's B stay in the second-level cache.
+constexpr int64_t kStrip = 8;
+
+int Padding(const MatmulTiling& tiling) { return tiling.core == MatmulTiling::Core::kFma ? 4 : 8; }
+int RegisterRows(const MatmulTiling& tiling) {
+  return tiling.warp_m() / (tiling.core == MatmulTiling::Core::kFma ? 8 : 16);
+}
+
+class MatmulEmitter {
+ public:
+  MatmulEmitter(KernelBuilder& b, const GpuMatmul& matmul, const TileEpilogue& epilogue)
+      : b_(b), m_(matmul), t_(matmul.tiling), epilogue_(epilogue) {}
+
+  void Emit() {
+    FindPlace();
+    core_ = MakeMatmulCore(b_, t_, m_.a, m_.b);
+    const int64_t stage = m_.a.tile_bytes() + m_.b.tile_bytes();
+    shared_ = b_.Shared(m_.shared_bytes(), 1024);
+    TileCopy a(b_, m_.a, t_.threads(), b_.ElementPointer(b_.arg(0), a_at_, m_.a.type), first_row_);
+    TileCopy b(b_, m_.b, t_.threads(), b_.ElementPointer(b_.arg(1), b_at_, m_.b.type), first_column_);
+    asynchronous_ = a.asynchronous() || b.asynchronous();
+    const auto fetch = [&](IrValue step, IrValue offset) {
+      IrValue depth = ir().CreateMul(ir().CreateAdd(first_step_, step), I32(m_.tile_k()));
+      IrValue to = At(offset);
+      IrValues held = a.Fetch(depth, to);
+      const IrValues more = b.Fetch(depth, At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))));
+      held.insert(held.end(), more.begin(), more.end());
+      return held;
+    };
+    const auto store = [&](const IrValues& held, IrValue offset) {
+      const auto middle = held.begin() + a.num_held();
+      a.Store(IrValues(held.begin(), middle), At(offset));
+      b.Store(IrValues(middle, held.end()), At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))));
+    };
+    const auto commit = [&] {
+      if (asynchronous_) DeviceOp(b_, "nv.cp_async.commit", {});
+    };
+    for (int s = 0; s + 1 < t_.stages; ++s) {
+      b_.If("first_stages", ir().CreateICmpSLT(I32(s), num_steps_),
+            [&] { store(fetch(I32(s), I32(s * stage)), I32(s * stage)); });
+      commit();
+    }
+    const int held_count = a.num_held() + b.num_held();
+    const IrValues nothing(static_cast<size_t>(held_count), a.NothingHeld());
+    IrValues carried = core_->Start();
+    const size_t sums = carried.size();
+    carried.push_back(I32(0));                        // the stage that is read
+    carried.push_back(I32((t_.stages - 1) * stage));  // the stage that is written
+    IrValue steps = ir().CreateZExt(num_steps_, ir().getInt64Ty());
+    carried = b_.For("step", b_.I64(0), steps, 1, carried, [&](IrValue step64, const IrValues& now) {
+      IrValue step = ir().CreateTrunc(step64, ir().getInt32Ty());
+      IrValue read = now[sums], write = now[sums + 1];
+      if (asynchronous_) DeviceOp(b_, "nv.cp_async.wait", {I32(std::max(0, t_.stages - 2))});
+      b_.Barrier();
+      IrValue next = ir().CreateAdd(step, I32(t_.stages - 1));
+      IrValue more = ir().CreateICmpSLT(next, num_steps_);
+      const IrValues held = b_.IfElse("fetch", more, [&] { return fetch(next, write); }, [&] { return nothing; });
+      commit();
+      IrValues result = core_->Multiply(At(read), At(ir().CreateAdd(read, I32(m_.a.tile_bytes()))),
+                                        IrValues(now.begin(), now.begin() + static_cast<std::ptrdiff_t>(sums)));
+      store(held, write);
+      const auto advance = [&](IrValue offset) {
+        IrValue after = ir().CreateAdd(offset, I32(stage));
+        return ir().CreateSelect(ir().CreateICmpEQ(after, I32(t_.stages * stage)), I32(0), after);
+      };
+      result.push_back(advance(read));
+      result.push_back(advance(write));
+      return result;
+    });
+    carried.resize(sums);
+    if (asynchronous_) DeviceOp(b_, "nv.cp_async.wait_all", {});
+    Finish(carried);
+  }
+
+ private:
+  llvm::IRBuilder<>& ir() { return b_.ir(); }
+  IrValue I32(int64_t value) { return b_.ir().getInt32(static_cast<uint32_t>(value)); }
+  IrValue I64Of(IrValue value) { return ir().CreateZExt(value, ir().getInt64Ty()); }
+  IrValue At(IrValue offset) { return ir().CreateGEP(ir().getInt8Ty(), shared_, offset); }
+
+  // block -> group, split, tile; and where its operands lie.
+  void FindPlace() {
+    const int64_t tiles_m = m_.tiles_m(), tiles_n = m_.tiles_n();
+    IrValue rest = b_.BlockId(0);
+    IrValue tile = ir().CreateURem(rest, I32(tiles_m * tiles_n));
+    rest = ir().CreateUDiv(rest, I32(tiles_m * tiles_n));
+    split_ = ir().CreateURem(rest, I32(t_.splits), "split");
+    group_ = ir().CreateUDiv(rest, I32(t_.splits), "group");
+    IrValue strip = ir().CreateUDiv(tile, I32(kStrip * tiles_n));
+    IrValue in_strip = ir().CreateURem(tile, I32(kStrip * tiles_n));
+    IrValue height = I32(kStrip);
+    IrValue above = ir().CreateMul(strip, I32(kStrip));
+    if (tiles_m % kStrip != 0) {
+      height = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, height, ir().CreateSub(I32(tiles_m), above));
+    }
+    IrValue tile_m = ir().CreateAdd(above, ir().CreateURem(in_strip, height));
+    IrValue tile_n = ir().CreateUDiv(in_strip, height);
+    first_row_ = ir().CreateMul(tile_m, I32(t_.tile_m), "first_row");
+    first_column_ = ir().CreateMul(tile_n, I32(t_.tile_n), "first_column");
+    first_step_ = ir().CreateMul(split_, I32(m_.steps_of_split()));
+    num_steps_ = I32(m_.steps());
+    if (t_.splits > 1) {
+      num_steps_ = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, I32(m_.steps_of_split()),
+                                              ir().CreateSub(I32(m_.steps()), first_step_));
+    }
+    a_at_ = b_at_ = b_.I64(0);
+    rest = I64Of(group_);
+    const std::vector<MatmulProblem::BatchDim>& batch = m_.problem.batch;
+    for (size_t d = batch.size(); d-- > 0;) {
+      IrValue index = d == 0 ? rest : ir().CreateURem(rest, b_.I64(batch[d].extent));
+      if (d > 0) rest = ir().CreateUDiv(rest, b_.I64(batch[d].extent));
+      a_at_ = ir().CreateAdd(a_at_, ir().CreateMul(index, b_.I64(batch[d].a_step * m_.a_matrix)));
+      b_at_ = ir().CreateAdd(b_at_, ir().CreateMul(index, b_.I64(batch[d].b_step * m_.b_matrix)));
+    }
+  }
+
+  void Finish(const IrValues& sums) {
+    const int all = core_->num_register_rows(), count = m_.rows_at_once(all);
+    const int pitch = t_.tile_n + core_->padding();
+    for (int first = 0; first < all; first += count) {
+      b_.Barrier();  // what lies in shared memory has been read
+      for (int slice = 0; slice < t_.slices; ++slice) {
+        const auto stage = [&] { core_->Stage(sums, first, count, shared_, pitch, slice > 0); };
+        if (t_.slices == 1) {
+          stage();
+        } else {
+          IrValue mine = ir().CreateUDiv(b_.ThreadId(), I32(32 * t_.warps_m * t_.warps_n));
+          b_.If("slice", ir().CreateICmpEQ(mine, I32(slice)), stage);
+        }
+        b_.Barrier();
+      }
+      FinishRows(first, count, all, pitch);
+    }
+  }
+
+  // The staged rows, a vector a thread at a time.
+  void FinishRows(int first, int count, int all, int pitch) {
+    const int register_row = t_.warp_m() / all;  // rows of a warp that a register row has
+    const int warp_rows = register_row * count, rows = warp_rows * t_.warps_m;
+    const int across = t_.tile_n / m_.vector, total = rows * across;
+    constexpr int kUnroll = 4;
+    const int chunk = t_.threads() * kUnroll;
+    const auto finish = [&](IrValue number) {
+      IrValue row = ir().CreateUDiv(number, I32(across));
+      IrValue column = ir().CreateMul(ir().CreateURem(number, I32(across)), I32(m_.vector));
+      IrValue at = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
+      IrValue in_tile = row;
+      if (count < all) {
+        in_tile = ir().CreateMul(ir().CreateUDiv(row, I32(warp_rows)), I32(t_.warp_m()));
+        in_tile = ir().CreateAdd(in_tile, ir().CreateURem(row, I32(warp_rows)));
+        in_tile = ir().CreateAdd(in_tile, I32(int64_t{first} * register_row));
+      }
+      IrValue in_matrix = ir().CreateAdd(first_row_, in_tile);
+      IrValue in_row = ir().CreateAdd(first_column_, column);
+      IrValue there = nullptr;
+      if (m_.problem.rows % t_.tile_m != 0) there = ir().CreateICmpULT(in_matrix, I32(m_.problem.rows));
+      if (m_.problem.columns % t_.tile_n != 0) {
+        IrValue inside = ir().CreateICmpULT(in_row, I32(m_.problem.columns));
+        there = there == nullptr ? inside : ir().CreateAnd(there, inside);
+      }
+      const auto write = [&] { Write(at, in_matrix, in_row); };
+      if (there == nullptr) {
+        write();
+      } else {
+        b_.If("inside", there, write);
+      }
+    };
+    const auto several = [&](IrValue base, int times) {
+      for (int u = 0; u < times; ++u) finish(ir().CreateAdd(base, I32(int64_t{u} * t_.threads())));
+    };
+    IrValue thread = b_.ThreadId();
+    const int whole = total / chunk * chunk;
+    if (whole > 0) {
+      b_.For("finish", b_.I64(0), b_.I64(whole), chunk, [&](IrValue start) {
+        several(ir().CreateAdd(ir().CreateTrunc(start, ir().getInt32Ty()), thread), kUnroll);
+      });
+    }
+    const int left = (total - whole) / t_.threads();
+    several(ir().CreateAdd(I32(whole), thread), left);
+    const int last = whole + left * t_.threads();
+    if (last < total) {
+      b_.If("last", ir().CreateICmpULT(thread, I32(total - last)), [&] { finish(ir().CreateAdd(I32(last), thread)); });
+    }
+  }
+
+  // The vector of sums at element `at` of the staging area.
+  void Write(IrValue at, IrValue row, IrValue column) {
+    IrValue in_c = ir().CreateAdd(ir().CreateMul(I64Of(group_), b_.I64(m_.problem.rows)), I64Of(row));
+    IrValue column64 = I64Of(column);
+    b_.AssumeAligned(m_.vector > 1);
+    IrValue sums = b_.Load(shared_, I64Of(at), m_.sum(), m_.vector);
+    if (t_.splits > 1) {
+      IrValue of_split = ir().CreateMul(I64Of(split_), b_.I64(m_.problem.groups() * m_.problem.rows));
+      IrValue place = ir().CreateMul(ir().CreateAdd(of_split, in_c), b_.I64(m_.problem.columns));
+      b_.Store(b_.arg(2), ir().CreateAdd(place, column64), m_.sum(), sums);
+    } else {
+      EpilogueEmitter(b_, epilogue_, 2).Store(sums, in_c, column64);
+    }
+    b_.AssumeAligned(false);
+  }
+
+  KernelBuilder& b_;
+  const GpuMatmul& m_;
+  const MatmulTiling& t_;
+  const TileEpilogue& epilogue_;
+  std::unique_ptr<MatmulCore> core_;
+  bool asynchronous_ = false;
+  IrValue shared_ = nullptr;
+  IrValue split_ = nullptr, group_ = nullptr, first_row_ = nullptr, first_column_ = nullptr;
+  IrValue first_step_ = nullptr, num_steps_ = nullptr;
+  IrValue a_at_ = nullptr, b_at_ = nullptr;  // elements to the group's matrices
+};
+
+}  // namespace
+
+int64_t GpuMatmul::staging_bytes(int padding, int register_rows, int all) const {
+  return int64_t{tiling.tile_m} / all * register_rows * (tiling.tile_n + padding) * 4;
+}
+
+int GpuMatmul::rows_at_once(int all) const {
+  const int64_t stages = tiling.stages * (a.tile_bytes() + b.tile_bytes());
+  const int least = tiling.core == MatmulTiling::Core::kFma && !a.depth_inner ? 4 : 1;
+  int count = all;
+  while (count % 2 == 0 && count / 2 >= least && staging_bytes(Padding(tiling), count, all) > stages) count /= 2;
+  return count;
+}
+
+int64_t GpuMatmul::shared_bytes() const {
+  const int64_t stages = tiling.stages * (a.tile_bytes() + b.tile_bytes());
+  const int all = RegisterRows(tiling);
+  return std::max(stages, staging_bytes(Padding(tiling), rows_at_once(all), all));
+}
+
+std::string GpuMatmul::Key() const {
+  std::string key = internal::Join("gpu matmul ", tiling.Name(), " k ", tiling.tile_k_bytes, " a ", a.Key(), "/",
+                                   a_matrix, " b ", b.Key(), "/", b_matrix, " ", problem.rows, "x", problem.columns,
+                                   "x", problem.depth, " vectors ", vector);
+  for (const auto& dim : problem.batch) key += internal::Join(" batch ", dim.extent, "/", dim.a_step, "/", dim.b_step);
+  return key;
+}
+
+KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue) {
+  KernelSpec kernel;
+  kernel.family = matmul.tiling.core == MatmulTiling::Core::kFma ? "matmul_fma" : "matmul_mma";
+  kernel.num_args = matmul.tiling.splits > 1 ? 3 : 2 + epilogue.num_args();
+  kernel.block_threads = matmul.tiling.threads();
+  kernel.blocks_per_unit = 1;  // registers as the sums need them
+  kernel.key = matmul.Key();
+  if (matmul.tiling.splits == 1) kernel.key += " " + epilogue.Key();
+  kernel.emit = [matmul, epilogue](KernelBuilder& b) { MatmulEmitter(b, matmul, epilogue).Emit(); };
+  return kernel;
+}
+
+KernelSpec SplitSumKernel(DType sum, int splits, int64_t rows, int64_t columns, int vector,
+                          const TileEpilogue& epilogue) {
+  KernelSpec kernel;
+  kernel.family = "split_sum";
+  kernel.num_args = 1 + epilogue.num_args();
+  kernel.block_threads = kSplitSumThreads;
+  kernel.key = internal::Join("split sum ", Name(sum), " ", splits, " of ", rows, "x", columns, " vectors ", vector,
+                              " ", epilogue.Key());
+  kernel.emit = [=](KernelBuilder& b) {
+    auto& ir = b.ir();
+    llvm::Type* i64 = ir.getInt64Ty();
+    IrValue number = ir.CreateAdd(ir.CreateMul(ir.CreateZExt(b.BlockId(0), i64), b.I64(kSplitSumThreads)),
+                                  ir.CreateZExt(b.ThreadId(), i64));
+    b.If("inside", ir.CreateICmpULT(number, b.I64(rows * columns / vector)), [&] {
+      b.AssumeAligned(vector > 1);
+      IrValue row = ir.CreateUDiv(number, b.I64(columns / vector));
+      IrValue column = ir.CreateMul(ir.CreateURem(number, b.I64(columns / vector)), b.I64(vector));
+      IrValue total = nullptr;
+      for (int s = 0; s < splits; ++s) {
+        IrValue at = ir.CreateAdd(ir.CreateMul(number, b.I64(vector)), b.I64(s * rows * columns));
+        IrValue part = b.Load(b.arg(0), at, sum, vector);
+        total = total == nullptr ? part : IsFloat(sum) ? ir.CreateFAdd(total, part) : ir.CreateAdd(total, part);
+      }
+      EpilogueEmitter(b, epilogue, 1).Store(total, row, column);
+      b.AssumeAligned(false);
+    });
+  };
+  return kernel;
+}
+
+}  // namespace tessera

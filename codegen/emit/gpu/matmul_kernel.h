@@ -1,0 +1,64 @@
+// The kernels of dense matrix products on GPUs.
+//
+//   C[group][row, column] = epilogue(sum over depth of A[group][row, depth] * B[group][depth, column])
+//
+// A block makes one tile of C, or a share of its depth:
+//
+//   block -> group, share of the depth, tile (columns of tiles within strips of 8 rows of tiles, which the cache holds)
+//   fetch stages 0 … S-2
+//   for stage of the share:
+//     wait for it; barrier
+//     fetch the stage S-1 further on                       # tile_copy.h
+//     sums += A tile · B tile                              # matmul_core.h
+//   for each part of the tile's rows:
+//     sums -> shared memory, slices added; barrier
+//     for each vector of the part: epilogue, store         # or, with shares, as it is to partial sums
+//
+// Shares of the depth are added, and the epilogue applied, by a second kernel. Results do not depend on timing.
+// Tested by gpu_matmul_test.cc.
+#ifndef TESSERA_CODEGEN_EMIT_GPU_MATMUL_KERNEL_H_
+#define TESSERA_CODEGEN_EMIT_GPU_MATMUL_KERNEL_H_
+
+#include <string>
+
+#include "codegen/emit/epilogue.h"
+#include "codegen/emit/gpu/matmul_core.h"
+#include "codegen/emit/matmul_problem.h"
+#include "codegen/plan.h"
+
+namespace tessera {
+
+struct GpuMatmul {
+  MatmulProblem problem;
+  MatmulTiling tiling;
+  TileOperand a, b;
+  int64_t a_matrix = 0, b_matrix = 0;  // elements from one matrix to the next
+  // Results that are stored at once: they start at multiples of their size.
+  int vector = 1;
+
+  int64_t tiles_m() const { return (problem.rows + tiling.tile_m - 1) / tiling.tile_m; }
+  int64_t tiles_n() const { return (problem.columns + tiling.tile_n - 1) / tiling.tile_n; }
+  int tile_k() const { return tiling.tile_k_bytes / a.element_bytes(); }
+  int64_t steps() const { return (problem.depth + tile_k() - 1) / tile_k(); }  // stages' worth of the whole depth
+  int64_t steps_of_split() const { return (steps() + tiling.splits - 1) / tiling.splits; }
+  int64_t blocks() const { return tiles_m() * tiles_n() * problem.groups() * tiling.splits; }
+  DType sum() const { return IsFloat(a.type) ? DType::kF32 : DType::kI32; }
+  // Register rows that are finished at once, a divisor of `all`.
+  int rows_at_once(int all) const;
+  int64_t staging_bytes(int padding, int register_rows, int all) const;
+  int64_t shared_bytes() const;
+  std::string Key() const;
+};
+
+// The product; arguments A, B, then the epilogue's operands and C, or with splits the partial sums.
+KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue);
+
+// Adds partial sums [splits][rows][columns] of `sum` and applies the epilogue, `vector` columns at once; arguments: the
+// partial sums, the epilogue's operands, C. A block of kSplitSumThreads makes that many vectors.
+constexpr int kSplitSumThreads = 128;
+KernelSpec SplitSumKernel(DType sum, int splits, int64_t rows, int64_t columns, int vector,
+                          const TileEpilogue& epilogue);
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_GPU_MATMUL_KERNEL_H_

@@ -1,0 +1,29 @@
+// GpuLevels: the targets on which tests of GPU emitters run: the host's stand-in for a card, for a chip with cp.async
+// and one without, and the card of this machine if there is one. Tested through its users.
+#ifndef TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_
+#define TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_
+
+#include <cctype>
+#include <string>
+#include <vector>
+
+#include "codegen/target.h"
+#include "gtest/gtest.h"
+
+namespace tessera {
+
+inline std::vector<std::string> GpuLevels() {
+  std::vector<std::string> levels = {"simt:nvptx:sm_80"};
+  if (MakeTarget("cuda").ok()) levels.push_back("cuda");
+  return levels;
+}
+
+inline std::string GpuLevelName(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  return name;
+}
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_

@@ -1,0 +1,83 @@
+// TileCopy: one operand's tile from global to shared memory, by all threads of a block.
+//
+// A matrix lies as lines, each a run of consecutive elements: rows or columns along which the depth runs
+// (`depth_inner`: A as [rows, depth], weights laid as [columns, depth]), or steps of the depth along which rows or
+// columns run (B as [depth, columns]). In shared memory a line is a multiple of 128 bytes; its pieces of 16 bytes are
+// turned by the line's number, so that eight lines' pieces of one number lie in different banks:
+//
+//   byte of piece p of line l = l * line_bytes + ((p ^ (l & 7)) * 16)
+//
+//   TileCopy a(b, operand, threads, matrix, first_row);     // in front of the loop over the depth
+//   IrValues held = a.Fetch(depth, stage);                  // starts
+//   …                                                       // products of an earlier stage
+//   a.Store(held, stage);                                   // ends where copies are not asynchronous
+//
+// Where lines start at multiples of 4, 8 or 16 bytes and the chip has it (sm_80), copies are cp.async: the caller
+// commits and waits. Otherwise elements pass through registers between Fetch and Store. What lies outside the matrix is
+// filled with zeros and not read. Tested by gpu_matmul_test.cc.
+#ifndef TESSERA_CODEGEN_EMIT_GPU_TILE_COPY_H_
+#define TESSERA_CODEGEN_EMIT_GPU_TILE_COPY_H_
+
+#include <cstdint>
+#include <string>
+
+#include "codegen/emit/kernel_builder.h"
+#include "tesa/types.h"
+
+namespace tessera {
+
+constexpr int kPieceBytes = 16;
+
+struct TileOperand {
+  DType type = DType::kF32;
+  bool depth_inner = true;
+  int64_t lines = 1, run = 1;  // of a whole matrix: lines, and elements of each
+  int64_t pitch = 1;           // elements from one line to the next
+  // Bytes that can be copied at once: a power of two up to 16 that divides where every line of every matrix starts.
+  int granule = 16;
+  // Of a tile: its lines, and elements of each.
+  int tile_lines = 1, tile_run = 1;
+
+  int element_bytes() const { return TypeInfo(type).bits / 8; }
+  int line_bytes() const { return tile_run * element_bytes(); }
+  int64_t tile_bytes() const { return int64_t{tile_lines} * line_bytes(); }
+  std::string Key() const;
+};
+
+// The largest granule for lines `pitch` elements of `type` apart in a buffer that is used from `offset` bytes on.
+int GranuleOf(DType type, int64_t pitch, int64_t offset);
+
+class TileCopy {
+ public:
+  // `matrix`: the address of the matrix's first element. `first`: the tile's first row or column (i32).
+  TileCopy(KernelBuilder& b, const TileOperand& operand, int threads, IrValue matrix, IrValue first);
+
+  bool asynchronous() const { return asynchronous_; }
+  // Starts to copy the tile that begins at `depth` (i32) to `stage` (address space 3). Gives what Store stores.
+  IrValues Fetch(IrValue depth, IrValue stage);
+  void Store(const IrValues& held, IrValue stage);
+  // How many values Fetch gives, and their type, for loops and branches that carry them.
+  int num_held() const { return asynchronous_ ? 0 : passes_; }
+  IrValue NothingHeld();
+
+ private:
+  llvm::IRBuilder<>& ir() { return b_.ir(); }
+  IrValue I32(int64_t value) { return b_.ir().getInt32(static_cast<uint32_t>(value)); }
+  // Where this thread's piece of pass `j` goes.
+  IrValue To(IrValue stage, int j);
+  // Does this thread have a piece in pass `j`? nullptr: all have.
+  IrValue Takes(int j);
+  void CopyPiece(IrValue from, IrValue to, IrValue bytes_left);
+  IrValue LoadPiece(IrValue from, IrValue bytes_left);
+
+  KernelBuilder& b_;
+  const TileOperand operand_;
+  const int threads_;
+  const bool asynchronous_;
+  int pieces_ = 1, passes_ = 1;  // pieces of a line; pieces that a thread copies
+  IrValue matrix_, first_, thread_, line_, piece_;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_CODEGEN_EMIT_GPU_TILE_COPY_H_
