@@ -13,6 +13,15 @@ std::string KernelName(const Program& program, const Step& step) {
   return "kernel '" + program.kernels[step.kernel] + "' of node '" + step.label + "'";
 }
 
+namespace {
+
+std::string_view TextOf(const Program& program, size_t image) {
+  const std::span<const std::byte> bytes = program.images[image].bytes;
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
 CudaCode::CudaCode(std::shared_ptr<CudaCard> card, std::shared_ptr<const Program> program)
     : card_(std::move(card)), cuda_(card_->cuda()), program_(std::move(program)) {}
 
@@ -40,8 +49,7 @@ StatusOr<std::vector<Cubin>> CudaCode::AssembleImages(const std::string& cache_d
   const auto assemble = [&](size_t k) -> StatusOr<Cubin> {
     const CudaCurrent current(*card_);
     RETURN_IF_ERROR(current.status());
-    const std::span<const std::byte> image = program_->images[k].bytes;
-    return assembler.Assemble({reinterpret_cast<const char*>(image.data()), image.size()}, card_->capability(), what);
+    return assembler.Assemble(TextOf(*program_, k), card_->capability(), what);
   };
   std::vector<std::future<StatusOr<Cubin>>> others;
   for (size_t k = 1; k < program_->images.size(); ++k) {
@@ -79,12 +87,12 @@ Status CudaCode::LoadModules(const std::string& cache_dir) {
 Status CudaCode::FindFunctions() {
   for (const std::string& symbol : program_->kernels) {
     CUfunction function = nullptr;
-    for (CUmodule module : modules_) {
-      if (function != nullptr) break;
-      const CUresult result = cuda_.cuModuleGetFunction(&function, module, symbol.c_str());
-      if (result == 0) continue;
-      function = nullptr;
-      if (result != kCudaNotFound) return cuda_.Check(result, "cuModuleGetFunction", "kernel '" + symbol + "'");
+    // Asking a module for what it lacks is an error to the driver, and to tools that watch it.
+    const std::string entry = ".entry " + symbol + "(";
+    for (size_t k = 0; k < modules_.size() && function == nullptr; ++k) {
+      if (TextOf(*program_, k).find(entry) == std::string_view::npos) continue;
+      RETURN_IF_ERROR(cuda_.Check(cuda_.cuModuleGetFunction(&function, modules_[k], symbol.c_str()),
+                                  "cuModuleGetFunction", "kernel '" + symbol + "'"));
     }
     if (function == nullptr) {
       return Error(ErrorCode::kProgramInvalid, ProgramName(*program_), ": no image defines the kernel '", symbol, "'");

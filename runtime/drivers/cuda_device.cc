@@ -281,8 +281,11 @@ class CudaExecutable : public Executable {
 
   // Whether the card's copy engines reach `address` by themselves: memory of a card, or pinned.
   bool IsReachable(const void* address) const {
+    // Asked in the plural, the driver answers 0 for memory that it does not know, and that is no error.
     int type = 0;
-    return cuda_.cuPointerGetAttribute(&type, kCudaPointerMemoryType, reinterpret_cast<CUdeviceptr>(address)) == 0 &&
+    void* values[] = {&type};
+    return cuda_.cuPointerGetAttributes(1, &kCudaPointerMemoryType, values, reinterpret_cast<CUdeviceptr>(address)) ==
+               0 &&
            type != 0;
   }
 

@@ -240,6 +240,19 @@ TEST_F(CudaDeviceTest, ARunAllocatesNothing) {
   EXPECT_LE(AllocationCount() - before, fake().Calls().size() * 20 * 20);
 }
 
+TEST_F(CudaDeviceTest, KernelsAreLookedForWhereTheyAre) {
+  std::shared_ptr<Program> p = Branches();
+  const std::string other = ".target sm_90\n.visible .entry plus12(.param .u64 a)\n{ ret; }\n";
+  p->images.insert(p->images.begin(), Image(other));
+  std::unique_ptr<Device> device = Open();
+  std::unique_ptr<Executable> executable = Load(*device, p);
+  Ports ports;
+  ASSERT_TRUE(executable->Run(ports.in, ports.out).ok());
+  ports.Check();
+  EXPECT_EQ(fake().Calls()["cuModuleLoadData"], 2);
+  EXPECT_EQ(fake().Calls()["cuModuleGetFunction"], 4);
+}
+
 TEST_F(CudaDeviceTest, CardsAreNumbered) {
   EXPECT_NE(Open("cuda:1")->Describe().find("Fake card 1, sm_90"), std::string::npos);
   EXPECT_EQ(Open("cuda:1")->name(), "cuda:1");
@@ -357,7 +370,7 @@ TEST_F(CudaDeviceTest, EveryCallMayFail) {
   // Texts only, what there is another way for, and giving back, of which nobody waits for an answer.
   const std::set<std::string> harmless = {"cuDriverGetVersion",       "cuDeviceGetName",  "cuDeviceTotalMem_v2",
                                           "cuGetErrorName",           "cuGetErrorString", "cuMemHostAlloc",
-                                          "cuPointerGetAttribute",    "cuLinkDestroy",    "cuGraphDestroy",
+                                          "cuPointerGetAttributes",   "cuLinkDestroy",    "cuGraphDestroy",
                                           "cuGraphAddDependencies_v2"};
   const auto gives_back = [](const std::string& function) {
     for (const char* word : {"Destroy", "Free", "Release", "Unload", "Pop"}) {

@@ -300,7 +300,11 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
   if (!fake().Owns("cuModuleGetFunction", module)) return 400;
   auto& kernels = reinterpret_cast<Module*>(module)->kernels;
   const auto found = kernels.find(name);
-  if (found == kernels.end()) return kCudaNotFound;
+  if (found == kernels.end()) {
+    // A sanitizer reports it, so that one must know where to look.
+    fake().Wrong("cuModuleGetFunction", std::string("of a module without '") + name + "'");
+    return kCudaNotFound;
+  }
   *function = reinterpret_cast<CUfunction>(&found->second);
   return 0;
 }
@@ -356,13 +360,15 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream 
   std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
   return 0;
 }
-CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr pointer) {
-  FAKE("cuPointerGetAttribute");
-  if (attribute != kCudaPointerMemoryType) return kCudaInvalidValue;
+CUresult cuPointerGetAttributes(unsigned count, const int* attributes, void** values, CUdeviceptr pointer) {
+  FAKE("cuPointerGetAttributes");
+  if (count != 1 || attributes[0] != kCudaPointerMemoryType) return kCudaInvalidValue;
   const auto pinned = fake().owned_.find(reinterpret_cast<const void*>(pointer));
-  if (fake().OnCard("cuPointerGetAttribute", pointer, 0)) return *static_cast<int*>(value) = 2, 0;
-  if (pinned != fake().owned_.end() && pinned->second.what == "pinned memory") return *static_cast<int*>(value) = 1, 0;
-  return kCudaInvalidValue;
+  int type = 0;
+  if (pinned != fake().owned_.end() && pinned->second.what == "pinned memory") type = 1;
+  if (fake().OnCard("cuPointerGetAttributes", pointer, 0)) type = 2;
+  *static_cast<int*>(values[0]) = type;
+  return 0;
 }
 
 CUresult cuStreamCreate(CUstream* stream, unsigned) {
