@@ -65,16 +65,19 @@ AttentionMaskLists ScheduleLists(AttentionProblem& p, const Target& target, cons
 
 }  // namespace
 
-std::string AttentionProblem::Key() const {
-  return internal::Join(
-      "attention ", Name(stored), positions_first ? " bshd " : " bhsd ", batch, " ", heads, " ", queries, " ", keys,
-      " ", depth, " ", value_depth, " scale ", scale, masked ? " mask " : "", mask_steps[0], " ", mask_steps[1], " ",
-      mask_steps[2], " ", mask_steps[3], listed ? " listed " : "", list_steps[0], " ", list_steps[1], " ", max_panels,
-      " tile ", tile_rows, "x", vectors, "x", lanes, " tiles ", tiles, " full ", full_tiles, " task ", tiles_per_task);
+std::string AttentionShape::Key() const {
+  return internal::Join("attention ", Name(stored), positions_first ? " bshd " : " bhsd ", batch, " ", heads, " ",
+                        queries, " ", keys, " ", depth, " ", value_depth, " scale ", scale, masked ? " mask " : "",
+                        mask_steps[0], " ", mask_steps[1], " ", mask_steps[2], " ", mask_steps[3]);
 }
 
-std::optional<AttentionProblem> AttentionProblemOf(const Graph& graph, const Node& node, const Target& target,
-                                                   std::string* why, AttentionMaskLists* lists) {
+std::string AttentionProblem::Key() const {
+  return internal::Join(AttentionShape::Key(), listed ? " listed " : "", list_steps[0], " ", list_steps[1], " ",
+                        max_panels, " tile ", tile_rows, "x", vectors, "x", lanes, " tiles ", tiles, " full ",
+                        full_tiles, " task ", tiles_per_task);
+}
+
+std::optional<AttentionShape> AttentionShapeOf(const Graph& graph, const Node& node, std::string* why) {
   if (node.op != Op::kAttention) {
     *why = "is no attention";
     return std::nullopt;
@@ -88,7 +91,7 @@ std::optional<AttentionProblem> AttentionProblemOf(const Graph& graph, const Nod
     *why = "no elements";
     return std::nullopt;
   }
-  AttentionProblem p;
+  AttentionShape p;
   p.stored = context.dtype(0);
   p.type = ComputeType(p.stored);
   p.positions_first = node.attrs.String("layout", "bhsd") == "bshd";
@@ -107,6 +110,14 @@ std::optional<AttentionProblem> AttentionProblemOf(const Graph& graph, const Nod
     const std::vector<int64_t> strides = mask.Strides();
     for (int d = 0; d < mask.rank(); ++d) p.mask_steps[4 - mask.rank() + d] = mask[d] == 1 ? 0 : strides[d];
   }
+  return p;
+}
+
+std::optional<AttentionProblem> AttentionProblemOf(const Graph& graph, const Node& node, const Target& target,
+                                                   std::string* why, AttentionMaskLists* lists) {
+  const std::optional<AttentionShape> shape = AttentionShapeOf(graph, node, why);
+  if (!shape) return std::nullopt;
+  AttentionProblem p = {*shape};
   Schedule(p, target);
   if (const Tensor* mask = StaticMask(graph, node)) {
     AttentionMaskLists found = ScheduleLists(p, target, *mask);

@@ -17,13 +17,21 @@
 
 namespace tessera {
 
-struct AttentionProblem {
+// What every target's emitters match.
+struct AttentionShape {
   DType stored = DType::kF32, type = DType::kF32;
   int64_t batch = 1, heads = 1, queries = 1, keys = 1, depth = 1, value_depth = 1;
   bool positions_first = false;
   double scale = 1;
   bool masked = false;
   int64_t mask_steps[4] = {0, 0, 0, 0};  // elements along b, h, s, t
+
+  std::string Key() const;
+};
+
+std::optional<AttentionShape> AttentionShapeOf(const Graph& graph, const Node& node, std::string* why);
+
+struct AttentionProblem : AttentionShape {
   // Lists of panels instead of a mask that is added; see attention_mask.h.
   bool listed = false;
   int64_t list_steps[2] = {0, 0};  // lists along b, h

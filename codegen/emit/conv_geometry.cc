@@ -76,4 +76,17 @@ Tensor WeightsInWindowOrder(const Tensor& weights, const ConvGeometry& g) {
   return turned;
 }
 
+Tensor FilterByTaps(const Tensor& weights, const ConvGeometry& g) {
+  const int64_t bytes = TypeInfo(weights.dtype()).bits / 8;
+  Tensor turned(weights.dtype(), Shape({g.taps(), g.groups}));
+  const std::byte* from = weights.bytes().data();
+  std::byte* to = turned.mutable_bytes().data();
+  for (int64_t c = 0; c < g.groups; ++c) {
+    for (int64_t t = 0; t < g.taps(); ++t) {
+      std::memcpy(to + (t * g.groups + c) * bytes, from + (c * g.taps() + t) * bytes, bytes);
+    }
+  }
+  return turned;
+}
+
 }  // namespace tessera

@@ -57,6 +57,8 @@ std::optional<ConvGeometry> ReadConvGeometry(const Graph& graph, const Node& nod
 
 // Weights [out, in, ky, kx] as [out, ky, kx, in], the order in which a window of a channels-last image lies.
 Tensor WeightsInWindowOrder(const Tensor& weights, const ConvGeometry& geometry);
+// Depthwise weights [channels, 1, ky, kx] as [ky, kx, channels].
+Tensor FilterByTaps(const Tensor& weights, const ConvGeometry& geometry);
 
 }  // namespace tessera
 

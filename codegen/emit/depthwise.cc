@@ -361,22 +361,6 @@ KernelSpec DepthwiseKernel(const DepthwiseSchedule& schedule, const TileEpilogue
   return kernel;
 }
 
-// [channels, 1, ky, kx] as [ky, kx, channels].
-Tensor FilterByTaps(const Tensor& weights, const ConvGeometry& g) {
-  Tensor turned(weights.dtype(), Shape({g.taps(), g.groups}));
-  const auto copy = [&](auto from, auto to) {
-    for (int64_t c = 0; c < g.groups; ++c) {
-      for (int64_t t = 0; t < g.taps(); ++t) to[t * g.groups + c] = from[c * g.taps() + t];
-    }
-  };
-  if (g.type == DType::kF64) {
-    copy(weights.data<double>(), turned.mutable_data<double>());
-  } else {
-    copy(weights.data<float>(), turned.mutable_data<float>());
-  }
-  return turned;
-}
-
 // Sums of bytes start with what is added to them first.
 TileEpilogue EpilogueOf(const Graph& graph, const Node& node) { return TileEpilogue(graph, node).WithStart(); }
 

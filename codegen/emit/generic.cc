@@ -19,32 +19,9 @@ std::optional<double> EstimateGeneric(const Graph& graph, const Node& node, cons
 }
 
 Status PlanGeneric(const Node& node, PlanBuilder& builder) {
-  const Compute compute = NodeCompute(builder.graph(), node);
-  RETURN_IF_ERROR(compute.Verify().WithContext("node '" + node.name + "'"));
-  const std::vector<ValueId> operands = Operands(node);
-  std::vector<int> temps, tables;
-  for (size_t k = 0; k < compute.temps.size(); ++k) {
-    const TensorType& type = compute.temps[k];
-    temps.push_back(
-        builder.Temp(node.name + ".temp" + std::to_string(k), ByteSize(type.dtype, type.shape.num_elements())));
-  }
-  for (size_t k = 0; k < compute.tables.size(); ++k) {
-    tables.push_back(builder.Constant(node.name + ".table" + std::to_string(k), compute.tables[k]));
-  }
-  const auto place = [&](BufferRef ref) -> StepArg {
-    switch (ref.kind) {
-      case BufferKind::kInput: return builder.Read(operands[ref.index]);
-      case BufferKind::kOutput: return builder.Write(node.outputs[ref.index]);
-      case BufferKind::kTemp: return {.buffer = temps[ref.index]};
-      default: return {.buffer = tables[ref.index]};
-    }
-  };
-  for (const Stage& stage : compute.stages) {
-    PlanStep step = PlanStage(compute, stage, builder.target(), place);
-    step.label = node.name;
-    builder.AddStep(std::move(step));
-  }
-  return OkStatus();
+  return PlanStages(node, builder, [&](const Compute& compute, const Stage& stage, const auto& place) {
+    return PlanStage(compute, stage, builder.target(), place);
+  });
 }
 
 }  // namespace tessera

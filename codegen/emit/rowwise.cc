@@ -20,6 +20,7 @@
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
+#include "codegen/emit/row_problem.h"
 #include "codegen/emit/vector_math.h"
 #include "codegen/emitter.h"
 #include "graph/op.h"
@@ -28,20 +29,11 @@
 namespace tessera {
 namespace {
 
-enum class RowOp : uint8_t { kSoftmax, kLogSoftmax, kLayerNorm };
-
-// x is [outer, length, inner]; a row is the `length` elements of one outer and one inner position.
-struct RowProblem {
-  RowOp op = RowOp::kSoftmax;
-  DType x = DType::kF32, type = DType::kF32;  // stored, computed
-  int64_t outer = 1, length = 1, inner = 1;
-  int64_t columns = 1;  // of the epilogue's view of the output: inner or length is a multiple of it
-  double epsilon = 0;
-  std::optional<DType> scale, bias;  // layer_norm's operands
+// How rows are laid on the machine.
+struct RowSchedule : RowProblem {
   int lanes = 1;
   int64_t units_per_task = 1;
 
-  bool across() const { return inner > 1; }
   // Blocks of vectors in which the rows of one outer position are done, when vectors lie across rows.
   int64_t blocks() const { return (columns + lanes - 1) / lanes; }
   // What a task is made of: a row, or a vector of rows.
@@ -57,17 +49,14 @@ struct RowProblem {
     return length * (across() ? lanes : 1) * TypeInfo(type).bits / 8;
   }
   std::string Key() const {
-    return internal::Join("rowwise ", static_cast<int>(op), " ", Name(x), " [", outer, ",", length, ",", inner,
-                          "] columns ", columns, " epsilon ", epsilon, scale ? " scale " : "",
-                          scale ? Name(*scale) : "", bias ? " bias " : "", bias ? Name(*bias) : "", " lanes ", lanes,
-                          " units ", units_per_task);
+    return internal::Join("rowwise ", RowProblem::Key(), " lanes ", lanes, " units ", units_per_task);
   }
 };
 
 // Writes the kernel. Arguments: x, scale and bias where there are, the epilogue's operands, the output.
 class RowEmitter {
  public:
-  RowEmitter(KernelBuilder& b, const RowProblem& problem, const TileEpilogue& epilogue)
+  RowEmitter(KernelBuilder& b, const RowSchedule& problem, const TileEpilogue& epilogue)
       : b_(b), p_(problem), epilogue_(epilogue), kept_(problem.kept(b.target())) {
     first_arg_ = 1 + (p_.scale ? 1 : 0) + (p_.bias ? 1 : 0);
   }
@@ -301,7 +290,7 @@ class RowEmitter {
   }
 
   KernelBuilder& b_;
-  const RowProblem& p_;
+  const RowSchedule& p_;
   const TileEpilogue& epilogue_;
   const bool kept_;
   int first_arg_ = 1;
@@ -310,44 +299,11 @@ class RowEmitter {
 };
 
 // The problem of a node; nullopt with the reason.
-std::optional<RowProblem> ProblemOf(const Graph& graph, const Node& node, const Target& target, std::string* why) {
-  RowProblem problem;
-  switch (node.op) {
-    case Op::kSoftmax: problem.op = RowOp::kSoftmax; break;
-    case Op::kLogSoftmax: problem.op = RowOp::kLogSoftmax; break;
-    case Op::kLayerNorm: problem.op = RowOp::kLayerNorm; break;
-    default: *why = "normalises no rows"; return std::nullopt;
-  }
-  if (node.epilogue && node.epilogue->body.uses_index()) {
-    *why = "the epilogue asks where it is";
-    return std::nullopt;
-  }
-  const TensorType& x = graph[node.inputs[0]].type;
-  if (x.shape.num_elements() == 0) {
-    *why = "no elements";
-    return std::nullopt;
-  }
-  problem.x = x.dtype;
-  problem.type = ComputeType(x.dtype);
+std::optional<RowSchedule> ProblemOf(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  const std::optional<RowProblem> rows = RowProblemOf(graph, node, why);
+  if (!rows) return std::nullopt;
+  RowSchedule problem = {*rows};
   problem.lanes = target.Lanes(TypeInfo(problem.type).bits);
-  const int axis = static_cast<int>(node.attrs.Int("axis"));
-  for (int d = 0; d < x.shape.rank(); ++d) {
-    const bool in_row = problem.op == RowOp::kLayerNorm ? d >= axis : d == axis;
-    (d < axis ? problem.outer : (in_row ? problem.length : problem.inner)) *= x.shape[d];
-  }
-  if (problem.op == RowOp::kLayerNorm) {
-    problem.epsilon = node.attrs.Float("epsilon");
-    const auto operand = [&](size_t k) -> std::optional<DType> {
-      if (node.inputs.size() <= k || node.inputs[k] == ValueId::kNone) return std::nullopt;
-      return graph[node.inputs[k]].type.dtype;
-    };
-    problem.scale = operand(1);
-    problem.bias = operand(2);
-  }
-  // Without an epilogue any view of the output will do; the longest runs are best.
-  const int64_t run = problem.across() ? problem.inner : problem.length;
-  problem.columns = node.epilogue ? x.shape[x.shape.rank() - 1] : run;
-  if (run % problem.columns != 0) problem.columns = run;  // cannot be: a row ends with the last dimension or before it
   constexpr int64_t kMaxScratch = 16 << 20;
   if (problem.scratch_bytes(target) > kMaxScratch) {
     *why = "rows too long for a thread's scratch";
@@ -356,7 +312,7 @@ std::optional<RowProblem> ProblemOf(const Graph& graph, const Node& node, const 
   return problem;
 }
 
-double UnitMicroseconds(const RowProblem& p, int epilogue_cost) {
+double UnitMicroseconds(const RowSchedule& p, int epilogue_cost) {
   // Cycles for a vector of 512 bits (as many for a narrower one), and for what is done once a row.
   const double of_op = p.op == RowOp::kLayerNorm ? 8 : 22;
   const double once = p.across() ? 10 : 70;
@@ -371,7 +327,7 @@ const std::string_view kRowwiseDoc =
     "softmax, log_softmax and layer_norm in one step, a row at a time in registers or cache";
 
 std::optional<double> EstimateRowwise(const Graph& graph, const Node& node, const Target& target, std::string* why) {
-  const std::optional<RowProblem> problem = ProblemOf(graph, node, target, why);
+  const std::optional<RowSchedule> problem = ProblemOf(graph, node, target, why);
   if (!problem) return std::nullopt;
   const int epilogue_cost = node.epilogue ? static_cast<int>(node.epilogue->body.insts.size()) : 0;
   return static_cast<double>(problem->units()) * UnitMicroseconds(*problem, epilogue_cost);
@@ -380,9 +336,9 @@ std::optional<double> EstimateRowwise(const Graph& graph, const Node& node, cons
 Status PlanRowwise(const Node& node, PlanBuilder& builder) {
   const Graph& graph = builder.graph();
   std::string why;
-  std::optional<RowProblem> found = ProblemOf(graph, node, builder.target(), &why);
+  std::optional<RowSchedule> found = ProblemOf(graph, node, builder.target(), &why);
   TES_CHECK(found.has_value(), node.name, ": ", why);
-  auto problem = std::make_shared<RowProblem>(*std::move(found));
+  auto problem = std::make_shared<RowSchedule>(*std::move(found));
   const TensorType& x = graph[node.inputs[0]].type;
   const int64_t rows = x.shape.num_elements() / problem->columns;
   auto epilogue = std::make_shared<const TileEpilogue>(

@@ -6,6 +6,9 @@
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/stage_axes.h"
+#include "codegen/emit/stage_point.h"
+#include "codegen/gpu_model.h"
+#include "graph/op.h"
 
 namespace tessera {
 namespace {
@@ -109,7 +112,7 @@ StageSchedule ScheduleStage(const Stage& stage, const Target& target) {
 class StageEmitter {
  public:
   StageEmitter(KernelBuilder& b, const Compute& compute, const StageSchedule& schedule)
-      : b_(b), compute_(compute), stage_(compute.stages[0]), schedule_(schedule), axes_(stage_.rank(), nullptr) {}
+      : b_(b), stage_(compute.stages[0]), schedule_(schedule), point_(b, compute, schedule.vector_axis) {}
 
   void Emit() {
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) { EmitTask(task); });
@@ -130,7 +133,7 @@ class StageEmitter {
     }
     for (int axis = schedule_.task_axes - 1; axis >= 0; --axis) {
       if (axis == schedule_.vector_axis) continue;
-      axes_[axis] = ir().CreateURem(rest, b_.I64(stage_.extents[axis]), "x" + std::to_string(axis));
+      point_.SetAxis(axis, ir().CreateURem(rest, b_.I64(stage_.extents[axis]), "x" + std::to_string(axis)));
       rest = ir().CreateUDiv(rest, b_.I64(stage_.extents[axis]));
     }
     EmitLoops(schedule_.task_axes, chunk);
@@ -141,7 +144,7 @@ class StageEmitter {
     if (axis == schedule_.vector_axis) return EmitLoops(axis + 1, chunk);
     if (axis < stage_.parallel_rank) {
       b_.For("x" + std::to_string(axis), b_.I64(0), b_.I64(stage_.extents[axis]), 1, [&](IrValue iv) {
-        axes_[axis] = iv;
+        point_.SetAxis(axis, iv);
         EmitLoops(axis + 1, chunk);
       });
       return;
@@ -158,11 +161,11 @@ class StageEmitter {
     IrValue count = ir().CreateSub(high, low);
     IrValue whole = ir().CreateAdd(low, ir().CreateAnd(count, b_.I64(-static_cast<int64_t>(lanes))));
     b_.For("v", low, whole, lanes, [&](IrValue v) {
-      axes_[schedule_.vector_axis] = v;
+      point_.SetAxis(schedule_.vector_axis, v);
       EmitPoint(lanes, nullptr);
     });
     b_.If("tail", ir().CreateICmpSLT(whole, high), [&] {
-      axes_[schedule_.vector_axis] = whole;
+      point_.SetAxis(schedule_.vector_axis, whole);
       EmitPoint(lanes, b_.MaskBelow(ir().CreateSub(high, whole), lanes));
     });
   }
@@ -172,7 +175,7 @@ class StageEmitter {
     const DType type = stage_.body.result_type();
     IrValue value = nullptr;
     if (stage_.combiner == Combiner::kNone) {
-      value = EmitValue(lanes, mask);
+      value = point_.Value(lanes, mask);
     } else if (VectorIsParallel() || schedule_.vector_axis < 0) {
       value =
           EmitReduction(stage_.parallel_rank, b_.Splat(EmitIdentity(b_, stage_.combiner, type, 1), lanes), lanes, mask);
@@ -181,24 +184,19 @@ class StageEmitter {
       value = EmitReduction(stage_.parallel_rank, EmitIdentity(b_, stage_.combiner, type, width), width, nullptr);
       value = EmitHorizontal(b_, stage_.combiner, type, value);
     }
-    if (!stage_.finish.empty()) {
-      IrValues inputs = {value};
-      for (const Access& access : stage_.finish_reads) inputs.push_back(EmitRead(access, lanes, mask, {}));
-      value = EmitBody(b_, stage_.finish, inputs, [&](int axis) { return AxisValue(axis, lanes); });
-    }
-    EmitWrite(b_.Splat(value, lanes), mask);
+    point_.Write(value, lanes, mask);
   }
 
   // Loops over reduced axes from `axis` on, carrying the combined value.
   IrValue EmitReduction(int axis, IrValue acc, int lanes, IrValue mask) {
     if (axis == stage_.rank()) {
-      return EmitJoin(b_, stage_.combiner, stage_.body.result_type(), acc, b_.Splat(EmitValue(lanes, mask), lanes));
+      return EmitJoin(b_, stage_.combiner, stage_.body.result_type(), acc, b_.Splat(point_.Value(lanes, mask), lanes));
     }
     const std::string name = "r" + std::to_string(axis);
     const int64_t extent = stage_.extents[axis];
     if (axis != schedule_.vector_axis) {
       return b_.For(name, b_.I64(0), b_.I64(extent), 1, {acc}, [&](IrValue iv, const IrValues& carried) {
-        axes_[axis] = iv;
+        point_.SetAxis(axis, iv);
         return IrValues{EmitReduction(axis + 1, carried[0], lanes, mask)};
       })[0];
     }
@@ -211,7 +209,7 @@ class StageEmitter {
       sums = b_.For(name, b_.I64(0), b_.I64(whole), kSums * lanes, sums, [&](IrValue iv, const IrValues& carried) {
         IrValues next;
         for (int64_t k = 0; k < kSums; ++k) {
-          axes_[axis] = ir().CreateAdd(iv, b_.I64(k * lanes));
+          point_.SetAxis(axis, ir().CreateAdd(iv, b_.I64(k * lanes)));
           next.push_back(EmitReduction(axis + 1, carried[k], lanes, nullptr));
         }
         return next;
@@ -221,153 +219,30 @@ class StageEmitter {
                      EmitJoin(b_, stage_.combiner, type, sums[2], sums[3]));
     } else
       acc = b_.For(name, b_.I64(0), b_.I64(whole), lanes, {acc}, [&](IrValue iv, const IrValues& carried) {
-        axes_[axis] = iv;
+        point_.SetAxis(axis, iv);
         return IrValues{EmitReduction(axis + 1, carried[0], lanes, nullptr)};
       })[0];
     if (whole == extent) return acc;
-    axes_[axis] = b_.I64(whole);
+    point_.SetAxis(axis, b_.I64(whole));
     IrValue tail_mask = b_.MaskBelow(b_.I64(extent - whole), lanes);
     return ir().CreateSelect(tail_mask, EmitReduction(axis + 1, acc, lanes, tail_mask), acc);
   }
 
-  IrValue EmitValue(int lanes, IrValue mask) {
-    IrValues reads;
-    for (const Access& access : stage_.reads) reads.push_back(EmitRead(access, lanes, mask, reads));
-    return EmitBody(b_, stage_.body, reads, [&](int axis) { return AxisValue(axis, lanes); });
-  }
-
-  IrValue AxisValue(int axis, int lanes) {
-    if (axis != schedule_.vector_axis || lanes == 1) return axes_[axis];
-    return ir().CreateAdd(b_.Splat(axes_[axis], lanes), b_.LaneIds(lanes));
-  }
-
-  // offset + Σ coefficient · axis (+ index read), i64; a vector if it varies over the lanes and `expand`, else its
-  // value at lane 0.
-  IrValue IndexValue(const IndexExpr& expr, int lanes, bool expand, const IrValues& reads) {
-    IrValue value = b_.I64(expr.offset);
-    for (const IndexExpr::Term& term : expr.terms) {
-      IrValue axis = expand ? AxisValue(term.axis, lanes) : axes_[term.axis];
-      IrValue scaled =
-          ir().CreateMul(axis, b_.Splat(b_.I64(term.coefficient), KernelBuilder::LanesOf(axis)), "", true, true);
-      const int width = std::max(KernelBuilder::LanesOf(value), KernelBuilder::LanesOf(scaled));
-      value = ir().CreateAdd(b_.Splat(value, width), b_.Splat(scaled, width), "", false, true);
-    }
-    if (expr.read >= 0) {
-      IrValue index = reads[expr.read];
-      const int index_lanes = KernelBuilder::LanesOf(index);
-      llvm::Type* i64 = b_.VectorType(DType::kI64, index_lanes);
-      index = ir().CreateSExt(index, i64);
-      index = ir().CreateMul(index, b_.Splat(b_.I64(expr.read_scale), index_lanes));
-      const int width = std::max(KernelBuilder::LanesOf(value), index_lanes);
-      value = ir().CreateAdd(b_.Splat(value, width), b_.Splat(index, width));
-    }
-    return value;
-  }
-
-  bool MayLeave(const IndexExpr& expr, int64_t extent) const {
-    if (expr.read >= 0) return true;
-    int64_t low = expr.offset, high = expr.offset;
-    for (const IndexExpr::Term& term : expr.terms) {
-      const int64_t reach = term.coefficient * (stage_.extents[term.axis] - 1);
-      (reach < 0 ? low : high) += reach;
-    }
-    return low < 0 || high >= extent;
-  }
-
-  IrValue And(IrValue x, IrValue y) {
-    if (x == nullptr || y == nullptr) return x == nullptr ? y : x;
-    const int width = std::max(KernelBuilder::LanesOf(x), KernelBuilder::LanesOf(y));
-    return ir().CreateAnd(b_.Splat(x, width), b_.Splat(y, width));
-  }
-
-  // The flat position: at lane 0 when lanes are consecutive or equal, else of each lane.
-  IrValue FlatIndex(const Access& access, int lanes, bool expand, const IrValues& reads) {
-    const std::vector<int64_t> strides = access.view.Strides();
-    IrValue flat = nullptr;
-    for (size_t d = 0; d < access.index.size(); ++d) {
-      IrValue index = IndexValue(access.index[d], lanes, expand, reads);
-      const int index_lanes = KernelBuilder::LanesOf(index);
-      index = ir().CreateMul(index, b_.Splat(b_.I64(strides[d]), index_lanes), "", false, true);
-      if (flat == nullptr) {
-        flat = index;
-        continue;
-      }
-      const int width = std::max(KernelBuilder::LanesOf(flat), index_lanes);
-      flat = ir().CreateAdd(b_.Splat(flat, width), b_.Splat(index, width), "", false, true);
-    }
-    return flat == nullptr ? b_.I64(0) : flat;
-  }
-
-  IrValue EmitRead(const Access& access, int lanes, IrValue mask, const IrValues& reads) {
-    const IrValue pointer = Pointer(access.buffer);
-    const DType stored = compute_.BufferType(access.buffer).dtype;
-    const DType type = ComputeType(stored);
-    const int64_t stride = schedule_.vector_axis >= 0 ? StrideAlong(access, schedule_.vector_axis) : 0;
-    bool index_varies = false;
-    for (const IndexExpr& expr : access.index) {
-      index_varies |= expr.read >= 0 && KernelBuilder::LanesOf(reads[expr.read]) > 1;
-    }
-    // Conditions under which the element exists; scalar where they do not vary over the lanes.
-    IrValue condition = nullptr;
-    bool condition_varies = false;
-    if (access.guarded) {
-      for (size_t d = 0; d < access.index.size(); ++d) {
-        if (!MayLeave(access.index[d], access.view[d])) continue;
-        IrValue index = IndexValue(access.index[d], lanes, /*expand=*/true, reads);
-        const int width = KernelBuilder::LanesOf(index);
-        condition = And(condition, ir().CreateICmpULT(index, b_.Splat(b_.I64(access.view[d]), width)));
-        condition_varies |= width > 1;
-      }
-    }
-    const bool one_lane = lanes == 1 || (stride == 0 && !index_varies && !condition_varies);
-    const bool consecutive = stride == 1 && !index_varies && lanes > 1;
-    IrValue fill = nullptr;
-    if (access.guarded) fill = b_.Constant(type, access.fill);
-    if (one_lane) return b_.Load(pointer, FlatIndex(access, 1, false, reads), stored, 1, condition, fill);
-    if (condition != nullptr) condition = b_.Splat(condition, lanes);
-    condition = And(condition, mask);
-    if (consecutive) {
-      return b_.Load(pointer, FlatIndex(access, lanes, false, reads), stored, lanes, condition,
-                     access.guarded ? fill : nullptr);
-    }
-    IrValue indices = b_.Splat(FlatIndex(access, lanes, true, reads), lanes);
-    return b_.Gather(pointer, indices, stored, condition, access.guarded ? fill : nullptr);
-  }
-
-  void EmitWrite(IrValue value, IrValue mask) {
-    const Access& access = stage_.write;
-    const IrValue pointer = Pointer(access.buffer);
-    const DType stored = compute_.BufferType(access.buffer).dtype;
-    const int lanes = KernelBuilder::LanesOf(value);
-    const int64_t stride = lanes > 1 ? StrideAlong(access, schedule_.vector_axis) : 1;
-    if (lanes == 1 || stride == 1) {
-      b_.Store(pointer, FlatIndex(access, lanes, false, {}), stored, value, mask);
-    } else {
-      b_.Scatter(pointer, b_.Splat(FlatIndex(access, lanes, true, {}), lanes), stored, value, mask);
-    }
-  }
-
-  IrValue Pointer(BufferRef ref) {
-    return ref.kind == BufferKind::kInput ? b_.arg(ref.index) : b_.arg(static_cast<int>(compute_.inputs.size()));
-  }
-
   KernelBuilder& b_;
-  const Compute& compute_;
   const Stage& stage_;
   const StageSchedule schedule_;
-  IrValues axes_;  // current position on each axis; on the vector axis that of lane 0
+  StagePoint point_;
 };
 
 }  // namespace
 
-PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& target,
-                   const std::function<StepArg(BufferRef)>& place) {
-  // A Compute of this stage alone, whose inputs are the buffers that it reads: what the kernel and its key are made
-  // from.
+PreparedStage PrepareStage(const Compute& compute, const Stage& original,
+                           const std::function<StepArg(BufferRef)>& place) {
+  PreparedStage prepared;
   auto single = std::make_shared<Compute>();
   single->stages.push_back(CollapseAxes(original));
   Stage& stage = single->stages[0];
-  PlanStep step;
+  PlanStep& step = prepared.step;
   std::vector<BufferRef> seen;
   const auto rename = [&](Access& access) {
     auto at = std::find(seen.begin(), seen.end(), access.buffer);
@@ -411,17 +286,7 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
   for (auto& pair : in_place) pair.second = out;
   step.in_place = in_place;
 
-  const StageSchedule schedule = ScheduleStage(stage, target);
-  const bool vector_parallel = schedule.vector_axis >= 0 && schedule.vector_axis < stage.parallel_rank;
   const int64_t points = stage.parallel_points();
-  if (points > 0) {
-    step.tasks = PointsBetween(stage, schedule, 0, schedule.task_axes);
-    if (vector_parallel) {
-      step.tasks *= (stage.extents[schedule.vector_axis] + schedule.chunk - 1) / schedule.chunk;
-    }
-  } else {
-    step.tasks = 0;
-  }
   step.serial = bits < 8;  // two results share a byte
   // Operations on elements; a movement has none.
   const auto operations = [](const Body& body) {
@@ -439,11 +304,32 @@ PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& 
   kernel.num_args = static_cast<int>(step.args.size());
   kernel.may_alias.assign(kernel.num_args, false);
   for (const auto& [in, to] : in_place) kernel.may_alias[in] = kernel.may_alias[to] = true;
+  prepared.single = std::move(single);
+  return prepared;
+}
+
+PlanStep PlanStage(const Compute& compute, const Stage& original, const Target& target,
+                   const std::function<StepArg(BufferRef)>& place) {
+  PreparedStage prepared = PrepareStage(compute, original, place);
+  PlanStep& step = prepared.step;
+  const std::shared_ptr<const Compute> single = prepared.single;
+  const Stage& stage = single->stages[0];
+  const StageSchedule schedule = ScheduleStage(stage, target);
+  const bool vector_parallel = schedule.vector_axis >= 0 && schedule.vector_axis < stage.parallel_rank;
+  if (stage.parallel_points() > 0) {
+    step.tasks = PointsBetween(stage, schedule, 0, schedule.task_axes);
+    if (vector_parallel) {
+      step.tasks *= (stage.extents[schedule.vector_axis] + schedule.chunk - 1) / schedule.chunk;
+    }
+  } else {
+    step.tasks = 0;
+  }
+  KernelSpec& kernel = step.kernel;
   kernel.key = "stage axis " + std::to_string(schedule.vector_axis) + " lanes " + std::to_string(schedule.lanes) +
                " chunk " + std::to_string(schedule.chunk) + " tasks " + std::to_string(schedule.task_axes) + "\n" +
                single->ToString();
   kernel.emit = [single, schedule](KernelBuilder& b) { StageEmitter(b, *single, schedule).Emit(); };
-  return step;
+  return std::move(prepared.step);
 }
 
 namespace {
@@ -470,13 +356,13 @@ double CostOf(const ScalarInst& inst) {
   }
 }
 
+}  // namespace
+
 double CostOf(const Body& body) {
   double cost = 0;
   for (const ScalarInst& inst : body.insts) cost += CostOf(inst);
   return cost;
 }
-
-}  // namespace
 
 double EstimateStage(const Compute& compute, const Stage& original, const Target& target) {
   const Stage stage = CollapseAxes(original);
@@ -495,6 +381,15 @@ double EstimateStage(const Compute& compute, const Stage& original, const Target
   const double points = results * static_cast<double>(stage.reduced_points());
   double bytes = 0;
   for (const TensorType& type : compute.inputs) bytes += ByteSize(type.dtype, type.shape.num_elements());
+  if (target.IsGpu()) {
+    // A result a thread, element by element, 64-bit indices, and loads one after the other.
+    const GpuModel gpu(target);
+    constexpr double kIndices = 30, kLoadMicroseconds = 0.3;
+    const double instructions = points * (per_point + kIndices) + results * (per_result + kIndices);
+    const double latency = 1 + static_cast<double>(stage.reduced_points()) * kLoadMicroseconds;
+    return gpu.launch_us + std::max({instructions / (gpu.units * gpu.clock_ghz * 1e3 * 128),
+                                     4 * bytes / gpu.l2_bytes_per_ns / 1000, latency});
+  }
   constexpr double kNanosecondsPerInstruction = 0.25;
   constexpr double kBytesPerNanosecond = 20;
   const double instructions =
@@ -502,6 +397,35 @@ double EstimateStage(const Compute& compute, const Stage& original, const Target
   // A step costs a meeting of the threads.
   constexpr double kStepMicroseconds = 0.5;
   return (instructions * kNanosecondsPerInstruction + bytes / kBytesPerNanosecond) / 1000 + kStepMicroseconds;
+}
+
+Status PlanStages(const Node& node, PlanBuilder& builder, const StagePlanner& plan) {
+  const Compute compute = NodeCompute(builder.graph(), node);
+  RETURN_IF_ERROR(compute.Verify().WithContext("node '" + node.name + "'"));
+  const std::vector<ValueId> operands = Operands(node);
+  std::vector<int> temps, tables;
+  for (size_t k = 0; k < compute.temps.size(); ++k) {
+    const TensorType& type = compute.temps[k];
+    temps.push_back(
+        builder.Temp(node.name + ".temp" + std::to_string(k), ByteSize(type.dtype, type.shape.num_elements())));
+  }
+  for (size_t k = 0; k < compute.tables.size(); ++k) {
+    tables.push_back(builder.Constant(node.name + ".table" + std::to_string(k), compute.tables[k]));
+  }
+  const auto place = [&](BufferRef ref) -> StepArg {
+    switch (ref.kind) {
+      case BufferKind::kInput: return builder.Read(operands[ref.index]);
+      case BufferKind::kOutput: return builder.Write(node.outputs[ref.index]);
+      case BufferKind::kTemp: return {.buffer = temps[ref.index]};
+      default: return {.buffer = tables[ref.index]};
+    }
+  };
+  for (const Stage& stage : compute.stages) {
+    PlanStep step = plan(compute, stage, place);
+    step.label = node.name;
+    builder.AddStep(std::move(step));
+  }
+  return OkStatus();
 }
 
 }  // namespace tessera

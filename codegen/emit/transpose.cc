@@ -23,6 +23,7 @@
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/lane_transpose.h"
+#include "codegen/emit/transpose_shape.h"
 #include "codegen/emitter.h"
 #include "graph/op.h"
 
@@ -33,22 +34,11 @@ int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 enum class Shuffling : uint8_t { kRows, kSquares, kInterleave, kDeinterleave };
 
-struct TransposeProblem {
-  // Dimensions of the output, outermost first; elements of the input from one position to the next.
-  std::vector<int64_t> extents, strides;
-  int bits = 32;   // of an element as it is moved
-  int bytes = 4;   // of an element as it is stored: what addresses are multiples of
+struct TransposeProblem : TransposeShape {
   int lanes = 16;  // of the vectors that are moved
   Shuffling shuffling = Shuffling::kRows;
-  int c = 0;  // the dimension whose positions are neighbours in the input
   int64_t units_per_task = 1;
 
-  int o() const { return static_cast<int>(extents.size()) - 1; }
-  int64_t OutStride(int d) const {
-    int64_t stride = 1;
-    for (int k = d + 1; k <= o(); ++k) stride *= extents[k];
-    return stride;
-  }
   // Blocks of dimension d in a unit's space.
   int64_t Blocks(int d) const {
     switch (shuffling) {
@@ -88,10 +78,8 @@ struct TransposeProblem {
     return 1;
   }
   std::string Key() const {
-    std::string key = internal::Join("transpose ", bits, " bits of ", bytes, " bytes, lanes ", lanes, " way ",
-                                     static_cast<int>(shuffling), " c ", c, " units ", units_per_task);
-    for (int d = 0; d <= o(); ++d) key += internal::Join(d == 0 ? ": " : ", ", extents[d], "*", strides[d]);
-    return key;
+    return internal::Join("transpose ", TransposeShape::Key(), " lanes ", lanes, " way ", static_cast<int>(shuffling),
+                          " units ", units_per_task);
   }
 };
 
@@ -325,69 +313,14 @@ class TransposeEmitter {
   IrValue column_ = nullptr;
 };
 
-// Dimensions of extent 1 go; neighbours that stay neighbours are one, but the last one is kept apart if asked to.
-void Merge(std::vector<int64_t>& extents, std::vector<int64_t>& strides, bool keep_last) {
-  std::vector<int64_t> merged_extents, merged_strides;
-  for (size_t d = 0; d < extents.size(); ++d) {
-    const bool apart = keep_last && d + 1 == extents.size();
-    if (extents[d] == 1 && !apart) continue;
-    if (!merged_extents.empty() && !apart && merged_strides.back() == strides[d] * extents[d]) {
-      merged_extents.back() *= extents[d];
-      merged_strides.back() = strides[d];
-    } else {
-      merged_extents.push_back(extents[d]);
-      merged_strides.push_back(strides[d]);
-    }
-  }
-  if (merged_extents.empty()) merged_extents = merged_strides = {1};
-  extents = std::move(merged_extents);
-  strides = std::move(merged_strides);
-}
-
-// Runs of two elements that stay together become elements of twice the size, as long as there are any.
-void WidenElements(TransposeProblem& p) {
-  const auto even = [](int64_t x) { return x % 2 == 0; };
-  while (p.bits < 64 && p.strides.back() == 1 && even(p.extents.back()) &&
-         std::all_of(p.strides.begin(), p.strides.end() - 1, even)) {
-    p.bits *= 2;
-    p.extents.back() /= 2;
-    for (size_t d = 0; d + 1 < p.strides.size(); ++d) p.strides[d] /= 2;
-    Merge(p.extents, p.strides, false);
-  }
-}
-
 std::optional<TransposeProblem> ProblemOf(const Graph& graph, const Node& node, const Target& target,
                                           std::string* why) {
-  const auto no = [&](const char* reason) {
-    *why = reason;
-    return std::nullopt;
-  };
-  if (node.op != Op::kTranspose) return no("is no transposition");
-  if (node.epilogue && node.epilogue->body.uses_index()) return no("the epilogue asks where it is");
-  const TensorType& x = graph[node.inputs[0]].type;
-  if (x.shape.num_elements() == 0) return no("no elements");
-  if (TypeInfo(x.dtype).bits < 8) return no("elements smaller than a byte");
-  const DType stored_out = node.epilogue ? node.epilogue->dtype : x.dtype;
-  if (TypeInfo(stored_out).bits < 8) return no("results smaller than a byte");
-
-  TransposeProblem p;
-  p.bits = TypeInfo(x.dtype).bits;
-  p.bytes = p.bits / 8;
-  const std::vector<int64_t> strides = x.shape.Strides();
-  for (int64_t axis : node.attrs.Ints("perm")) {
-    p.extents.push_back(x.shape[static_cast<int>(axis)]);
-    p.strides.push_back(strides[axis]);
-  }
-  // An epilogue whose operands differ along columns needs vectors that lie within one row of the output.
+  const std::optional<TransposeShape> shape = TransposeShapeOf(graph, node, why);
+  if (!shape) return std::nullopt;
+  TransposeProblem p = {*shape};
   const bool operands = node.epilogue && !node.epilogue->inputs.empty();
-  Merge(p.extents, p.strides, operands);
-  if (!node.epilogue) WidenElements(p);
   // Squares of bytes are 16 by 16: more would not fit into the registers.
   p.lanes = std::min(16, target.vector_bits / p.bits);
-  p.c = p.o();
-  for (int d = 0; d <= p.o(); ++d) {
-    if (p.strides[d] == 1 && (p.extents[d] > 1 || p.o() == 0)) p.c = d;
-  }
   constexpr int64_t kFew = 4;
   if (p.c == p.o()) {
     p.shuffling = Shuffling::kRows;

@@ -221,6 +221,8 @@ Tensor LayDepthInner(const Tensor& b, const MatmulProblem& problem, int64_t pitc
   return result;
 }
 
+int64_t LaidPitch(const MatmulProblem& problem, DType b) { return Padded(problem.depth, b); }
+
 StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, PlanBuilder& builder) {
   if (!problem.b_constant) return builder.Read(node.inputs[1]);
   const Value& weights = builder.graph()[node.inputs[1]];
@@ -253,9 +255,17 @@ std::vector<Way> WaysGpuMatmul(const Graph& graph, const Node& node, const Targe
 
 Status PlanGpuMatmul(const Node& node, const std::string& way, PlanBuilder& builder) {
   const Graph& graph = builder.graph();
-  const DType a_type = graph[node.inputs[0]].type.dtype, b_type = graph[node.inputs[1]].type.dtype;
   const MatmulProblem problem = MatmulProblemOf(graph, node);
-  const TileEpilogue epilogue(graph, node);
+  const GpuMatmulOperands operands = {.a_type = graph[node.inputs[0]].type.dtype,
+                                      .b_type = graph[node.inputs[1]].type.dtype,
+                                      .a = builder.Read(node.inputs[0]),
+                                      .b = DepthInnerOperand(node, problem, builder)};
+  return PlanGpuMatmulSteps(node, problem, operands, TileEpilogue(graph, node), way, builder);
+}
+
+Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const GpuMatmulOperands& operands,
+                          const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder) {
+  const DType a_type = operands.a_type, b_type = operands.b_type;
   std::string why;
   const std::vector<GpuMatmulWay> ways = GpuMatmulWays(problem, a_type, b_type, builder.target(), &why);
   const auto chosen =
@@ -263,7 +273,7 @@ Status PlanGpuMatmul(const Node& node, const std::string& way, PlanBuilder& buil
   TES_CHECK(chosen != ways.end(), way);
 
   PlanStep step;
-  step.args = {builder.Read(node.inputs[0]), DepthInnerOperand(node, problem, builder)};
+  step.args = {operands.a, operands.b};
   std::optional<GpuMatmul> m = LayGpuMatmul(problem, chosen->tiling, a_type, b_type, step.args[0].offset,
                                             step.args[1].offset, builder.target(), &why);
   TES_CHECK(m.has_value(), why);

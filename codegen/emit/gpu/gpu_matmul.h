@@ -32,6 +32,17 @@ double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target);
 // now, or what it is.
 StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, PlanBuilder& builder);
 
+// Adds the steps of a product whose operands lie as the problem says, B as [columns, depth] with lines of LaidPitch
+// where it is constant, and whose result, as `epilogue` walks it, is the node's. `way` is one of GpuMatmulWays.
+struct GpuMatmulOperands {
+  DType a_type = DType::kF32, b_type = DType::kF32;
+  StepArg a, b;
+};
+Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const GpuMatmulOperands& operands,
+                          const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder);
+
+// Elements of a line of a constant B.
+int64_t LaidPitch(const MatmulProblem& problem, DType b);
 // B as [columns, depth] with `pitch` elements a line, matrix after matrix, zeros behind each line.
 Tensor LayDepthInner(const Tensor& b, const MatmulProblem& problem, int64_t pitch);
 

@@ -1,0 +1,91 @@
+// Attention of odd sizes, both layouts, masks of every shape, halves and epilogues, against the interpreter in double.
+#include <cmath>
+
+#include "codegen/emit/testing/gpu_kernels.h"
+#include "graph/builder.h"
+#include "gtest/gtest.h"
+
+namespace tessera {
+namespace {
+
+Graph Built(GraphBuilder builder) {
+  StatusOr<Graph> graph = std::move(builder).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  return *std::move(graph);
+}
+
+struct Sizes {
+  int64_t batch, heads, queries, keys, depth, value_depth;
+};
+
+Shape Operand(bool positions_first, const Sizes& s, int64_t positions, int64_t depth) {
+  return positions_first ? Shape({s.batch, positions, s.heads, depth}) : Shape({s.batch, s.heads, positions, depth});
+}
+
+// The attention of inputs q, k, v.
+ValueId Attention(GraphBuilder& b, const Sizes& s, bool positions_first, DType type, ValueId mask = ValueId::kNone) {
+  const ValueId q = b.Input("q", type, Operand(positions_first, s, s.queries, s.depth));
+  const ValueId k = b.Input("k", type, Operand(positions_first, s, s.keys, s.depth));
+  const ValueId v = b.Input("v", type, Operand(positions_first, s, s.keys, s.value_depth));
+  return b.Attention(q, k, v, 0.7, mask, positions_first ? "bshd" : "bhsd");
+}
+
+void Check(const Graph& graph, double allowed = 1e-5) {
+  EXPECT_TRUE(AgreesOnGpu(graph, RandomInputs(graph, 9), "gpu_attention", allowed));
+}
+
+TEST(GpuAttentionTest, SizesOfAllKinds) {
+  for (const Sizes& s : {Sizes{1, 1, 1, 1, 1, 1}, Sizes{2, 3, 17, 33, 64, 64}, Sizes{1, 2, 40, 31, 7, 5},
+                         Sizes{1, 2, 33, 65, 36, 100}, Sizes{1, 1, 5, 100, 128, 128}, Sizes{1, 12, 128, 128, 64, 64}}) {
+    for (bool positions_first : {false, true}) {
+      GraphBuilder b(internal::Join("attention ", s.queries, " ", s.keys, " ", s.depth, " ", s.value_depth));
+      b.Output(Attention(b, s, positions_first, DType::kF32));
+      Check(Built(std::move(b)));
+    }
+  }
+}
+
+// So many tiles that a warp takes eight queries.
+TEST(GpuAttentionTest, ManyTiles) {
+  GraphBuilder b("many tiles");
+  b.Output(Attention(b, {4, 36, 37, 40, 16, 16}, true, DType::kF32));
+  Check(Built(std::move(b)));
+}
+
+TEST(GpuAttentionTest, MasksOfEveryShape) {
+  const Sizes s = {2, 3, 9, 45, 8, 8};
+  for (const Shape& shape : {Shape({2, 3, 9, 45}), Shape({9, 45}), Shape({2, 1, 1, 45}), Shape({3, 1, 1})}) {
+    GraphBuilder b("mask");
+    b.Output(Attention(b, s, false, DType::kF32, b.Input("mask", DType::kF32, shape)));
+    Check(Built(std::move(b)));
+  }
+}
+
+TEST(GpuAttentionTest, MasksThatLeaveKeysOut) {
+  GraphBuilder b("causal");
+  Tensor mask(DType::kF32, {70, 70});
+  for (int64_t s = 0; s < 70; ++s) {
+    for (int64_t t = 0; t < 70; ++t) mask.Set(s * 70 + t, t < 69 - s ? (s % 2 == 0 ? -INFINITY : -1e30) : 0);
+  }
+  b.Output(Attention(b, {1, 2, 70, 70, 12, 12}, false, DType::kF32, b.Constant("mask", std::move(mask))));
+  Check(Built(std::move(b)));
+}
+
+TEST(GpuAttentionTest, HalvesAndEpilogues) {
+  GraphBuilder b("halves");
+  b.Output(Attention(b, {1, 2, 20, 50, 32, 32}, true, DType::kF16));
+  Check(Built(std::move(b)), 2e-3);
+  GraphBuilder with("epilogue");
+  const Sizes s = {2, 2, 20, 50, 24, 40};
+  BodyBuilder body;
+  const Scalar sum = body.Input(DType::kF32), bias = body.Input(DType::kF32), residual = body.Input(DType::kF32);
+  const ValueId mean = Attention(with, s, true, DType::kF32);
+  with.Output(with.WithEpilogue(
+      mean, body.Finish(Max(sum * bias, 0.0) + residual),
+      {with.Input("bias", DType::kF32, {2, 40}), with.Input("residual", DType::kF32, Operand(true, s, 20, 40))},
+      DType::kF32));
+  Check(Built(std::move(with)));
+}
+
+}  // namespace
+}  // namespace tessera
