@@ -101,7 +101,7 @@ std::string ProgramKey(const Graph& graph, const Target& target, const CompileOp
   const Hash128 hash = HashGraph(graph, options.threads);
   Hasher hasher;
   hasher.AddString(GeneratorIdentity()).AddString(target.Key()).AddString(target.name).AddString(options.only_emitter);
-  hasher.AddValue(hash.high).AddValue(hash.low).AddValue(options.max_code_bytes);
+  hasher.AddValue(hash.high).AddValue(hash.low).AddValue(options.max_code_bytes).AddValue(options.run_threads);
   if (options.tuning != nullptr) hasher.AddString(options.tuning->ToString()).AddValue(options.tuning_threads);
   return hasher.Finish().ToHex();
 }
@@ -213,7 +213,9 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
 
 }  // namespace
 
-StatusOr<Plan> MakePlan(const Graph& source, const Target& target, const CompileOptions& options) {
+StatusOr<Plan> MakePlan(const Graph& source, const Target& compiled_for, const CompileOptions& options) {
+  Target target = compiled_for;
+  target.threads = std::max(1, options.run_threads);
   const Graph graph = GiveOutputsTheirOwn(source);
   PlanBuilder builder(graph, target);
   const SelectOptions select = {

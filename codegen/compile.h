@@ -30,6 +30,8 @@ struct CompileOptions {
   // What was measured of the network's nodes (tuner.h) decides where it says anything; borrowed, may be null.
   const TuningRecords* tuning = nullptr;
   int tuning_threads = 0;  // of an inference, as given to Tune
+  // Threads of an inference: estimates count what steps cost them. What is compiled runs on any number.
+  int run_threads = 1;
   // Machine code that patterns of weights may become, all layers together: beyond it, layers that gain least by it have
   // their pattern read as data. 0: as much as is quickest.
   int64_t max_code_bytes = 0;

@@ -27,7 +27,7 @@ enum class EmitterTargets : uint8_t { kEvery, kHost, kGpu };
 
 struct Way {
   std::string name;  // empty where an emitter has only one
-  double us = 0;     // expected time on one core
+  double us = 0;     // expected time, of all threads of an inference together
   std::string why;   // what the time rests on ("scattered, 10 % kept"), for the decision report; may be empty
   // Of machine code that grows with what is kept; 0 for kernels of a few KiB. A budget for code is held by these.
   double code_bytes = 0;

@@ -43,6 +43,8 @@ struct Target {
   // Caches of one core, in bytes; from the machine where it can be asked, otherwise typical values.
   int64_t l1d_bytes = 32 << 10;
   int64_t l2_bytes = 512 << 10;
+  // Threads of an inference: what a step costs them is part of estimates. Code does not depend on it.
+  int threads = 1;
 
   // Of a GPU: its compute capability (80 is 8.0), multiprocessors of the usual card of that chip, and whether products
   // of f32 may round their operands to tf32 (10 bits of mantissa).

@@ -62,7 +62,7 @@ class Contender {
  public:
   static StatusOr<Contender> Make(const Graph& graph, const Target& target, const std::string& way, Device& device,
                                   int threads) {
-    ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, {.only_emitter = way}));
+    ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, {.only_emitter = way, .run_threads = threads}));
     Contender self;
     ASSIGN_OR_RETURN(self.executable_, device.Load(compiled.program, {.threads = threads}));
     for (ValueId id : graph.outputs) self.outputs_.emplace_back(graph[id].type.dtype, graph[id].type.shape);

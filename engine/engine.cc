@@ -233,6 +233,7 @@ StatusOr<Session> Model::CompileFor(const Options& options) const {
   ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options, &prepared));
   CompileOptions compile = {.threads = 0, .cache_dir = options.cache_dir, .only_emitter = options.only_emitter};
   compile.max_code_bytes = options.max_code_bytes;
+  compile.run_threads = ThreadsToUse(options.threads);
   TuningRecords tuning;
   if (!options.tuning_file.empty()) {
     ASSIGN_OR_RETURN(tuning, TuningRecords::ReadIfPresent(options.tuning_file));

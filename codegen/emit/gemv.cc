@@ -102,6 +102,8 @@ constexpr double kMaxScatteredDensity = 0.85;
 // more than is counted, and windows depend on more than bandwidth, which a busy machine shows first.
 double MarginOf(GemvKind kind) { return kind == GemvKind::kDense ? 1 : kind == GemvKind::kColumns ? 1.03 : 1.12; }
 
+constexpr double kPlacesNs = 90;
+
 struct Gemv {
   GemvOperands operands;
   GemvWeights weights;
@@ -173,18 +175,25 @@ double Cycles(const GemvFormat& format, int64_t columns, const Target& target) {
   return 3 + m * (7 + 4 * multiply) + 4 * unpack;
 }
 
-double GemvMicroseconds(const Gemv& gemv, const GemvFormat& format, double vectors, const Target& target) {
+double GemvMicroseconds(const Gemv& gemv, const GemvFormat& format, double vectors, int epilogue_cost,
+                        const Target& target) {
   const MachineModel machine(target);
   const GemvShape& shape = gemv.operands.shape;
   const bool bundles = format.kind == GemvKind::kScattered;
   const double bytes = vectors * (bundles ? format.bundle_bytes() : format.vector_bytes() / format.shared());
   const double compute = vectors * Cycles(format, shape.columns, target) * MachineModel::kCycle;
-  const double groups = static_cast<double>(gemv.weights.groups(format.lanes)) * 20 * MachineModel::kCycle;
-  const double x = static_cast<double>(GemvScratchBytes(shape, format)) / 24 * MachineModel::kCycle;
+  const double finish = static_cast<double>(shape.columns * (epilogue_cost + 1)) * machine.op_ns;
+  const double groups = static_cast<double>(gemv.weights.groups(format.lanes)) * (20 * MachineModel::kCycle + finish);
+  const double x = static_cast<double>(GemvScratchBytes(shape, format)) / 24 * MachineModel::kCycle +
+                   static_cast<double>(shape.columns) * 12 * MachineModel::kCycle;
+  // Where columns and windows begin is looked up first.
+  const double places = format.kind == GemvKind::kDense ? 0 : kPlacesNs;
   const double weights = WeightStreamNanoseconds(bytes, bytes / gemv.weight_share, target);
   // What is not the bottleneck still gets in its way a little.
   const double core = std::max(compute, weights) + 0.05 * std::min(compute, weights);
-  return (MarginOf(format.kind) * core + groups + x + machine.step_ns) / 1000;
+  // A task is a group at least.
+  const double shared = machine.Shared(MarginOf(format.kind) * core + groups, gemv.weights.groups(format.lanes));
+  return (shared + machine.threads * (x + places) + machine.step_ns) / 1000;
 }
 
 constexpr std::string_view kInt4 = "int4";
@@ -242,11 +251,12 @@ std::vector<Way> WaysGemv(const Graph& graph, const Node& node, const Target& ta
   if (!gemv) return {};
   std::vector<Way> ways;
   const double kept = static_cast<double>(std::max<int64_t>(1, gemv->weights.num_kept()));
+  const int epilogue_cost = GemvEpilogue(graph, node, gemv->operands).cost();
   for (const GemvFormat& format : Formats(*gemv, target)) {
     const double vectors = EstimateVectors(format, gemv->weights);
     const bool bundles = format.kind == GemvKind::kScattered;
     const double bytes = vectors * (bundles ? format.bundle_bytes() : format.vector_bytes() / format.shared());
-    Way way = {.name = format.Name(), .us = GemvMicroseconds(*gemv, format, vectors, target), .why = ""};
+    Way way = {.name = format.Name(), .us = GemvMicroseconds(*gemv, format, vectors, epilogue_cost, target), .why = ""};
     way.why = Describe(gemv->weights.density(), bytes / kept);
     ways.push_back(std::move(way));
   }

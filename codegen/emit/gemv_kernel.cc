@@ -1,6 +1,7 @@
 #include "codegen/emit/gemv_kernel.h"
 
 #include <algorithm>
+#include <bit>
 #include <vector>
 
 #include "codegen/emit/int8_dot.h"
@@ -77,7 +78,12 @@ class GemvEmitter {
       b_.For("copy", b_.I64(0), b_.I64(bytes / step * step), step, [&](IrValue at) { copy(at, Bytes()); });
       if (bytes % step != 0) copy(b_.I64(bytes - step), Bytes());
     } else {
-      b_.For("copy_byte", b_.I64(0), b_.I64(bytes), 1, [&](IrValue at) { copy(at, ir().getInt8Ty()); });
+      // Two of the largest power of two that overlap.
+      const auto part = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes)));
+      copy(b_.I64(0), llvm::FixedVectorType::get(ir().getInt8Ty(), static_cast<unsigned>(part)));
+      if (part < bytes) {
+        copy(b_.I64(bytes - part), llvm::FixedVectorType::get(ir().getInt8Ty(), static_cast<unsigned>(part)));
+      }
     }
     const int64_t behind = ColumnStride(shape_, f_) - bytes;
     for (int64_t at = 0; at < behind; at += step) {

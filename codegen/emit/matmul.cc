@@ -20,7 +20,9 @@ namespace tessera {
 
 double MatmulMicroseconds(const MatmulProblem& problem, const Target& target, int epilogue_cost) {
   const ContractionSchedule schedule = ScheduleContraction(target, problem.shape(), epilogue_cost);
-  double us = ContractionMicroseconds(target, schedule, epilogue_cost) + MachineModel(target).step_ns / 1000;
+  const MachineModel machine(target);
+  double us = machine.Shared(ContractionMicroseconds(target, schedule, epilogue_cost), schedule.tasks());
+  us += machine.step_ns / 1000;
   if (problem.packs_b() && !problem.b_constant) us += PackPanelsMicroseconds(problem.b_source(), target);
   return us;
 }

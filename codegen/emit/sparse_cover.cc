@@ -31,7 +31,7 @@ namespace {
 // A cover whose parts cost so much more than the cheapest one's is not priced as a plan.
 constexpr double kWorthPricing = 1.5;
 // Nor is one that saves less than this of a dense matrix; and what it saves must show beside a dense kernel's time.
-constexpr double kOfDense = 0.9, kMargin = 1.05;
+constexpr double kOfDense = 0.9, kMargin = 1.03;
 
 // Rows of a rolled stream's groups: a divisor of the blocks' heights, as many as give a loop work for every load.
 int RolledGroupRows(const SparseProblem& problem, const Target& target) {
@@ -192,8 +192,8 @@ std::vector<Way> WaysSparseParts(const Graph& graph, const Node& node, const Tar
     TES_CHECK(cover.ok(), cover.status());
     for (const std::string& cores : CoresFor(candidate.name, target)) {
       const Assembly assembly = Assemble(*problem, *cover, cores, target);
-      const double us = kMargin * (CoreNanoseconds(*problem, assembly, target) / 1000 +
-                                   SparseFrameMicroseconds(*problem, assembly.schedule, target, epilogue_cost));
+      const double us = kMargin * SparseMicroseconds(*problem, assembly.schedule, target, epilogue_cost,
+                                                     CoreNanoseconds(*problem, assembly, target));
       ways.push_back({.name = candidate.name + std::string(kBy) + cores,
                       .us = us,
                       .why = candidate.why,

@@ -31,8 +31,8 @@ std::optional<double> EstimateSparseLoop(const Graph& graph, const Node& node, c
   const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, target, why);
   if (!problem) return std::nullopt;
   *why = DescribeKept(*problem);
-  return LoopCoreNanoseconds(*problem, problem->all, target) / 1000 +
-         SparseFrameMicroseconds(*problem, ScheduleLoop(*problem, target), target, TileEpilogue(graph, node).cost());
+  return SparseMicroseconds(*problem, ScheduleLoop(*problem, target), target, TileEpilogue(graph, node).cost(),
+                            LoopCoreNanoseconds(*problem, problem->all, target));
 }
 
 Status PlanSparseLoop(const Node& node, PlanBuilder& builder) {

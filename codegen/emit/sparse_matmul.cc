@@ -20,6 +20,9 @@ int ColumnDims(const Graph& graph, const Node& node) {
   return HasPlanes(node) ? graph[node.outputs[0]].type.shape.rank() - 2 : 1;
 }
 
+// What the kernel takes beside its tasks, first calls of functions whose code is not near; more than a dense one's.
+constexpr double kKernelNs = 250;
+
 // Straight code for the epilogue up to this many instructions per vector; longer bodies are written once, in a loop.
 constexpr int kMaxStraightEpilogue = 8;
 
@@ -491,8 +494,8 @@ SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows, doub
   return schedule;
 }
 
-double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
-                               int epilogue_cost) {
+double SparseMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
+                          int epilogue_cost, double core_ns) {
   const MachineModel machine(target);
   const int lanes = std::min(kPanelLanes, target.Lanes(32));
   double vectors = static_cast<double>(DivideUp(problem.rows(), lanes) * lanes * problem.panels());
@@ -503,11 +506,21 @@ double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedul
   if (epilogue_cost > kMaxStraightEpilogue) shuffles += 3;  // through memory
   const double more = std::max<double>(shuffles, epilogue_cost), less = std::min<double>(shuffles, epilogue_cost);
   const double per_vector = (more + 0.3 * less) * machine.op_ns + machine.load_ns;
-  const double tasks = static_cast<double>(schedule.blocks.blocks() * problem.panels());
+  const int64_t blocks = schedule.blocks.blocks(), tasks = blocks * problem.panels();
   const int elements = ElementsOf(problem.unit);
-  return (vectors * per_vector + tasks * 40 * MachineModel::kCycle + machine.step_ns) / 1000 +
-         (elements == 1 ? PackPanelsMicroseconds(problem.source, target)
-                        : PackUnitsMicroseconds(problem.source, elements, target));
+  double pack = elements == 1 ? PackPanelsMicroseconds(problem.source, target)
+                              : PackUnitsMicroseconds(problem.source, elements, target);
+  double ns = core_ns + vectors * per_vector + static_cast<double>(tasks) * 40 * MachineModel::kCycle;
+  ns = machine.Shared(ns, schedule.packs ? problem.panels() : tasks) + kKernelNs + machine.step_ns;
+  if (schedule.packs) {
+    pack -= machine.step_ns / 1000;
+  } else {
+    pack = machine.Shared(pack - machine.step_ns / 1000, problem.panels()) + machine.step_ns / 1000;
+    // Threads pack panels and then compute blocks of rows: of a panel that one packed, others read all.
+    const bool alike = blocks == 1 || schedule.panels_outer;
+    if (!alike) ns += machine.ForeignNanoseconds(static_cast<double>(problem.panel_bytes()));
+  }
+  return ns / 1000 + pack;
 }
 
 std::pair<IrValue, IrValue> EmitBlockRows(KernelBuilder& b, const ScatteredBlocks& blocks, IrValue block) {

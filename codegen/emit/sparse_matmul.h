@@ -108,9 +108,9 @@ double PanelMissShare(const SparseProblem& problem, const Target& target);
 // the whole depth does.
 int64_t ChunkFor(const SparseProblem& problem, const Target& target);
 
-// Packing, and taking sums to the result: everything but the core. Microseconds on one core.
-double SparseFrameMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
-                               int epilogue_cost);
+// Packing, the core, which takes `core_ns` for all panels, and taking sums to the result.
+double SparseMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
+                          int epilogue_cost, double core_ns);
 
 // Packs X, or whatever else gives the panels of `problem`, as steps of their own: the buffer of panel_bytes().
 StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder);

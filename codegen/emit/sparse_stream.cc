@@ -48,8 +48,8 @@ Candidate Consider(const SparseProblem& problem, const Target& target, int epilo
   // Panels first, when it is they that would be read again and again from beyond the second level.
   const double half = static_cast<double>(target.l2_bytes) / 2, panels = static_cast<double>(problem.panel_bytes());
   result.schedule.panels_outer = stream_bytes < half && panels > half;
-  result.us = kMargin * (StreamCoreNanoseconds(problem, problem.all, result.schedule, target) / 1000 +
-                         SparseFrameMicroseconds(problem, result.schedule, target, epilogue_cost));
+  result.us = kMargin * SparseMicroseconds(problem, result.schedule, target, epilogue_cost,
+                                           StreamCoreNanoseconds(problem, problem.all, result.schedule, target));
   return result;
 }
 
