@@ -251,7 +251,10 @@ KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue
   kernel.family = matmul.tiling.core == MatmulTiling::Core::kFma ? "matmul_fma" : "matmul_mma";
   kernel.num_args = matmul.tiling.splits > 1 ? 3 : 2 + epilogue.num_args();
   kernel.block_threads = matmul.tiling.threads();
-  kernel.blocks_per_unit = 1;  // registers as the sums need them
+  // Registers as the sums need them. Small tiles have few, and with no bound the assembler starts so many loads early
+  // that it runs out (seen on sm_75).
+  constexpr int kSmallTile = 32 * 32;
+  kernel.blocks_per_unit = matmul.tiling.tile_m * matmul.tiling.tile_n <= kSmallTile ? 2 : 1;
   kernel.key = matmul.Key();
   if (matmul.tiling.splits == 1) kernel.key += " " + epilogue.Key();
   kernel.emit = [matmul, epilogue](KernelBuilder& b) { MatmulEmitter(b, matmul, epilogue).Emit(); };
