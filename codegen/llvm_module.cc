@@ -157,7 +157,7 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
   library.disableAllFunctions();
   passes.add(new llvm::TargetLibraryInfoWrapperPass(library));
   // What a device's loader takes: an object for the host, PTX for an NVIDIA driver.
-  const bool as_object = form == CodeForm::kObject && machine->getTargetTriple().isX86();
+  const bool as_object = form == CodeForm::kObject && !machine->getTargetTriple().isNVPTX();
   const auto type = as_object ? llvm::CodeGenFileType::ObjectFile : llvm::CodeGenFileType::AssemblyFile;
   if (machine->addPassesToEmitFile(passes, stream, nullptr, type)) {
     return Error(ErrorCode::kInternal, "LLVM cannot write code for ", target.triple);
