@@ -50,4 +50,18 @@ std::optional<RowProblem> RowProblemOf(const Graph& graph, const Node& node, std
   return problem;
 }
 
+void AddRowArguments(const Node& node, DType x, const TileEpilogue& epilogue, PlanBuilder& builder, PlanStep& step) {
+  for (ValueId id : node.inputs) {
+    if (id != ValueId::kNone) step.args.push_back(builder.Read(id));
+  }
+  const int out = static_cast<int>(step.args.size()) + epilogue.num_args() - 1;
+  bool read_once = true;
+  for (size_t k = 1; k < step.args.size(); ++k) read_once &= step.args[k].buffer != step.args[0].buffer;
+  if (node.epilogue) {
+    for (ValueId id : node.epilogue->inputs) read_once &= builder.PlaceOf(id).buffer != step.args[0].buffer;
+  }
+  if (read_once && TypeInfo(x).bits == TypeInfo(epilogue.dtype()).bits) step.in_place.emplace_back(0, out);
+  epilogue.AddArguments(node, builder, step);
+}
+
 }  // namespace tessera

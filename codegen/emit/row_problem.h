@@ -11,6 +11,8 @@
 #include <optional>
 #include <string>
 
+#include "codegen/emit/epilogue.h"
+#include "codegen/plan.h"
 #include "graph/graph.h"
 
 namespace tessera {
@@ -35,6 +37,10 @@ struct RowProblem {
 
 // The problem of a node; nullopt with the reason in *why.
 std::optional<RowProblem> RowProblemOf(const Graph& graph, const Node& node, std::string* why);
+
+// The arguments of a step that computes a node's rows, stored as `x`: its operands and the epilogue's. x may become the
+// result, so a kernel reads a row whole, or each element just before it writes it.
+void AddRowArguments(const Node& node, DType x, const TileEpilogue& epilogue, PlanBuilder& builder, PlanStep& step);
 
 }  // namespace tessera
 

@@ -350,18 +350,7 @@ Status PlanRowwise(const Node& node, PlanBuilder& builder) {
       static_cast<int64_t>(kTaskMicroseconds / UnitMicroseconds(*problem, epilogue->cost())), 1, problem->units());
 
   PlanStep step;
-  for (ValueId id : node.inputs) {
-    if (id != ValueId::kNone) step.args.push_back(builder.Read(id));
-  }
-  // x may become the result: a row is read whole, or element by element just before it is written.
-  const int out = static_cast<int>(step.args.size()) + epilogue->num_args() - 1;
-  bool read_once = true;
-  for (size_t k = 1; k < step.args.size(); ++k) read_once &= step.args[k].buffer != step.args[0].buffer;
-  if (node.epilogue) {
-    for (ValueId id : node.epilogue->inputs) read_once &= builder.PlaceOf(id).buffer != step.args[0].buffer;
-  }
-  if (read_once && TypeInfo(problem->x).bits == TypeInfo(epilogue->dtype()).bits) step.in_place.emplace_back(0, out);
-  epilogue->AddArguments(node, builder, step);
+  AddRowArguments(node, problem->x, *epilogue, builder, step);
 
   step.tasks = problem->tasks();
   step.serial = TypeInfo(epilogue->dtype()).bits < 8;  // two results share a byte

@@ -293,18 +293,7 @@ Status PlanGpuRowwise(const Node& node, PlanBuilder& builder) {
   TES_CHECK(rows.has_value(), node.name, ": ", why);
   auto epilogue = std::make_shared<const TileEpilogue>(EpilogueOf(graph, node, *rows));
   PlanStep step;
-  for (ValueId id : node.inputs) {
-    if (id != ValueId::kNone) step.args.push_back(builder.Read(id));
-  }
-  // x may become the result: a row is read whole before it is written, across memory element by element.
-  const int out = static_cast<int>(step.args.size()) + epilogue->num_args() - 1;
-  bool read_once = true;
-  for (size_t k = 1; k < step.args.size(); ++k) read_once &= step.args[k].buffer != step.args[0].buffer;
-  if (node.epilogue) {
-    for (ValueId id : node.epilogue->inputs) read_once &= builder.PlaceOf(id).buffer != step.args[0].buffer;
-  }
-  if (read_once && TypeInfo(rows->x).bits == TypeInfo(epilogue->dtype()).bits) step.in_place.emplace_back(0, out);
-  epilogue->AddArguments(node, builder, step);
+  AddRowArguments(node, rows->x, *epilogue, builder, step);
   constexpr int64_t kBytes = 16;
   const bool aligned =
       std::all_of(step.args.begin(), step.args.end(), [](const StepArg& arg) { return arg.offset % kBytes == 0; });
