@@ -10,12 +10,6 @@
 namespace tessera {
 namespace {
 
-Graph Built(GraphBuilder builder) {
-  StatusOr<Graph> graph = std::move(builder).Build();
-  TES_CHECK(graph.ok(), graph.status());
-  return *std::move(graph);
-}
-
 void Check(const Graph& graph) {
   const std::vector<Tensor> inputs = RandomInputs(graph, 9);
   for (const std::string& level : RunnableLevels()) {

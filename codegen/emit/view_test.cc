@@ -11,12 +11,6 @@
 namespace tessera {
 namespace {
 
-Graph Built(GraphBuilder builder) {
-  StatusOr<Graph> graph = std::move(builder).Build();
-  TES_CHECK(graph.ok(), graph.status());
-  return *std::move(graph);
-}
-
 // Runs on every level and returns the number of steps.
 int CheckedSteps(const Graph& graph) {
   const std::vector<Tensor> inputs = RandomInputs(graph, 5);

@@ -62,6 +62,12 @@ testing::AssertionResult EveryNodeTakes(const Graph& graph, const std::string& l
   return testing::AssertionSuccess();
 }
 
+Graph Built(GraphBuilder builder) {
+  StatusOr<Graph> graph = std::move(builder).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  return *std::move(graph);
+}
+
 std::vector<Tensor> RandomInputs(const Graph& graph, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<Tensor> inputs;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "codegen/compile.h"
+#include "graph/builder.h"
 #include "graph/graph.h"
 #include "gtest/gtest.h"
 #include "tesa/tensor.h"
@@ -34,6 +35,9 @@ testing::AssertionResult CompiledAgrees(const Graph& graph, std::span<const Tens
 
 // Whether `emitter` applies to every node of the graph and is taken where it is asked for.
 testing::AssertionResult EveryNodeTakes(const Graph& graph, const std::string& level, const std::string& emitter);
+
+// The graph of a builder that cannot fail; ends the test with the reason otherwise.
+Graph Built(GraphBuilder builder);
 
 // A tensor for each input of the graph, floats uniform in [-1, 1], integers in [0, 8).
 std::vector<Tensor> RandomInputs(const Graph& graph, uint64_t seed);

@@ -8,12 +8,6 @@
 namespace tessera {
 namespace {
 
-Graph Built(GraphBuilder builder) {
-  StatusOr<Graph> graph = std::move(builder).Build();
-  TES_CHECK(graph.ok(), graph.status());
-  return *std::move(graph);
-}
-
 struct Sizes {
   int64_t batch, heads, queries, keys, depth, value_depth;
 };

@@ -7,12 +7,6 @@
 namespace tessera {
 namespace {
 
-Graph Built(GraphBuilder builder) {
-  StatusOr<Graph> graph = std::move(builder).Build();
-  TES_CHECK(graph.ok(), graph.status());
-  return *std::move(graph);
-}
-
 void Check(const Graph& graph, double allowed = 1e-5) {
   EXPECT_TRUE(AgreesOnGpu(graph, RandomInputs(graph, 9), "gpu_stages", allowed));
 }

@@ -6,12 +6,6 @@
 namespace tessera {
 namespace {
 
-Graph Built(GraphBuilder builder) {
-  StatusOr<Graph> graph = std::move(builder).Build();
-  TES_CHECK(graph.ok(), graph.status());
-  return *std::move(graph);
-}
-
 void Check(const Graph& graph, double allowed = 0) {
   EXPECT_TRUE(AgreesOnGpu(graph, RandomInputs(graph, 9), "gpu_transpose", allowed));
 }
