@@ -26,6 +26,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/round.h"
 #include "codegen/emit/attention_mask.h"
 #include "codegen/emit/attention_problem.h"
 #include "codegen/emit/body_emitter.h"
@@ -38,8 +39,6 @@
 
 namespace tessera {
 namespace {
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 // Arguments: q, k, v; the mask if there is one, or the lists' starts, panels and masks; the epilogue's operands, the
 // output.

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "graph/op.h"
 
 namespace tessera {
 namespace {
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 // The tile for the machine with panels of `vectors` registers: as high as the other registers allow.
 void SetTile(AttentionProblem& p, const Target& target, int vectors) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 
 namespace tessera {
@@ -16,8 +17,6 @@ constexpr int64_t kMaxStraightUnits = 12;
 
 // A multiply-add's result can be used after four cycles and two can start in each: so many sums must be in flight.
 constexpr int kSumsInFlight = 8;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // Splits the rows into tiles of nearly equal height, at most `max_rows`.
 void SplitRows(ContractionSchedule& schedule, int max_rows) {

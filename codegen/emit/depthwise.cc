@@ -30,6 +30,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/depthwise_units.h"
@@ -44,8 +45,6 @@ namespace {
 
 // More pieces of code for tiles at the borders than this are not worth it (filters of a third of the row's length).
 constexpr int64_t kMaxBorderTiles = 4;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 struct DepthwiseSchedule {
   ConvGeometry g;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/round.h"
 #include "llvm/IR/IntrinsicsX86.h"
 
 namespace tessera {
@@ -13,8 +14,6 @@ constexpr int kElements = 8;  // of a word
 constexpr int64_t kBlocks[] = {256, 128, 64, 32, 16};
 // The largest distance of two integers of a block.
 constexpr int kRange = 15;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 int64_t WordsOf(int64_t elements) { return DivideUp(elements, kElements); }
 

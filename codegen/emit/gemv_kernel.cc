@@ -4,6 +4,7 @@
 #include <bit>
 #include <vector>
 
+#include "base/round.h"
 #include "codegen/emit/int8_dot.h"
 #include "llvm/IR/IntrinsicsX86.h"
 
@@ -14,8 +15,6 @@ namespace {
 constexpr int kSumsInFlight = 4;
 // Vectors of one trip of the loop over a dense group.
 constexpr int kUnroll = 8;
-
-int64_t RoundUp(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 // Bytes of one element of x.
 int ElementBytes(const GemvFormat& format) { return format.unit == GemvUnit::kF32 ? 4 : 1; }

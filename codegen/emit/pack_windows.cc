@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/scattered_stream.h"
 
 namespace tessera {
 namespace {
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 int64_t PanelsOf(const ConvGeometry& g) { return DivideUp(g.y.out * g.x.out, kPanelLanes); }
 

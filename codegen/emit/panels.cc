@@ -4,6 +4,7 @@
 #include <cstring>
 #include <functional>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/lane_transpose.h"
@@ -11,8 +12,6 @@
 
 namespace tessera {
 namespace {
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // Copies in squares that stay in the first-level cache on both sides, whatever the strides are.
 template <typename Bits>

@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/epilogue.h"
@@ -42,8 +43,6 @@ constexpr int64_t kMaxDenseWeights = 48 << 10;
 constexpr int64_t kMaxStraightDense = 16 << 10;
 constexpr int64_t kMaxReach = 1 << 30;  // of displacements, in bytes
 constexpr int64_t kMaxScratchRows = 256;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 struct PlanesProduct {
   ConvGeometry g;

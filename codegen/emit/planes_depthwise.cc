@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/epilogue.h"
@@ -33,8 +34,6 @@ constexpr int kMaxBorderStrips = 4;
 // Filters with more taps are read from memory again and again, and there are better ways.
 constexpr int64_t kMaxTaps = 49;
 constexpr int64_t kMaxStrideX = 2;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // Columns [first, first + count) of a result's row, in a vector of `lanes`.
 struct Strip {

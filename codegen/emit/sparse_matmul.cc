@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/lane_transpose.h"
@@ -25,8 +26,6 @@ constexpr double kKernelNs = 250;
 
 // Straight code for the epilogue up to this many instructions per vector; longer bodies are written once, in a loop.
 constexpr int kMaxStraightEpilogue = 8;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // Are results narrowed before they are turned?
 bool FinishesBytes(const TileEpilogue& epilogue) {

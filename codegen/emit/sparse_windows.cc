@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/int8_dot.h"
 #include "codegen/emit/sparse_matmul.h"
@@ -38,8 +39,6 @@ constexpr int64_t kMaxTile = 16;
 constexpr int64_t kMinTasks = 64;
 // Epilogues of more instructions are written once and not for each column of a tile.
 constexpr int kMaxStraightEpilogue = 14;
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 struct WindowsSchedule {
   int64_t rows = 0, depth = 0, columns = 0;

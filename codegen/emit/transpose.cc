@@ -19,6 +19,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
@@ -29,8 +30,6 @@
 
 namespace tessera {
 namespace {
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 enum class Shuffling : uint8_t { kRows, kSquares, kInterleave, kDeinterleave };
 

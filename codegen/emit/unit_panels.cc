@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
+#include "base/round.h"
 #include "codegen/cost_model.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/lane_transpose.h"
 
 namespace tessera {
 namespace {
-
-int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 // u8 into units of 32 bits; `lanes` units make a vector.
 class UnitPacker {

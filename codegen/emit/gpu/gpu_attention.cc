@@ -20,6 +20,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/round.h"
 #include "codegen/emit/attention_problem.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gpu/warp_join.h"
@@ -36,9 +37,6 @@ constexpr int64_t kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int64_t kKeys = kWarp;     // at once
 constexpr int64_t kMostDepth = 128;  // what registers hold of keys and values that are under way
 constexpr int kVector = 4;           // f32 of a load from shared memory
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
-int64_t RoundUp(int64_t x, int64_t to) { return DivideUp(x, to) * to; }
 
 struct GpuAttention : AttentionShape {
   int64_t rows = 8;     // queries of a warp

@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/round.h"
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gpu/warp_join.h"
@@ -32,8 +33,6 @@ namespace {
 
 constexpr int64_t kThreads = 128;
 constexpr int64_t kMostWeights = 64;  // registers of a thread
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 struct GpuDepthwise {
   ConvGeometry g;

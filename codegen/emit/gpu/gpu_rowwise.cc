@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/round.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gpu/warp_join.h"
 #include "codegen/emit/kernel_builder.h"
@@ -34,8 +35,6 @@ namespace {
 constexpr int64_t kThreads = 128;    // of a block whose rows take no more than a warp each
 constexpr int64_t kMostVectors = 8;  // of a thread
 constexpr int64_t kKept = 32;        // elements of a row across memory that a thread keeps
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 struct GpuRows : RowProblem {
   int lanes = 1;          // elements of a vector

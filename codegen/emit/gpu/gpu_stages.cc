@@ -22,6 +22,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/round.h"
 #include "codegen/emit/body_emitter.h"
 #include "codegen/emit/gpu/warp_join.h"
 #include "codegen/emit/kernel_builder.h"
@@ -39,8 +40,6 @@ constexpr int64_t kThreads = 128;
 constexpr int64_t kUnrolled = 8;   // combined points of a thread of a group that are written out
 constexpr int64_t kStraight = 64;  // loads of a thread's combined points that are written out
 constexpr int kVectorBits = 128;
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 struct GpuStage {
   enum class Way : uint8_t { kPoints, kRows, kParts };

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/round.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gpu/warp_join.h"
 #include "codegen/emit/kernel_builder.h"
@@ -27,8 +28,6 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kSquare = 32, kPitch = kSquare + 1, kRows = 8, kThreads = kSquare * kRows;
-
-int64_t DivideUp(int64_t x, int64_t by) { return (x + by - 1) / by; }
 
 // Squares along dimension d.
 int64_t SquaresAlong(const TransposeShape& p, int d) {
