@@ -4,14 +4,15 @@
 //   write_kernels sm_90a FOLDER mlp:1 mlp:32 mobilenet_v1:1 bert_base:1:layers=2 ops:3
 //
 // A network is NAME:BATCH and perhaps parameters of the catalog; ops:N stands for N random cases of every op, with all
-// its types. Kernels that networks share are written once; the file
-// FOLDER/kernels.jsonl has a line for each: symbol, file, the networks' first node that uses it, its largest launch.
-// Many kernels go into one file, as in a program, and files are compiled on all processors.
+// its types, and product:TYPE:m=M:n=N:k=K for one matmul with a constant. Kernels that networks share are written once;
+// the file FOLDER/kernels.jsonl has a line for each: symbol, file, the networks' first node that uses it, its largest
+// launch. Many kernels go into one file, as in a program, and files are compiled on all processors.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <future>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -23,9 +24,11 @@
 #include "codegen/llvm_module.h"
 #include "codegen/target.h"
 #include "engine/engine_internal.h"
+#include "graph/builder.h"
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "models/catalog/catalog.h"
+#include "tesa/random.h"
 
 namespace tessera {
 namespace {
@@ -36,6 +39,22 @@ struct Kernel {
   int64_t blocks[3] = {0, 1, 1};
   int64_t threads = 0, shared_bytes = 0;
 };
+
+StatusOr<Graph> BuildProduct(const std::string& type, std::map<std::string, int64_t, std::less<>> extents) {
+  const std::optional<DType> dtype = ParseDType(type);
+  if (!dtype) return Error(ErrorCode::kUsageInvalid, "product: no element type '", type, "'");
+  for (const char* extent : {"m", "n", "k"}) {
+    if (extents[extent] <= 0) return Error(ErrorCode::kUsageInvalid, "product: give m, n and k");
+  }
+  Random random(1);
+  const Shape weights{extents["k"], extents["n"]};
+  GraphBuilder builder("product");
+  const ValueId x = builder.Input("x", *dtype, {extents["m"], extents["k"]});
+  const bool floats = IsFloat(*dtype);
+  builder.Output(builder.Matmul(
+      x, builder.Constant("w", RandomTensorIn(random, {*dtype, weights}, floats ? -1 : -100, floats ? 1 : 100))));
+  return std::move(builder).Build();
+}
 
 StatusOr<Graph> Build(const std::string& text) {
   std::vector<std::string> parts;
@@ -51,6 +70,7 @@ StatusOr<Graph> Build(const std::string& text) {
     if (equals == std::string::npos) return Error(ErrorCode::kUsageInvalid, "expected NAME=NUMBER in '", text, "'");
     options.parameters[parts[k].substr(0, equals)] = std::atoi(parts[k].c_str() + equals + 1);
   }
+  if (parts[0] == "product") return BuildProduct(parts.size() > 1 ? parts[1] : "", options.parameters);
   return BuildCatalogModel(parts[0], options);
 }
 
