@@ -35,19 +35,25 @@ llvm::Type* TypeNamed(std::string_view name, llvm::LLVMContext& context) {
   return llvm::PointerType::get(context, 3);
 }
 
-// "i32*4 f32" as five types.
-std::vector<llvm::Type*> TypesNamed(std::string_view names, llvm::LLVMContext& context) {
-  std::vector<llvm::Type*> types;
-  while (!names.empty()) {
-    std::string_view item = names.substr(0, names.find(' '));
-    names.remove_prefix(std::min(names.size(), item.size() + 1));
+// "i32*4 f32" as five items, with ' ' between.
+std::vector<std::string_view> Items(std::string_view list, char between) {
+  std::vector<std::string_view> items;
+  while (!list.empty()) {
+    std::string_view item = list.substr(0, list.find(between));
+    list.remove_prefix(std::min(list.size(), item.size() + 1));
     size_t count = 1;
     if (const size_t star = item.find('*'); star != std::string_view::npos) {
       std::from_chars(item.data() + star + 1, item.data() + item.size(), count);
       item = item.substr(0, star);
     }
-    types.insert(types.end(), count, TypeNamed(item, context));
+    items.insert(items.end(), count, item);
   }
+  return items;
+}
+
+std::vector<llvm::Type*> TypesNamed(std::string_view names, llvm::LLVMContext& context) {
+  std::vector<llvm::Type*> types;
+  for (std::string_view name : Items(names, ' ')) types.push_back(TypeNamed(name, context));
   return types;
 }
 
@@ -163,10 +169,43 @@ llvm::Value* WriteIntrinsic(llvm::IRBuilderBase& ir, llvm::CallInst& call, const
   return all;
 }
 
+// A row's text with $out and $in0 as LLVM numbers them: results first, then operands.
+std::string AssemblyText(const DeviceOpRow& row, size_t results) {
+  std::string text;
+  std::string_view rest = row.text;
+  while (!rest.empty()) {
+    if (rest.substr(0, 4) == "$out") {
+      for (size_t k = 0; k < results; ++k) text += internal::Join(k == 0 ? "$" : ", $", k);
+      rest.remove_prefix(4);
+    } else if (rest.substr(0, 3) == "$in") {
+      size_t operand = 0;
+      const char* end = std::from_chars(rest.data() + 3, rest.data() + rest.size(), operand).ptr;
+      text += internal::Join("$", results + operand);
+      rest.remove_prefix(static_cast<size_t>(end - rest.data()));
+    } else {
+      text += rest[0];
+      rest.remove_prefix(1);
+    }
+  }
+  return text;
+}
+
+// "=f*2,r*2,tied*2" as "=f,=f,r,r,0,1".
+std::string Constraints(std::string_view short_form) {
+  std::string text;
+  int tied = 0;
+  for (std::string_view item : Items(short_form, ',')) {
+    text += text.empty() ? "" : ",";
+    text += item == "tied" ? std::to_string(tied++) : std::string(item);
+  }
+  return text;
+}
+
 llvm::Value* WriteAssembly(llvm::IRBuilderBase& ir, llvm::CallInst& call, const DeviceOpRow& row) {
   const bool touches_memory = row.effects != DeviceOpEffects::kFree && row.effects != DeviceOpEffects::kWarp;
-  llvm::InlineAsm* text =
-      llvm::InlineAsm::get(call.getFunctionType(), row.text, row.constraints, touches_memory || row.IsConvergent());
+  const size_t results = TypesNamed(row.result, call.getContext()).size() - (row.result == "void" ? 1 : 0);
+  llvm::InlineAsm* text = llvm::InlineAsm::get(call.getFunctionType(), AssemblyText(row, results),
+                                               Constraints(row.constraints), touches_memory || row.IsConvergent());
   llvm::CallInst* result = ir.CreateCall(text, std::vector<llvm::Value*>(call.arg_begin(), call.arg_end()));
   if (row.IsConvergent()) result->setConvergent();
   result->setDoesNotThrow();
@@ -181,6 +220,15 @@ std::span<const DeviceOpRow> AllDeviceOps() { return kRows; }
 const DeviceOpRow* FindDeviceOp(std::string_view name) {
   const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const auto& r) { return r.name == name; });
   return row == std::end(kRows) ? nullptr : row;
+}
+
+std::vector<unsigned> DeviceOpConstants(const DeviceOpRow& row) {
+  std::vector<unsigned> constants;
+  const std::vector<std::string_view> operands = Items(row.operands, ' ');
+  for (unsigned k = 0; k < operands.size(); ++k) {
+    if (operands[k] == "imm") constants.push_back(k);
+  }
+  return constants;
 }
 
 llvm::FunctionType* DeviceOpType(const DeviceOpRow& row, llvm::LLVMContext& context) {
@@ -232,12 +280,8 @@ StatusOr<const DeviceOpRow*> CheckDeviceOp(const llvm::CallInst& call, const Tar
     return Error(ErrorCode::kInternal, "kernel '", kernel, "', device op '", name, "': expected ", TypeText(*expected),
                  ", found ", TypeText(*call.getFunctionType()));
   }
-  unsigned k = 0;
-  std::string_view operands = row->operands;
-  for (; !operands.empty(); ++k) {
-    const std::string_view item = operands.substr(0, operands.find(' '));
-    operands.remove_prefix(std::min(operands.size(), item.size() + 1));
-    if (item != "imm" || llvm::isa<llvm::ConstantInt>(call.getArgOperand(k))) continue;
+  for (const unsigned k : DeviceOpConstants(*row)) {
+    if (llvm::isa<llvm::ConstantInt>(call.getArgOperand(k))) continue;
     return Error(ErrorCode::kInternal, "kernel '", kernel, "', device op '", name, "': expected a constant as operand ",
                  k);
   }

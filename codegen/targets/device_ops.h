@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "codegen/target.h"
@@ -24,7 +25,7 @@
 
 namespace tessera {
 
-enum class DeviceOpEffects : uint8_t { kFree, kWarp, kWarpReads, kWarpWrites, kMemory, kBlock };
+enum class DeviceOpEffects : uint8_t { kFree, kWarp, kWarpReads, kWarpWrites, kMemory, kBlock, kPlace, kGroup };
 
 // A row of the table, as it stands there.
 struct DeviceOpRow {
@@ -38,6 +39,8 @@ struct DeviceOpRow {
 std::span<const DeviceOpRow> AllDeviceOps();
 // Null for a name that the table lacks.
 const DeviceOpRow* FindDeviceOp(std::string_view name);
+// Which operands of the op must be constants.
+std::vector<unsigned> DeviceOpConstants(const DeviceOpRow& row);
 // The type that a call of the op has.
 llvm::FunctionType* DeviceOpType(const DeviceOpRow& row, llvm::LLVMContext& context);
 

@@ -21,7 +21,7 @@ import time
 
 # Batches as the published measurements have them; a transformer's layers are alike.
 NETWORKS = ["mlp:1", "mlp:32", "mlp:1024", "mobilenet_v1:1", "mobilenet_v1:32", "mobilenet_v2:1", "resnet18:1",
-            "bert_base:1:layers=2", "bert_base:32:layers=1", "minilm:1:layers=2", "ops:3"]
+            "bert_base:1:layers=2", "bert_base:32:layers=1", "minilm:1:layers=2", "ops:3", "device_ops"]
 
 # Of a block: bytes of shared memory. CUDA C++ Programming Guide, table of technical specifications per capability.
 SHARED_BYTES = {"sm_75": 64 << 10, "sm_80": 163 << 10, "sm_86": 99 << 10, "sm_89": 99 << 10, "sm_90": 227 << 10}

@@ -23,6 +23,8 @@
 #include "codegen/compile.h"
 #include "codegen/llvm_module.h"
 #include "codegen/target.h"
+#include "codegen/targets/device_ops.h"
+#include "codegen/testing/device_op_probe.h"
 #include "engine/engine_internal.h"
 #include "graph/builder.h"
 #include "graph/op.h"
@@ -98,6 +100,22 @@ Status Add(const Graph& graph, const std::string& network, const Target& target,
   return OkStatus();
 }
 
+// The rows of device_ops.def that the chip has, a kernel each; a device op of another chip is refused by its name.
+Status AddDeviceOps(const Target& target, std::map<std::string, Kernel>& kernels) {
+  for (const DeviceOpRow& row : AllDeviceOps()) {
+    Kernel kernel = {.spec = DeviceOpProbe(row), .node = "device op " + std::string(row.name)};
+    kernel.symbol = "tessera_probe_" + std::to_string(kernels.size());
+    std::fill_n(kernel.blocks, 3, 1);
+    kernel.threads = kernel.spec.block_threads;
+    const KernelSpec* const spec[] = {&kernel.spec};
+    const StatusOr<std::vector<std::byte>> ptx = CompileKernels(spec, {&kernel.symbol, 1}, target);
+    if (ptx.status().code() == ErrorCode::kTargetUnsupported) continue;
+    RETURN_IF_ERROR(ptx.status());
+    kernels.emplace(kernel.spec.key, std::move(kernel));
+  }
+  return OkStatus();
+}
+
 Status Collect(const std::string& network, const Target& target, std::map<std::string, Kernel>& kernels) {
   if (network.rfind("ops:", 0) == 0) {
     std::mt19937_64 rng(1);
@@ -110,6 +128,7 @@ Status Collect(const std::string& network, const Target& target, std::map<std::s
     }
     return OkStatus();
   }
+  if (network == "device_ops") return AddDeviceOps(target, kernels);
   ASSIGN_OR_RETURN(Graph graph, Build(network));
   ASSIGN_OR_RETURN(const Model model, ModelFromGraph(std::move(graph)));
   Options options;
