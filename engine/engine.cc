@@ -198,8 +198,11 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, Pre
       if (value.kind == ValueKind::kConstant) value.tesa.reset();  // a mask on another is part of what is computed
     }
   }
-  ASSIGN_OR_RETURN(PrepareReport prepared, PrepareForHost(graph, {.propagate = options.propagate && options.sparsity,
-                                                                  .on_collapse = on_collapse}));
+  ASSIGN_OR_RETURN(const Target target, MakeTarget(options.target == "null" ? "host" : options.target));
+  ASSIGN_OR_RETURN(PrepareReport prepared,
+                   Prepare(graph, {.machine = target.IsGpu() ? Machine::kGpu : Machine::kProcessor,
+                                   .propagate = options.propagate && options.sparsity,
+                                   .on_collapse = on_collapse}));
   if (report != nullptr) *report = std::move(prepared);
   return graph;
 }

@@ -97,7 +97,9 @@ std::vector<StageInfo> PrepareStages() {
   for (const Pass& pass : SimplifyPipeline()) add(pass.name, pass.doc);
   add(kPropagate, "finds which elements are known and which nobody needs");
   add(kShrink, "what is dead or constant becomes smaller shapes and folded constants");
-  for (const Pass& pass : LoweringPipeline()) add(pass.name, pass.doc);
+  for (Machine machine : {Machine::kProcessor, Machine::kGpu}) {
+    for (const Pass& pass : LoweringPipeline(machine)) add(pass.name, pass.doc);
+  }
   return stages;
 }
 
@@ -118,7 +120,7 @@ bool MayShrink(const Graph& graph) {
   return false;
 }
 
-StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& options) {
+StatusOr<PrepareReport> Prepare(Graph& graph, const PrepareOptions& options) {
   PrepareReport report;
   PassOptions passes = options.passes;
   const std::string stop = std::exchange(passes.stop_after, {});
@@ -127,6 +129,7 @@ StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& optio
     if (passes.out == nullptr) return;
     *passes.out << "// after " << stage << "\n" << comments << PrintGraph(graph, {.elide = passes.elide});
   };
+  const std::span<const Pass> lowering = LoweringPipeline(options.machine);
   // Each half knows its own passes only.
   const auto run = [&](std::span<const Pass> part, bool stops) {
     if (stops) passes.stop_after = stop;
@@ -134,8 +137,10 @@ StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& optio
     return RunPasses(graph, part, passes);
   };
   for (const std::string& name : {stop, print == "all" || print == "changed" ? "" : print}) {
-    if (name.empty() || name == kPropagate || name == kShrink || Has(HostPipeline(), name)) continue;
-    return Error(ErrorCode::kUsageInvalid, "there is no stage '", name, "'");
+    if (name.empty() || name == kPropagate || name == kShrink || Has(SimplifyPipeline(), name) || Has(lowering, name))
+      continue;
+    return Error(ErrorCode::kUsageInvalid, "there is no stage '", name, "' for ",
+                 options.machine == Machine::kGpu ? "GPUs" : "processors");
   }
   const bool stops_early = Has(SimplifyPipeline(), stop);
   RETURN_IF_ERROR(run(SimplifyPipeline(), stops_early));
@@ -155,7 +160,7 @@ StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& optio
     if (print == kShrink || print == "all" || (print == "changed" && report.shrink.changed())) print_graph(kShrink, "");
   }
   if (stop == kPropagate || stop == kShrink) return report;
-  RETURN_IF_ERROR(run(LoweringPipeline(), !stop.empty()));
+  RETURN_IF_ERROR(run(lowering, !stop.empty()));
   return report;
 }
 

@@ -1,7 +1,7 @@
 // pipeline: from a network as it was read to one that is ready for the host's kernels: simplify, propagate, shrink,
 // lower.
 //
-//   ASSIGN_OR_RETURN(PrepareReport report, PrepareForHost(graph));
+//   ASSIGN_OR_RETURN(PrepareReport report, Prepare(graph));
 //   report.shrink.lines;                                       // "conv 'dw3': channels 64 -> 19", …
 //
 // Stages stand between the passes of graph/passes/pipeline.h: `propagate` finds what is known and needed and changes
@@ -19,6 +19,7 @@
 #include "base/status.h"
 #include "graph/graph.h"
 #include "graph/pass.h"
+#include "graph/passes/pipeline.h"
 #include "propagate/propagate.h"
 #include "propagate/rule_book.h"
 #include "propagate/shrink.h"
@@ -26,6 +27,7 @@
 namespace tessera {
 
 struct PrepareOptions {
+  Machine machine = Machine::kProcessor;
   bool propagate = true;  // off: passes only
   // Exact rules need no runs of the ops; that learned ones agree with them is a test (agreement_test.cc).
   RuleMode rules = RuleMode::kExact;
@@ -48,7 +50,7 @@ struct StageInfo {
 };
 std::vector<StageInfo> PrepareStages();
 
-StatusOr<PrepareReport> PrepareForHost(Graph& graph, const PrepareOptions& options = {});
+StatusOr<PrepareReport> Prepare(Graph& graph, const PrepareOptions& options = {});
 
 // Is there anything for propagation to begin with? Its cost is that of the extents of the weights, for dense ones.
 bool MayShrink(const Graph& graph);

@@ -230,7 +230,9 @@ Status InspectVerb(const std::vector<std::string>& args) {
   ASSIGN_OR_RETURN(const Model model, ModelFromGraph(opened.graph));
   Graph graph = opened.graph;
   if (f.stage != "parse" || !f.kernel.empty()) {
-    ASSIGN_OR_RETURN(graph, OptimizedGraphOf(model, {}));
+    Options options;
+    options.target = f.target;
+    ASSIGN_OR_RETURN(graph, OptimizedGraphOf(model, options));
   }
   if (!f.kernel.empty()) return ShowKernels(f, graph);
   if (f.form == "dot") {

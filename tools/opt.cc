@@ -3,6 +3,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "codegen/target.h"
 #include "engine/engine_internal.h"
 #include "graph/text.h"
 #include "graph/verifier.h"
@@ -51,7 +52,7 @@ struct OptFlags {
                  &on_collapse);
     flags.Section("Output");
     flags.Bool("data", "with the data of all constants, so that the text can be read back", &data);
-    flags.String("target", "host|host:CPU", "what a program is compiled for", &target);
+    flags.String("target", "host|host:CPU|cuda:CHIP", "what passes and a program are for", &target);
     model.Declare(flags);
     flags.Example("opt model.onnx --stop_after=verify", "the network as it was imported");
     flags.Example("opt graph.txt --print_after=changed", "what each pass did to a graph in its text form");
@@ -85,6 +86,8 @@ Status OptVerb(const std::vector<std::string>& args) {
   }
   std::ostringstream printed;
   PrepareOptions prepare;
+  ASSIGN_OR_RETURN(const Target target, MakeTarget(f.target));
+  prepare.machine = target.IsGpu() ? Machine::kGpu : Machine::kProcessor;
   prepare.propagate = f.propagate;
   ASSIGN_OR_RETURN(prepare.rules, ParseRuleMode(f.rules));
   ASSIGN_OR_RETURN(prepare.on_collapse, ParseOnCollapse(f.on_collapse));
@@ -94,7 +97,7 @@ Status OptVerb(const std::vector<std::string>& args) {
   passes.elide = !f.data;
   if (f.stop_after == "program") {
     ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
-    RETURN_IF_ERROR(PrepareForHost(graph, prepare).status());
+    RETURN_IF_ERROR(Prepare(graph, prepare).status());
     Options compile;
     compile.target = f.target;
     compile.propagate = f.propagate;
@@ -104,7 +107,7 @@ Status OptVerb(const std::vector<std::string>& args) {
     return OkStatus();
   }
   if (f.stop_after != "passes") passes.stop_after = f.stop_after;
-  ASSIGN_OR_RETURN(const PrepareReport report, PrepareForHost(graph, prepare));
+  ASSIGN_OR_RETURN(const PrepareReport report, Prepare(graph, prepare));
   for (const std::string& line : report.shrink.lines) PrintNote("shrunk: " + line);
   for (const std::string& line : report.in_float) PrintNote("in float: " + line);
   for (const std::string& warning : report.shrink.warnings) PrintNote("warning: " + warning);

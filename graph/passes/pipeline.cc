@@ -11,6 +11,7 @@
 #include "graph/passes/move_scales.h"
 #include "graph/passes/recognize.h"
 #include "graph/passes/requantize.h"
+#include "graph/passes/take_signed.h"
 #include "graph/passes/use_integers.h"
 
 namespace tessera {
@@ -43,9 +44,12 @@ constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the 
 constexpr Pass kRequantize = {"requantize", "arithmetic between integers is one multiplication and one addition",
                               Requantize};
 
+constexpr Pass kTakeSigned = {"take_signed",
+                              "products of i8 values that became u8 for processors take them as they were", TakeSigned};
+
 constexpr Pass kAll[] = {kApplyMasks,   kRemoveDead,    kMoveScales,  kEliminateCommon, kFoldConstants,
                          kCanonicalize, kRecognize,     kUseIntegers, kFoldBatchNorm,   kChooseLayout,
-                         kChoosePlanes, kFuseEpilogues, kRequantize};
+                         kChoosePlanes, kFuseEpilogues, kRequantize,  kTakeSigned};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
@@ -70,11 +74,21 @@ constexpr Pass kHost[] = {
 };
 constexpr size_t kLowering = 5;  // of these, the last ones
 
+constexpr Pass kGpuLowering[] = {
+    kTakeSigned,     // while corrections are still additions
+    kChooseLayout,   // neighbouring threads take neighbouring channels
+    kCanonicalize,   // as for the host
+    kFuseEpilogues,  // as for the host
+    kRequantize,     // as for the host
+};
+
 }  // namespace
 
 std::span<const Pass> HostPipeline() { return kHost; }
 std::span<const Pass> SimplifyPipeline() { return std::span(kHost).first(std::size(kHost) - kLowering); }
-std::span<const Pass> LoweringPipeline() { return std::span(kHost).last(kLowering); }
+std::span<const Pass> LoweringPipeline(Machine machine) {
+  return machine == Machine::kGpu ? std::span<const Pass>(kGpuLowering) : std::span(kHost).last(kLowering);
+}
 std::span<const Pass> AllPasses() { return kAll; }
 
 Status OptimizeForHost(Graph& graph) { return RunPasses(graph, HostPipeline()); }
