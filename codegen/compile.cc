@@ -293,6 +293,7 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
                              .args = step.args,
                              .tasks = step.tasks,
                              .launch = step.launch,
+                             .tensor_maps = step.tensor_maps,
                              .serial = step.serial,
                              .label = step.label,
                              .flops = step.flops,

@@ -131,7 +131,9 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
   module.setPICLevel(llvm::PICLevel::SmallPIC);
   for (size_t k = 0; k < specs.size(); ++k) {
     KernelBuilder builder(module, target, symbols[k], specs[k]->num_args, specs[k]->may_alias,
-                          {.threads = specs[k]->block_threads, .per_unit = specs[k]->blocks_per_unit});
+                          {.threads = specs[k]->block_threads,
+                           .per_unit = specs[k]->blocks_per_unit,
+                           .tensor_maps = specs[k]->tensor_maps});
     specs[k]->emit(builder);
     builder.Finish();
   }

@@ -100,6 +100,34 @@ TEST(LlvmModuleTest, KernelsForBlocksKnowTheirPlace) {
   EXPECT_EQ(std::string::npos, text.find("turn_param_2")) << "no tasks";
 }
 
+// Copies look at tensor maps where the launch has put them: as parameters by value, without a copy of the thread's own.
+TEST(LlvmModuleTest, TensorMapsAreParameters) {
+  StatusOr<Target> target = MakeTarget("cuda:sm_90a");
+  ASSERT_TRUE(target.ok());
+  KernelSpec spec;
+  spec.family = "fetch";
+  spec.num_args = 1;
+  spec.block_threads = 128;
+  spec.tensor_maps = 2;
+  spec.emit = [](KernelBuilder& b) {
+    auto& ir = b.ir();
+    IrValue tile = b.Shared(1024, 1024), barrier = b.Shared(8);
+    DeviceOp(b, "nv.tma.prefetch", {b.TensorMap(0)});
+    DeviceOp(b, "nv.tma.load.2d", {tile, b.TensorMap(1), barrier, ir.getInt32(0), ir.getInt32(64)});
+  };
+  const KernelSpec* specs[] = {&spec};
+  const std::string symbols[] = {"fetch"};
+  StatusOr<std::vector<std::byte>> code = CompileKernels(specs, symbols, *target);
+  ASSERT_TRUE(code.ok()) << code.status();
+  const std::string text = Text(*code);
+  for (const char* part :
+       {".param .u64 fetch_param_0", ".param .align 64 .b8 fetch_param_1[128]",
+        ".param .align 64 .b8 fetch_param_2[128]", "cvta.param.u64", "prefetch.tensormap", "cp.async.bulk.tensor.2d"}) {
+    EXPECT_NE(std::string::npos, text.find(part)) << part << " in\n" << text;
+  }
+  EXPECT_EQ(std::string::npos, text.find("__local_depot")) << text;
+}
+
 TEST(LlvmModuleTest, CallsOfLibrariesAreRefused) {
   StatusOr<Target> target = MakeTarget("host");
   ASSERT_TRUE(target.ok());

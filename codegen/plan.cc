@@ -75,6 +75,8 @@ void PlanBuilder::AddStep(PlanStep step) {
   TES_CHECK(step.kernel.num_args == static_cast<int>(step.args.size()), step.kernel.family);
   TES_CHECK(step.launch.threads == step.kernel.block_threads, step.kernel.family, ": a block has ",
             step.kernel.block_threads, " threads, launched are ", step.launch.threads);
+  TES_CHECK(step.kernel.tensor_maps == static_cast<int>(step.tensor_maps.size()), step.kernel.family, ": takes ",
+            step.kernel.tensor_maps, " tensor maps, the step has ", step.tensor_maps.size());
   // A step over nothing writes nothing.
   if (step.tasks > 0) plan_.steps.push_back(std::move(step));
 }

@@ -31,6 +31,7 @@ struct KernelSpec {
   // For GPUs: threads of the blocks that it is written for, 0 where a thread does tasks of its own; and the blocks that
   // should fit on a multiprocessor at once, which bounds the registers of a thread (0: as the assembler likes).
   int block_threads = 0, blocks_per_unit = 0;
+  int tensor_maps = 0;  // how many it takes after its arguments; see KernelBuilder::TensorMap
   std::function<void(KernelBuilder&)> emit;
 };
 
@@ -46,9 +47,10 @@ struct PlanStep {
   KernelSpec kernel;
   std::vector<StepArg> args;
   int64_t tasks = 1;
-  Launch launch;              // where the kernel is written for blocks
-  int64_t scratch_bytes = 0;  // per thread
-  bool serial = false;        // tasks may not run at the same time
+  Launch launch;                       // where the kernel is written for blocks
+  std::vector<TensorMap> tensor_maps;  // of such a kernel; as many as it takes
+  int64_t scratch_bytes = 0;           // per thread
+  bool serial = false;                 // tasks may not run at the same time
   std::string label;
   double flops = 0, bytes = 0;
   // (read argument, written argument) pairs that may share memory: the kernel reads an element before it writes the

@@ -81,6 +81,20 @@ Status Program::Verify() const {
         return fail("step ", s, " writes the ", kClassNames[static_cast<int>(buffer.kind)], " '", buffer.name, "'");
       }
     }
+    for (size_t m = 0; m < step.tensor_maps.size(); ++m) {
+      const TensorMap& map = step.tensor_maps[m];
+      if (!step.launch.by_blocks()) return fail("step ", s, " has tensor maps, but no blocks");
+      if (map.arg < 0 || map.arg >= static_cast<int>(step.args.size())) {
+        return fail("step ", s, ", tensor map ", m, ": no such argument");
+      }
+      const StepArg& arg = step.args[static_cast<size_t>(map.arg)];
+      const ProgramBuffer& buffer = buffers[arg.buffer];
+      // Inputs and outputs have memory of their own, which starts where any copy may.
+      const bool placed = buffer.kind == BufferClass::kTemp || buffer.kind == BufferClass::kConstant;
+      const int64_t start = (placed ? buffer.offset : 0) + arg.offset;
+      const std::string error = TensorMapError(map, buffer.bytes - arg.offset, start);
+      if (!error.empty()) return fail("step ", s, ", tensor map ", m, " of '", buffer.name, "': ", error);
+    }
   }
   return OkStatus();
 }
@@ -111,6 +125,7 @@ std::string Program::ToString() const {
       out << " " << arg.buffer << (arg.writes ? "w" : "r");
       if (arg.offset != 0) out << "+" << arg.offset;
     }
+    for (const TensorMap& map : steps[s].tensor_maps) out << " map " << tessera::ToString(map);
     out << " \"" << steps[s].label << "\"\n";
   }
   return out.str();

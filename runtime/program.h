@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "runtime/tensor_map.h"
 #include "tesa/types.h"
 
 namespace tessera {
@@ -62,7 +63,9 @@ struct Step {
   int kernel = 0;
   std::vector<StepArg> args;
   int64_t tasks = 1;
-  Launch launch;        // of a kernel that is written for blocks; such a step is one task
+  Launch launch;  // of a kernel that is written for blocks; such a step is one task
+  // Its parameters after the arguments, of a kernel that is written for blocks.
+  std::vector<TensorMap> tensor_maps;
   bool serial = false;  // tasks may not run at the same time
   std::string label;    // the node(s) of the source model, for traces and reports
   double flops = 0;     // useful operations, for the roofline share

@@ -16,7 +16,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);  // fields are copied as they lie in memory
 
 constexpr std::string_view kMagic = "\x89TESX\r\n\x1a";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kAlignment = 64;
 
 struct Header {
@@ -48,20 +48,33 @@ void Fields(Io& io, Launch& launch) {
   io(launch.x), io(launch.y), io(launch.z), io(launch.threads), io(launch.shared_bytes), io(launch.overlap);
 }
 
+// A type by its name, which later versions of dtypes.def keep.
+template <typename Io>
+void Fields(Io& io, DType& type) {
+  std::string name(Name(type));
+  io(name);
+  const std::optional<DType> known = ParseDType(name);
+  if (!known) return io.Fail();
+  type = *known;
+}
+
+template <typename Io>
+void Fields(Io& io, TensorMap& map) {
+  io(map.arg), Fields(io, map.type), io(map.dims), io(map.strides), io(map.box), io(map.swizzle);
+}
+
 template <typename Io>
 void Fields(Io& io, Step& step) {
-  io(step.kernel), io(step.args), io(step.tasks), io(step.launch), io(step.serial), io(step.label), io(step.flops);
-  io(step.bytes);
+  io(step.kernel), io(step.args), io(step.tasks), io(step.launch), io(step.tensor_maps), io(step.serial);
+  io(step.label), io(step.flops), io(step.bytes);
 }
 
 template <typename Io>
 void Fields(Io& io, ProgramPort& port) {
-  std::string dtype(Name(port.type.dtype));
+  DType dtype = port.type.dtype;
   std::vector<int64_t> dims = port.type.shape.dims();
-  io(port.name), io(dtype), io(dims), io(port.buffer);
-  const std::optional<DType> known = ParseDType(dtype);
-  if (!known) return io.Fail();
-  port.type = {*known, Shape(std::move(dims))};
+  io(port.name), Fields(io, dtype), io(dims), io(port.buffer);
+  port.type = {dtype, Shape(std::move(dims))};
 }
 
 template <typename Io>

@@ -6,7 +6,7 @@
 // A file is, little-endian throughout:
 //
 //   0   8  the magic bytes 89 'T' 'E' 'S' 'X' 0D 0A 1A
-//   8   4  version of the format, 1        12  4  0
+//   8   4  version of the format, 2        12  4  0
 //   16 16  XXH3-128 of all that follows    32  8  bytes of the structure
 //   40     the structure: the fields of Program in the order of program_file.cc, each number 8 bytes, each text and
 //          list with its length before it; and the sizes of the sections

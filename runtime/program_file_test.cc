@@ -42,17 +42,19 @@ Program Sample() {
                {.name = "w", .kind = BufferClass::kConstant, .bytes = 64, .offset = 64},
                {.name = "y", .kind = BufferClass::kOutput, .bytes = 6, .offset = 0}};
   p.kernels = {"a", "b"};
-  p.steps = {{.kernel = 0,
-              .args = {{.buffer = 0}, {.buffer = 1, .writes = true, .offset = 8}},
-              .launch = {.x = 3, .y = 2, .z = 5, .threads = 64, .shared_bytes = 100, .overlap = true},
-              .label = "first"},
-             {.kernel = 1,
-              .args = {{.buffer = 1}, {.buffer = 2}, {.buffer = 3, .writes = true}},
-              .tasks = 7,
-              .serial = true,
-              .label = "second",
-              .flops = 1.5,
-              .bytes = 1e9}};
+  p.steps = {
+      {.kernel = 0,
+       .args = {{.buffer = 0}, {.buffer = 1, .writes = true, .offset = 8}},
+       .launch = {.x = 3, .y = 2, .z = 5, .threads = 64, .shared_bytes = 100, .overlap = true},
+       .tensor_maps = {{.arg = 0, .type = DType::kBF16, .dims = {8, 1}, .strides = {16}, .box = {8, 3}, .swizzle = 64}},
+       .label = "first"},
+      {.kernel = 1,
+       .args = {{.buffer = 1}, {.buffer = 2}, {.buffer = 3, .writes = true}},
+       .tasks = 7,
+       .serial = true,
+       .label = "second",
+       .flops = 1.5,
+       .bytes = 1e9}};
   p.inputs = {{"x", {DType::kF32, {2, 2}}, 0}};
   p.outputs = {{"y", {DType::kBF16, {3}}, 3}};
   p.images = {{Bytes(first), nullptr}, {Bytes(second), nullptr}};

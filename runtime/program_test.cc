@@ -43,6 +43,74 @@ TEST(ProgramTest, LaunchesOfBlocksVerifyAndPrint) {
       << p.ToString();
 }
 
+// A step over blocks that sees 64 bytes of the constant 'w' as f16 [4 rows, 8 columns].
+Program WithTensorMap() {
+  Program p = Valid();
+  p.steps[1].launch = {.x = 1, .threads = 128};
+  p.steps[1].tensor_maps = {
+      {.arg = 1, .type = DType::kF16, .dims = {8, 4}, .strides = {16}, .box = {8, 2}, .swizzle = 32}};
+  return p;
+}
+
+TEST(ProgramTest, TensorMapsVerifyAndPrint) {
+  const Program p = WithTensorMap();
+  EXPECT_TRUE(p.Verify().ok()) << p.Verify();
+  EXPECT_NE(p.ToString().find("args 1r 2r 3w map 1 f16 8x4 strides 16 box 8x2 swizzle 32 \"second\""),
+            std::string::npos)
+      << p.ToString();
+}
+
+TEST(ProgramTest, BrokenTensorMapsAreRefused) {
+  using Change = void (*)(TensorMap&);
+  const std::pair<const char*, Change> changes[] = {
+      {"no such argument", [](TensorMap& m) { m.arg = 3; }},
+      {"no such argument", [](TensorMap& m) { m.arg = -1; }},
+      {"1 to 5 dimensions", [](TensorMap& m) { m.dims.clear(); }},
+      {"1 to 5 dimensions", [](TensorMap& m) { m.dims.resize(6, 1); }},
+      {"1 strides and a box of 2", [](TensorMap& m) { m.strides.clear(); }},
+      {"1 strides and a box of 2", [](TensorMap& m) { m.box.push_back(1); }},
+      {"whole bytes", [](TensorMap& m) { m.type = DType::kI4; }},
+      {"elements along dimension 1", [](TensorMap& m) { m.dims[1] = 0; }},
+      {"elements along dimension 0", [](TensorMap& m) { m.dims[0] = (int64_t{1} << 32) + 1; }},
+      {"a multiple of 16 below", [](TensorMap& m) { m.strides[0] = 8; }},
+      {"a multiple of 16 below", [](TensorMap& m) { m.strides[0] = int64_t{1} << 40; }},
+      {"a multiple of 16 below", [](TensorMap& m) { m.strides[0] = -16; }},
+      {"a box of 1 to 256", [](TensorMap& m) { m.box[1] = 257; }},
+      {"a box of 1 to 256", [](TensorMap& m) { m.box[0] = 0; }},
+      {"end outside", [](TensorMap& m) { m.dims[1] = 5; }},
+      {"end outside", [](TensorMap& m) { m.dims[0] = 9; }},
+      {"end outside",
+       [](TensorMap& m) {
+         m.dims[1] = int64_t{1} << 32;
+         m.strides[0] = (int64_t{1} << 40) - 16;
+       }},
+      {"multiple of 16 bytes", [](TensorMap& m) { m.box[0] = 7; }},
+      {"swizzle of 0, 32", [](TensorMap& m) { m.swizzle = 16; }},
+      {"at most the swizzle's 32", [](TensorMap& m) { m.box[0] = 24; }},
+      {"more than shared memory",
+       [](TensorMap& m) {
+         m.swizzle = 0;
+         m.box = {256, 256};
+         m.type = DType::kF64;
+         m.dims = {1, 1};
+       }},
+  };
+  for (const auto& [what, change] : changes) {
+    Program p = WithTensorMap();
+    change(p.steps[1].tensor_maps[0]);
+    const Status status = p.Verify();
+    EXPECT_EQ(status.code(), ErrorCode::kProgramInvalid) << what;
+    EXPECT_NE(status.message().find(what), std::string::npos) << what << ": " << status;
+    EXPECT_NE(status.message().find("step 1, tensor map 0"), std::string::npos) << status;
+  }
+  Program p = WithTensorMap();
+  p.steps[1].args[1].offset = 8;
+  EXPECT_NE(p.Verify().message().find("a start at a multiple of 16"), std::string::npos) << p.Verify();
+  p = WithTensorMap();
+  p.steps[1].launch = {};
+  EXPECT_NE(p.Verify().message().find("tensor maps, but no blocks"), std::string::npos) << p.Verify();
+}
+
 // Each change breaks one invariant, and is found.
 TEST(ProgramTest, BrokenProgramsAreRefused) {
   using Change = void (*)(Program&);

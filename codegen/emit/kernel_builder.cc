@@ -22,6 +22,8 @@ KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const s
   llvm::Type* ptr = ir_.getPtrTy();
   llvm::Type* i64 = ir_.getInt64Ty();
   std::vector<llvm::Type*> inner_types(num_args, ptr);
+  TES_CHECK(blocks.threads > 0 || blocks.tensor_maps == 0, name, " has tensor maps, but is not written for blocks");
+  inner_types.insert(inner_types.end(), static_cast<size_t>(blocks.tensor_maps), ptr);
   if (blocks.threads == 0) inner_types.insert(inner_types.end(), {i64, i64, ptr});
   inner_ = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), inner_types, false),
                                   llvm::GlobalValue::InternalLinkage, name + ".body", module);
@@ -43,6 +45,10 @@ KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const s
     arg->setName("arg" + std::to_string(k));
     if (k >= static_cast<int>(may_alias.size()) || !may_alias[k]) arg->addAttr(llvm::Attribute::NoAlias);
     args_.push_back(arg);
+  }
+  for (int k = 0; k < blocks.tensor_maps; ++k) {
+    tensor_maps_.push_back(inner_->getArg(num_args + k));
+    inner_->getArg(num_args + k)->setName("map" + std::to_string(k));
   }
   if (blocks.threads == 0) {
     begin_ = inner_->getArg(num_args);

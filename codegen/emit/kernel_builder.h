@@ -17,8 +17,9 @@
 //
 // whose thread t does the tasks [t * tasks_per_thread, …) of that many; there is no scratch. A kernel written for
 // blocks of threads is kernel(void* arg0, …) and knows its place by ThreadId and BlockId; it has neither tasks nor
-// scratch. One KernelBuilder writes one function; single-threaded. Tested by body_emitter_test.cc (loads, stores and
-// conversions of every type) and through the emitters.
+// scratch, but perhaps tensor maps after its arguments, 128 bytes each by value. One KernelBuilder writes one function;
+// single-threaded. Tested by body_emitter_test.cc (loads, stores and conversions of every type) and through the
+// emitters.
 #ifndef TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
 #define TESSERA_CODEGEN_EMIT_KERNEL_BUILDER_H_
 
@@ -38,7 +39,7 @@ using IrValues = std::vector<llvm::Value*>;
 
 // Of a kernel that is written for a GPU's blocks; the fields are KernelSpec's.
 struct KernelBlocks {
-  int threads = 0, per_unit = 0;
+  int threads = 0, per_unit = 0, tensor_maps = 0;
 };
 
 class KernelBuilder {
@@ -69,6 +70,8 @@ class KernelBuilder {
   // order of these calls; a step's Launch asks for at least shared_bytes().
   IrValue Shared(int64_t bytes, int64_t align = 16);
   int64_t shared_bytes() const { return shared_bytes_; }
+  // The step's k-th tensor map, as nv.tma.load takes it: nothing else may look at what it points to.
+  IrValue TensorMap(int k) const { return tensor_maps_[static_cast<size_t>(k)]; }
 
   // ---- Types and constants. `lanes` 1 is a scalar, otherwise a fixed vector.
   llvm::Type* ElementType(DType type);  // of a compute type: f64 f32 i64 i32 (u alike), bool as i1
@@ -150,7 +153,7 @@ class KernelBuilder {
   const Target& target_;
   llvm::IRBuilder<> ir_;
   llvm::Function* inner_ = nullptr;
-  std::vector<IrValue> args_;
+  std::vector<IrValue> args_, tensor_maps_;
   IrValue begin_ = nullptr, end_ = nullptr, scratch_ = nullptr;  // none in a kernel for blocks
   int block_threads_ = 0;
   bool aligned_ = false;

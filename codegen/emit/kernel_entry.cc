@@ -65,7 +65,7 @@ void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
 }
 
 void KernelBuilder::WriteBlockEntry(const std::string& name, int num_args, const KernelBlocks& blocks) {
-  const std::vector<llvm::Type*> types(num_args, ir_.getPtrTy());
+  const std::vector<llvm::Type*> types(static_cast<size_t>(num_args + blocks.tensor_maps), ir_.getPtrTy());
   auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
                                        llvm::GlobalValue::ExternalLinkage, name, module_);
   SetMachine(*outer);
@@ -73,9 +73,22 @@ void KernelBuilder::WriteBlockEntry(const std::string& name, int num_args, const
   Annotate(outer, "kernel", 1);
   Annotate(outer, "maxntidx", blocks.threads);
   if (blocks.per_unit > 0) Annotate(outer, "minctasm", blocks.per_unit);
+  // By value, and read where they are: copies look at the parameters themselves.
+  std::vector<llvm::Metadata*> maps;
+  for (int k = num_args; k < num_args + blocks.tensor_maps; ++k) {
+    llvm::Argument* map = outer->getArg(static_cast<unsigned>(k));
+    map->addAttr(llvm::Attribute::getWithByValType(context(), llvm::ArrayType::get(ir_.getInt64Ty(), 16)));
+    map->addAttr(llvm::Attribute::getWithAlignment(context(), llvm::Align(64)));
+    maps.push_back(llvm::ConstantAsMetadata::get(ir_.getInt32(static_cast<uint32_t>(k + 1))));
+  }
+  if (!maps.empty()) {
+    llvm::Metadata* mark[] = {llvm::ConstantAsMetadata::get(outer), llvm::MDString::get(context(), "grid_constant"),
+                              llvm::MDNode::get(context(), maps)};
+    module_.getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDNode::get(context(), mark));
+  }
   ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
   IrValues call_args;
-  for (int k = 0; k < num_args; ++k) call_args.push_back(outer->getArg(k));
+  for (llvm::Argument& arg : outer->args()) call_args.push_back(&arg);
   ir_.CreateCall(inner_, call_args);
   ir_.CreateRetVoid();
 }

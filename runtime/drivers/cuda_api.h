@@ -49,6 +49,11 @@ struct CudaGraphEdge {
 };
 inline constexpr CudaGraphEdge kProgrammaticEdge = {.from_port = 1, .to_port = 0, .type = 1};
 
+// cuda.h's CUtensorMap.
+struct alignas(64) CudaTensorMap {
+  uint64_t words[16] = {};
+};
+
 // The numbers of cuda.h that are used here.
 inline constexpr CUresult kCudaInvalidValue = 1, kCudaOutOfMemory = 2, kCudaNotFound = 500;
 inline constexpr int kCudaMaxSharedPerBlockOptin = 97, kCudaCapabilityMajor = 75, kCudaCapabilityMinor = 76;

@@ -26,6 +26,7 @@
 #include "runtime/drivers/cuda_card.h"
 #include "runtime/drivers/cuda_chip.h"
 #include "runtime/drivers/cuda_code.h"
+#include "runtime/drivers/cuda_tensor_map.h"
 #include "runtime/drivers/drivers.h"
 #include "runtime/step_order.h"
 #include "runtime/trace.h"
@@ -45,7 +46,7 @@ class CudaExecutable : public Executable {
     RETURN_IF_ERROR(self->cuda_.Check(self->cuda_.cuStreamCreate(&self->stream_, kCudaNonBlockingStream),
                                       "cuStreamCreate", self->name_));
     RETURN_IF_ERROR(self->PlaceMemory());
-    self->BindSteps();
+    RETURN_IF_ERROR(self->BindSteps());
     if (!self->one_by_one_) RETURN_IF_ERROR(self->MakeGraph());
     return std::unique_ptr<Executable>(std::move(self));
   }
@@ -142,6 +143,7 @@ class CudaExecutable : public Executable {
   struct BoundStep {
     CudaKernelNode kernel;
     std::vector<uint64_t> values;
+    std::vector<CudaTensorMap> tensor_maps;
     std::vector<void*> params;
   };
 
@@ -186,7 +188,7 @@ class CudaExecutable : public Executable {
     }
   }
 
-  void BindSteps() {
+  Status BindSteps() {
     for (const Step& step : program_.steps) {
       BoundStep bound;
       bound.kernel.function = code_->function(step.kernel);
@@ -205,12 +207,18 @@ class CudaExecutable : public Executable {
         bound.values.push_back(static_cast<uint64_t>(step.tasks));
         bound.values.push_back(static_cast<uint64_t>(per_thread));
       }
+      for (const TensorMap& map : step.tensor_maps) {
+        RETURN_IF_ERROR(EncodeTensorMap(cuda_, map, AddressOf(step.args[static_cast<size_t>(map.arg)]),
+                                        KernelName(program_, step), &bound.tensor_maps.emplace_back()));
+      }
       steps_.push_back(std::move(bound));
     }
     for (BoundStep& step : steps_) {
       for (uint64_t& value : step.values) step.params.push_back(&value);
+      for (CudaTensorMap& map : step.tensor_maps) step.params.push_back(&map);
       step.kernel.params = step.params.data();
     }
+    return OkStatus();
   }
 
   bool IsEmpty(size_t s) const { return steps_[s].kernel.grid_x == 0; }

@@ -22,7 +22,9 @@ constexpr char kPtx[] =
     ".visible .entry plus1(.param .u64 a, .param .u64 b, .param .u64 tasks, .param .u64 each)\n{ ret; }\n"
     ".visible .entry times2(.param .u64 a, .param .u64 b, .param .u64 tasks, .param .u64 each)\n{ ret; }\n"
     ".visible .entry sum(.param .u64 a, .param .u64 b, .param .u64 c, .param .u64 tasks, .param .u64 each)\n{ ret; }\n"
-    ".visible .entry blocks(.param .u64 a, .param .u64 b)\n{ ret; }\n";
+    ".visible .entry blocks(.param .u64 a, .param .u64 b)\n{ ret; }\n"
+    ".visible .entry mapped(.param .u64 a, .param .u64 b, .param .align 64 .b8 m[128], .param .align 64 .b8 n[128])\n"
+    "{ ret; }\n";
 
 // What the kernels do, on four floats each.
 void OnHost(const FakeLaunch& launch) {
@@ -30,7 +32,7 @@ void OnHost(const FakeLaunch& launch) {
   for (int i = 0; i < 4; ++i) {
     if (launch.kernel == "plus1") at(1)[i] = at(0)[i] + 1;
     if (launch.kernel == "times2") at(1)[i] = 2 * at(0)[i];
-    if (launch.kernel == "blocks") at(1)[i] = 2 * at(0)[i];
+    if (launch.kernel == "blocks" || launch.kernel == "mapped") at(1)[i] = 2 * at(0)[i];
     if (launch.kernel == "sum") at(2)[i] = at(0)[i] + at(1)[i];
   }
 }
@@ -56,7 +58,7 @@ std::shared_ptr<Program> Branches() {
                 {.name = "v", .kind = BufferClass::kTemp, .bytes = 16, .offset = 0},
                 {.name = "w", .kind = BufferClass::kConstant, .bytes = 64, .offset = 0},
                 {.name = "z", .kind = BufferClass::kOutput, .bytes = 16, .offset = 1}};
-  p->kernels = {"plus1", "times2", "sum", "blocks"};
+  p->kernels = {"plus1", "times2", "sum", "blocks", "mapped"};
   const auto step = [&](int kernel, std::vector<int> buffers, const char* label) {
     Step s = {.kernel = kernel, .args = {}, .tasks = 300, .launch = {}, .label = label};
     for (int b : buffers) s.args.push_back({.buffer = b});
@@ -149,6 +151,43 @@ TEST_F(CudaDeviceTest, BlocksSharedMemoryAndOverlapAreAsTheStepSays) {
   EXPECT_EQ(launches[2].programmatic_edges, 1);
   EXPECT_EQ(launches[3].programmatic_edges, 0);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(ports.z[i], 4 * ports.x[i] + 10 * static_cast<float>(i + 1));
+}
+
+// The fourth step sees u and w through tensor maps.
+std::shared_ptr<Program> WithTensorMaps() {
+  std::shared_ptr<Program> p = Branches();
+  p->steps[3] = {.kernel = 4, .args = {{.buffer = 2}, {.buffer = 4, .writes = true}}, .label = "fourth"};
+  p->steps[3].launch = {.x = 1, .threads = 128, .overlap = true};
+  p->steps[3].tensor_maps = {
+      {.arg = 0, .type = DType::kF32, .dims = {4}, .strides = {}, .box = {4}, .swizzle = 32},
+      {.arg = 1, .type = DType::kI8, .dims = {16, 1}, .strides = {32}, .box = {16, 8}, .swizzle = 128}};
+  return p;
+}
+
+TEST_F(CudaDeviceTest, TensorMapsAreEncodedAndPassed) {
+  std::unique_ptr<Device> device = Open();
+  std::unique_ptr<Executable> executable = Load(*device, WithTensorMaps());
+  Ports ports;
+  ASSERT_TRUE(executable->Run(ports.in, ports.out).ok());
+  ports.Check();
+  executable->SetProfiling(true);  // one by one as well
+  ASSERT_TRUE(executable->Run(ports.in, ports.out).ok());
+  int found = 0;
+  for (const FakeLaunch& launch : fake().Launches()) {
+    if (launch.kernel != "mapped") continue;
+    ++found;
+    ASSERT_EQ(launch.params.size(), 2u);
+    ASSERT_EQ(launch.tensor_maps.size(), 2u);
+    const FakeTensorMap &first = launch.tensor_maps[0], &second = launch.tensor_maps[1];
+    EXPECT_EQ(first.address, launch.params[0]);
+    EXPECT_EQ(second.address, launch.params[1]);
+    EXPECT_EQ(first.type * 10 + first.swizzle, 71);  // CU_TENSOR_MAP_DATA_TYPE_FLOAT32, SWIZZLE_32B
+    EXPECT_EQ(second.type * 10 + second.swizzle, 3);
+    EXPECT_EQ(second.dims, (std::vector<uint64_t>{16, 1}));
+    EXPECT_EQ(second.strides, (std::vector<uint64_t>{32}));
+    EXPECT_EQ(second.box, (std::vector<unsigned>{16, 8}));
+  }
+  EXPECT_EQ(found, 2);
 }
 
 TEST_F(CudaDeviceTest, ADriverWithoutProgrammaticEdgesGetsPlainOnes) {
@@ -250,7 +289,7 @@ TEST_F(CudaDeviceTest, KernelsAreLookedForWhereTheyAre) {
   ASSERT_TRUE(executable->Run(ports.in, ports.out).ok());
   ports.Check();
   EXPECT_EQ(fake().Calls()["cuModuleLoadData"], 2);
-  EXPECT_EQ(fake().Calls()["cuModuleGetFunction"], 4);
+  EXPECT_EQ(fake().Calls()["cuModuleGetFunction"], 5);
 }
 
 TEST_F(CudaDeviceTest, CardsAreNumbered) {
@@ -336,10 +375,8 @@ TEST_F(CudaDeviceTest, BrokenProgramsAreRefused) {
 Status Life(const std::string& cache_dir) {
   ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice("cuda:1"));
   device->Describe();
-  std::shared_ptr<Program> p = Branches();
-  p->steps[3].kernel = 3;
-  p->steps[3].launch = {.x = 1, .threads = 32, .shared_bytes = 60 << 10, .overlap = true};
-  p->steps[3].tasks = 1;
+  std::shared_ptr<Program> p = WithTensorMaps();
+  p->steps[3].launch.shared_bytes = 60 << 10;
   ASSIGN_OR_RETURN(std::unique_ptr<Executable> first, device->Load(p, {.cache_dir = cache_dir}));
   ASSIGN_OR_RETURN(std::unique_ptr<Executable> second, device->Load(p, {.cache_dir = cache_dir}));
   Ports ports;

@@ -225,6 +225,12 @@ class SimtExecutable : public Executable {
         launch.params.push_back(static_cast<uint64_t>(step.tasks));
         launch.params.push_back(static_cast<uint64_t>(per_thread));
       }
+      for (const TensorMap& map : step.tensor_maps) {
+        const StepArg& arg = step.args[static_cast<size_t>(map.arg)];
+        const ProgramBuffer& buffer = program_->buffers[static_cast<size_t>(arg.buffer)];
+        launch.tensor_maps.push_back({map, StartOf(buffer) + arg.offset});
+      }
+      for (const SimtTensorMap& map : launch.tensor_maps) launch.params.push_back(reinterpret_cast<uint64_t>(&map));
       launches_.push_back(std::move(launch));
     }
     return OkStatus();

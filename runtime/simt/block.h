@@ -26,6 +26,7 @@
 #include "runtime/simt/context.h"
 #include "runtime/simt/fibre.h"
 #include "runtime/simt/shared_memory.h"
+#include "runtime/tensor_map.h"
 
 namespace tessera {
 
@@ -46,6 +47,12 @@ struct SimtRange {
   bool early = false;  // no step before writes it: may be read while they run (Launch::overlap)
 };
 
+// A tensor map as kernels get it here.
+struct SimtTensorMap {
+  TensorMap map;
+  const std::byte* start = nullptr;
+};
+
 // A kernel's launch. Pointers are borrowed.
 struct SimtLaunch {
   SimtKernel entry = nullptr;
@@ -58,6 +65,7 @@ struct SimtLaunch {
   int64_t shared_bytes = 0;
   bool overlap = false;  // starts while steps before it run, and waits for them itself
   std::vector<SimtRange> ranges;
+  std::vector<SimtTensorMap> tensor_maps;  // what parameters point to; none is added afterwards
 };
 
 class SimtBlock : public SimtContext {

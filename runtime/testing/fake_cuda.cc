@@ -16,10 +16,11 @@ namespace tessera {
 namespace {
 
 constexpr int kCards = 2;
+constexpr uint64_t kTensorMapMark = 0x70616d726f736e65;  // the first word of a map
 
 struct Kernel {
   std::string name;
-  int params = 0;
+  std::vector<bool> params;  // of each: is it a tensor map?
   int max_shared = 48 << 10;
 };
 struct Module {
@@ -52,6 +53,7 @@ class Fake : public FakeCuda {
     owned_.clear();
     misuse_.clear();
     memory_.clear();
+    tensor_maps_.clear();
     contexts_ = 0;
     capability_ = 90;
     left_ = int64_t{1} << 40;
@@ -128,7 +130,16 @@ class Fake : public FakeCuda {
                          .threads = k.block_x,
                          .shared_bytes = k.shared_bytes,
                          .params = {}};
-    for (int p = 0; p < kernel.params; ++p) launch.params.push_back(*static_cast<const uint64_t*>(k.params[p]));
+    for (size_t p = 0; p < kernel.params.size(); ++p) {
+      const auto* words = static_cast<const uint64_t*>(k.params[p]);
+      if (!kernel.params[p]) {
+        launch.params.push_back(words[0]);
+      } else if (words[0] == kTensorMapMark && words[1] < tensor_maps_.size()) {
+        launch.tensor_maps.push_back(tensor_maps_[words[1]]);
+      } else {
+        Wrong("a launch", "of '" + kernel.name + "' with a tensor map that nobody encoded");
+      }
+    }
     return launch;
   }
   void Execute(const FakeLaunch& launch) {
@@ -145,6 +156,7 @@ class Fake : public FakeCuda {
   };
   std::map<std::string, Fault> faults_;
   std::vector<FakeLaunch> launches_;
+  std::vector<FakeTensorMap> tensor_maps_;
   struct OwnedThing {
     std::string what;
     void (*destroy)(const void* handle);
@@ -173,7 +185,9 @@ Module* Parse(const std::string& ptx) {
   for (size_t at = ptx.find(mark); at != std::string::npos; at = ptx.find(mark, at + 1)) {
     const size_t open = ptx.find('(', at), close = ptx.find(')', at);
     Kernel kernel = {.name = ptx.substr(at + mark.size(), open - at - mark.size())};
-    for (size_t p = ptx.find(".param", open); p < close; p = ptx.find(".param", p + 1)) ++kernel.params;
+    for (size_t p = ptx.find(".param", open); p < close; p = ptx.find(".param", p + 1)) {
+      kernel.params.push_back(ptx.substr(p, std::min(ptx.find(',', p), close) - p).find("[128]") != std::string::npos);
+    }
     module->kernels[kernel.name] = kernel;
   }
   return module;
@@ -411,6 +425,36 @@ CUresult cuGraphAddDependencies_v2(CUgraph graph, const CUgraphNode* from, const
     ++node->launch.edges;
     if (edges[e].type == 1 && edges[e].from_port == 1) ++node->launch.programmatic_edges;
   }
+  return 0;
+}
+// Refuses what the manual of cuTensorMapEncodeTiled does.
+CUresult cuTensorMapEncodeTiled(CudaTensorMap* map, int type, unsigned rank, void* address, const uint64_t* dims,
+                                const uint64_t* strides, const unsigned* box, const unsigned* element_strides,
+                                int interleave, int swizzle, int, int fill) {
+  FAKE("cuTensorMapEncodeTiled");
+  constexpr uint64_t kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2};
+  constexpr uint64_t kSpans[] = {256 * 8, 32, 64, 128};
+  bool good = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0 &&
+              type >= 0 && type < 10 && rank >= 1 && rank <= 5 && interleave == 0 && swizzle >= 0 && swizzle < 4 &&
+              fill == 0;
+  for (unsigned d = 0; good && d < rank; ++d) {
+    good = dims[d] >= 1 && dims[d] <= uint64_t{1} << 32 && box[d] >= 1 && box[d] <= 256 && element_strides[d] == 1;
+    if (d > 0) good &= strides[d - 1] % 16 == 0 && strides[d - 1] < uint64_t{1} << 40;
+  }
+  if (!good) return kCudaInvalidValue;
+  const uint64_t row = box[0] * kElementBytes[type];
+  if (row % 16 != 0 || row > kSpans[swizzle]) return kCudaInvalidValue;
+  if (!fake().OnCard("cuTensorMapEncodeTiled", reinterpret_cast<CUdeviceptr>(address), 1)) {
+    fake().Wrong("cuTensorMapEncodeTiled", "of memory that is not the card's");
+  }
+  map->words[0] = kTensorMapMark;
+  map->words[1] = fake().tensor_maps_.size();
+  fake().tensor_maps_.push_back({.address = reinterpret_cast<uint64_t>(address),
+                                 .type = type,
+                                 .swizzle = swizzle,
+                                 .dims = {dims, dims + rank},
+                                 .strides = {strides, strides + rank - 1},
+                                 .box = {box, box + rank}});
   return 0;
 }
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long) {

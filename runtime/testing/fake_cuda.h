@@ -22,13 +22,22 @@
 
 namespace tessera {
 
+// What a tensor map that was encoded says, as cuda.h's parameters have it.
+struct FakeTensorMap {
+  uint64_t address = 0;
+  int type = 0, swizzle = 0;
+  std::vector<uint64_t> dims, strides;
+  std::vector<unsigned> box;
+};
+
 struct FakeLaunch {
   std::string kernel;
   unsigned grid[3] = {1, 1, 1};
   unsigned threads = 1;
   unsigned shared_bytes = 0;
   std::vector<uint64_t> params;
-  int programmatic_edges = 0;  // into its node of a graph
+  std::vector<FakeTensorMap> tensor_maps;  // parameters of 128 bytes
+  int programmatic_edges = 0;              // into its node of a graph
   int edges = 0;
 };
 

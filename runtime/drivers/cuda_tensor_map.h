@@ -1,0 +1,20 @@
+// A program's tensor maps as NVIDIA's driver encodes them.
+#ifndef TESSERA_RUNTIME_DRIVERS_CUDA_TENSOR_MAP_H_
+#define TESSERA_RUNTIME_DRIVERS_CUDA_TENSOR_MAP_H_
+
+#include <string_view>
+
+#include "base/status.h"
+#include "runtime/drivers/cuda_api.h"
+#include "runtime/tensor_map.h"
+
+namespace tessera {
+
+// Of a tensor at `address` on the card, for `what`, in messages. The map is one that Program::Verify accepts.
+// kTargetUnsupported where the driver is too old to have them.
+Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr address, std::string_view what,
+                       CudaTensorMap* encoded);
+
+}  // namespace tessera
+
+#endif  // TESSERA_RUNTIME_DRIVERS_CUDA_TENSOR_MAP_H_
