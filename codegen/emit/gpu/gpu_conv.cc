@@ -141,10 +141,12 @@ Status PlanGpuConv(const Node& node, const std::string& way, PlanBuilder& builde
   const Value& weights = graph[node.inputs[1]];
   StepArg filter;
   if (p->channels_last) {
+    const bool rounds = MultipliesTf32(way, p->b());
     const auto lay = [&] {
-      return LayDepthInner(WeightsInWindowOrder(weights.constant, p->g), product, LaidPitch(product, p->b()));
+      Tensor laid = LayDepthInner(WeightsInWindowOrder(weights.constant, p->g), product, LaidPitch(product, p->b()));
+      return rounds ? RoundedToTf32(std::move(laid)) : laid;
     };
-    filter.buffer = builder.ConstantOnce(weights.name + ".windows_inner", lay);
+    filter.buffer = builder.ConstantOnce(weights.name + (rounds ? ".windows_inner.tf32" : ".windows_inner"), lay);
   } else {
     filter = builder.Read(node.inputs[1]);
   }

@@ -284,7 +284,7 @@ Status PlanGpuGemv(const Node& node, const std::string& way, PlanBuilder& builde
   const MatmulProblem problem = MatmulProblemOf(builder.graph(), node);
   const TileEpilogue epilogue(builder.graph(), node);
   PlanStep step;
-  step.args = {builder.Read(node.inputs[0]), DepthInnerOperand(node, problem, builder)};
+  step.args = {builder.Read(node.inputs[0]), DepthInnerOperand(node, problem, way, builder)};
   // In the middle of another value they may lie anywhere.
   while (step.args[0].offset % gemv->align != 0 || step.args[1].offset % gemv->align != 0) gemv->align /= 2;
   epilogue.AddArguments(node, builder, step);

@@ -2,6 +2,7 @@
 #include "codegen/emit/gpu/gpu_matmul.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <span>
@@ -101,6 +102,10 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
               problem.b_transposed ? problem.depth : problem.columns, b_offset);
     m.b_matrix = problem.depth * problem.columns;
   }
+  // What is constant was rounded before.
+  const bool fragments = tiling.core == MatmulTiling::Core::kMma;
+  m.a.rounds = fragments && a == DType::kF32;
+  m.b.rounds = fragments && b == DType::kF32 && !problem.b_constant;
   const GpuModel gpu(target);
   if (!TileFits(tiling, m.a, tiling.warp_m(), 8, why) || !TileFits(tiling, m.b, tiling.warp_n(), 4, why)) {
     return std::nullopt;
@@ -223,12 +228,32 @@ Tensor LayDepthInner(const Tensor& b, const MatmulProblem& problem, int64_t pitc
 
 int64_t LaidPitch(const MatmulProblem& problem, DType b) { return Padded(problem.depth, b); }
 
-StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, PlanBuilder& builder) {
+bool MultipliesTf32(const std::string& way, DType type) {
+  return type == DType::kF32 && way.find("mma ") != std::string::npos;
+}
+
+Tensor RoundedToTf32(Tensor values) {
+  if (values.dtype() != DType::kF32) return values;
+  constexpr uint32_t kHalf = 0x1000, kCut = 0xffffe000;
+  for (float& value : values.mutable_data<float>()) {
+    if (std::isfinite(value)) value = std::bit_cast<float>((std::bit_cast<uint32_t>(value) + kHalf) & kCut);
+  }
+  return values;
+}
+
+StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, const std::string& way,
+                          PlanBuilder& builder) {
   if (!problem.b_constant) return builder.Read(node.inputs[1]);
   const Value& weights = builder.graph()[node.inputs[1]];
   const int64_t pitch = Padded(problem.depth, weights.type.dtype);
-  const std::string name = weights.name + (problem.b_transposed ? ".depth_inner" : ".turned_depth_inner");
-  return {.buffer = builder.ConstantOnce(name, [&] { return LayDepthInner(weights.constant, problem, pitch); })};
+  const bool rounds = MultipliesTf32(way, weights.type.dtype);
+  const std::string name = internal::Join(weights.name, problem.b_transposed ? ".depth_inner" : ".turned_depth_inner",
+                                          rounds ? ".tf32" : "");
+  const auto lay = [&] {
+    Tensor laid = LayDepthInner(weights.constant, problem, pitch);
+    return rounds ? RoundedToTf32(std::move(laid)) : laid;
+  };
+  return {.buffer = builder.ConstantOnce(name, lay)};
 }
 
 extern const std::string_view kGpuMatmulDoc;
@@ -259,7 +284,7 @@ Status PlanGpuMatmul(const Node& node, const std::string& way, PlanBuilder& buil
   const GpuMatmulOperands operands = {.a_type = graph[node.inputs[0]].type.dtype,
                                       .b_type = graph[node.inputs[1]].type.dtype,
                                       .a = builder.Read(node.inputs[0]),
-                                      .b = DepthInnerOperand(node, problem, builder)};
+                                      .b = DepthInnerOperand(node, problem, way, builder)};
   return PlanGpuMatmulSteps(node, problem, operands, TileEpilogue(graph, node), way, builder);
 }
 

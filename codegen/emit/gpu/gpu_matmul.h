@@ -29,8 +29,8 @@ std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, D
 double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target);
 
 // B of a matmul node as [columns, depth] with lines that start at multiples of 16 bytes: a constant that is laid so
-// now, or what it is.
-StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, PlanBuilder& builder);
+// now, rounded where the way multiplies in tf32, or what it is.
+StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, const std::string& way, PlanBuilder& builder);
 
 // Adds the steps of a product whose operands lie as the problem says, B as [columns, depth] with lines of LaidPitch
 // where it is constant, and whose result, as `epilogue` walks it, is the node's. `way` is one of GpuMatmulWays.
@@ -40,6 +40,11 @@ struct GpuMatmulOperands {
 };
 Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const GpuMatmulOperands& operands,
                           const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder);
+
+// Does this way of a product cut operands of `type` to tf32? Then constants are rounded to it while they are laid.
+bool MultipliesTf32(const std::string& way, DType type);
+// f32 to the nearest tf32, halves away from zero, as nv.to_tf32 does; other types as they are.
+Tensor RoundedToTf32(Tensor values);
 
 // Elements of a line of a constant B.
 int64_t LaidPitch(const MatmulProblem& problem, DType b);

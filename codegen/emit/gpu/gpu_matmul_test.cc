@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <set>
 
 #include "codegen/emit/gpu/testing/gpu_levels.h"
@@ -23,13 +24,14 @@ struct Product {
   bool transpose_a = false, transpose_b = false, constant_b = true;
   DType a_type = DType::kF32, b_type = DType::kF32;
   bool epilogue = false;
+  double least = -1;  // of floats, which go up to least + 2
 };
 
 // x -> x·w, with a bias for each column, a residual and relu behind it where there is an epilogue.
 Graph MakeGraph(const Product& p, std::vector<Tensor>& inputs, uint64_t seed) {
   Random random(seed);
   const auto make = [&](DType type, const Shape& shape) {
-    return IsFloat(type) ? RandomTensorIn(random, {type, shape}, -1, 1)
+    return IsFloat(type) ? RandomTensorIn(random, {type, shape}, p.least, p.least + 2)
                          : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
   };
   GraphBuilder builder("product");
@@ -76,7 +78,7 @@ double Bound(DType type) {
 class GpuMatmulTest : public testing::TestWithParam<std::string> {
  protected:
   // In the ways whose number is a multiple of `every`; how many ran.
-  int Expect(const Product& p, uint64_t seed, int every = 1, const std::string& suffix = "") {
+  int Expect(const Product& p, uint64_t seed, int every = 1, const std::string& suffix = "", double tf32 = 2e-3) {
     std::vector<Tensor> inputs;
     const Graph graph = MakeGraph(p, inputs, seed);
     const StatusOr<Target> target = MakeTarget(GetParam() + suffix);
@@ -89,7 +91,7 @@ class GpuMatmulTest : public testing::TestWithParam<std::string> {
     const size_t start = ways.empty() ? 0 : seed % std::min<size_t>(every, ways.size());
     for (size_t k = start; k < ways.size() && !HasFailure(); k += every, ++ran) {
       const std::string way = ways[k].tiling.Name();
-      const double bound = suffix.empty() ? Bound(p.a_type) : 2e-3;
+      const double bound = suffix.empty() ? Bound(p.a_type) : tf32;
       EXPECT_TRUE(CompiledAgrees(graph, inputs, GetParam() + suffix,
                                  {.threads = 1, .only_emitter = "gpu_matmul:" + way}, bound))
           << way << " " << Name(p.a_type) << " " << p.a << p.transpose_a << " " << p.b << p.transpose_b
@@ -159,6 +161,29 @@ TEST_P(GpuMatmulTest, EmptyDepthGivesZeros) { Expect({.a = {5, 0}, .b = {0, 7}},
 TEST_P(GpuMatmulTest, Tf32WhereItIsAllowed) {
   Expect({.a = {70, 90}, .b = {90, 100}}, 15, 2, "+tf32");
   Expect({.a = {70, 90}, .b = {100, 90}, .transpose_b = true, .constant_b = false}, 16, 4, "+tf32");
+}
+
+TEST_P(GpuMatmulTest, Tf32OperandsAreRoundedAndNotCut) {
+  // Where all are positive, what is cut off adds up: 3.5e-4 of the sums for each operand. Rounding errors cancel.
+  for (const bool constant : {false, true}) {
+    Expect({.a = {70, 200}, .b = {100, 200}, .transpose_b = true, .constant_b = constant, .least = 1}, 17, 5, "+tf32",
+           1.2e-4);
+  }
+}
+
+TEST(RoundedToTf32Test, ToNearestAndHalvesAwayFromZero) {
+  const auto rounded = [](uint32_t bits) {
+    Tensor values(kF32, {1});
+    values.mutable_data<float>()[0] = std::bit_cast<float>(bits);
+    return std::bit_cast<uint32_t>(RoundedToTf32(std::move(values)).data<float>()[0]);
+  };
+  EXPECT_EQ(0x3f802000u, rounded(0x3f801000));
+  EXPECT_EQ(0xbf802000u, rounded(0xbf801000));
+  EXPECT_EQ(0x3f800000u, rounded(0x3f800fff));
+  EXPECT_EQ(0x40000000u, rounded(0x3fffffff));
+  EXPECT_EQ(0x7f800000u, rounded(0x7f800000)) << "infinity";
+  EXPECT_EQ(0x7fc00001u, rounded(0x7fc00001)) << "no number";
+  EXPECT_EQ(0x00002000u, rounded(0x00001000)) << "subnormal";
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, GpuMatmulTest, testing::ValuesIn(GpuLevels()), GpuLevelName);

@@ -220,7 +220,11 @@ class MmaCore : public CoreBase {
     at = ir().CreateAdd(at, ir().CreateMul(line, I32(operand.line_bytes())));
     IrValue four = DeviceOp(b_, transposed ? "nv.ldmatrix.x4.trans" : "nv.ldmatrix.x4", {At(tile, at)});
     IrValues result;
-    for (unsigned k = 0; k < 4; ++k) result.push_back(ir().CreateExtractValue(four, {k}));
+    for (unsigned k = 0; k < 4; ++k) {
+      IrValue bits = ir().CreateExtractValue(four, {k});
+      if (operand.rounds) bits = DeviceOp(b_, "nv.to_tf32", {ir().CreateBitCast(bits, ir().getFloatTy())});
+      result.push_back(bits);
+    }
     return result;
   }
   IrValue LaneBit(int bit) { return ir().CreateAnd(ir().CreateLShr(lane_, I32(bit)), I32(1)); }

@@ -11,7 +11,7 @@ constexpr unsigned kGlobalSpace = 1;
 
 std::string TileOperand::Key() const {
   return internal::Join(Name(type), depth_inner ? " depth inner " : " depth outer ", lines, "x", run, "/", pitch,
-                        " by ", granule, " tile ", tile_lines, "x", tile_run);
+                        rounds ? " rounded by " : " by ", granule, " tile ", tile_lines, "x", tile_run);
 }
 
 int GranuleOf(DType type, int64_t pitch, int64_t offset) {

@@ -35,6 +35,9 @@ struct TileOperand {
   int64_t pitch = 1;           // elements from one line to the next
   // Bytes that can be copied at once: a power of two up to 16 that divides where every line of every matrix starts.
   int granule = 16;
+  // Elements of f32 are rounded to tf32 (to nearest, halves away from zero) where fragments are read; tensor cores cut
+  // them otherwise. Constants were rounded while they were laid.
+  bool rounds = false;
   // Of a tile: its lines, and elements of each.
   int tile_lines = 1, tile_run = 1;
 
