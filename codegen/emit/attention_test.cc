@@ -9,6 +9,8 @@
 #include "codegen/target.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
+#include "graph/passes/pipeline.h"
+#include "graph/testing/fused_qkv.h"
 
 namespace tessera {
 namespace {
@@ -122,6 +124,38 @@ TEST(AttentionTest, StaticMasksThatLeaveOutLittleAreAdded) {
   Tensor mask(DType::kF32, Shape({40, 50}));
   for (int64_t i = 0; i < mask.num_elements(); ++i) mask.Set(i, i % 5 == 0 ? -INFINITY : 0.0);
   CheckStatic(size, "bshd", mask, false);
+}
+
+// Queries, keys and values of one product: no step may do nothing but copy, and real ones are one attention.
+TEST(AttentionTest, PartsOfOneProductAreReadWithoutCopies) {
+  for (const QkvForm form : kQkvForms) {
+    for (const bool quantised : {false, true}) {
+      Graph graph = FusedQkvBlock({.form = form,
+                                   .batch = 2,
+                                   .positions = 33,
+                                   .heads = 4,
+                                   .depth = 16,
+                                   .mask = quantised ? QkvMask::kNone : QkvMask::kCausalChoice,
+                                   .quantised = quantised});
+      ASSERT_TRUE(OptimizeForHost(graph).ok());
+      const std::vector<Tensor> inputs = RandomInputs(graph, 5);
+      for (const std::string& level : RunnableLevels()) {
+        CompileResult result;
+        ASSERT_TRUE(RunCompiled(graph, inputs, level, {}, &result).ok());
+        SCOPED_TRACE(level + " " + std::to_string(static_cast<int>(form)) + (quantised ? " quantised\n" : "\n") +
+                     result.program->ToString());
+        int attentions = 0, moves = 0;
+        for (const Step& step : result.program->steps) {
+          const std::string& kernel = result.program->kernels[step.kernel];
+          attentions += kernel.find("_attention_") != std::string::npos;
+          moves += kernel.find("transpose") != std::string::npos || kernel.find("slice") != std::string::npos;
+        }
+        EXPECT_EQ(attentions, 1);
+        EXPECT_EQ(moves, 0);
+        EXPECT_TRUE(CompiledAgrees(graph, inputs, level, {}, 1e-5));
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "graph/passes/move_scales.h"
 #include "graph/passes/recognize.h"
 #include "graph/passes/requantize.h"
+#include "graph/passes/split_products.h"
 #include "graph/passes/take_signed.h"
 #include "graph/passes/use_integers.h"
 
@@ -28,6 +29,8 @@ constexpr Pass kRemoveDead = {"remove_dead", "drops nodes whose results nobody n
 constexpr Pass kEliminateCommon = {"eliminate_common", "computes once what is computed twice", EliminateCommon};
 constexpr Pass kFoldConstants = {"fold_constants", "computes what depends on constants only", FoldConstants};
 constexpr Pass kCanonicalize = {"canonicalize", "one form for what can be written in several", Canonicalize};
+constexpr Pass kSplitProducts = {"split_products", "slices of a product's columns become products with those columns",
+                                 SplitProducts};
 constexpr Pass kRecognize = {"recognize", "what was written in parts becomes the op that it is", Recognize};
 constexpr Pass kMoveScales = {"move_scales", "what moves elements moves integers, not the reals that they stand for",
                               MoveScales};
@@ -47,9 +50,9 @@ constexpr Pass kRequantize = {"requantize", "arithmetic between integers is one 
 constexpr Pass kTakeSigned = {"take_signed",
                               "products of i8 values that became u8 for processors take them as they were", TakeSigned};
 
-constexpr Pass kAll[] = {kApplyMasks,   kRemoveDead,    kMoveScales,  kEliminateCommon, kFoldConstants,
-                         kCanonicalize, kRecognize,     kUseIntegers, kFoldBatchNorm,   kChooseLayout,
-                         kChoosePlanes, kFuseEpilogues, kRequantize,  kTakeSigned};
+constexpr Pass kAll[] = {kApplyMasks,   kRemoveDead,    kMoveScales,    kEliminateCommon, kFoldConstants,
+                         kCanonicalize, kSplitProducts, kRecognize,     kUseIntegers,     kFoldBatchNorm,
+                         kChooseLayout, kChoosePlanes,  kFuseEpilogues, kRequantize,      kTakeSigned};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
@@ -59,6 +62,8 @@ constexpr Pass kHost[] = {
     kFoldConstants,    // shapes, masks and re-laid-out weights become plain constants
     kEliminateCommon,  // equal constants and nodes become one, so that patterns with a shared part are seen
     kCanonicalize,     // fewer forms to recognise
+    kSplitProducts,    // queries, keys and values of one product are read like those of three
+    kCanonicalize,     // reshapes and transposes around what was split
     kRecognize,        // before scales go into weights and hide what they belonged to
     kMoveScales,       // of activations, now that their patterns have been seen
     kUseIntegers,      // behind it no constant is dequantised any more

@@ -250,36 +250,56 @@ ValueId WithoutScale(const Rewriter& r, ValueId id, double& scale) {
   return id;
 }
 
+// Numbers so low that they swallow any score that is added to them, in every type.
+constexpr double kNoScore = -1e30;
+
 // The product of queries and keys below `id`, and what stands between.
 struct Scores {
   ValueId q = ValueId::kNone, k = ValueId::kNone, mask = ValueId::kNone;
   bool keys_last = false;  // k is [B, H, D, T]
   double scale = 1;
+  // where(keep, scores, lowest), the same as adding 0 or lowest; `chosen` is the scores' operand of it.
+  NodeId where = NodeId::kNone;
+  int chosen = 0;
 };
-std::optional<Scores> ReadScores(const Rewriter& r, ValueId id) {
-  Scores scores;
-  const auto read = [&](ValueId product) {
-    scores.scale = 1;
-    product = WithoutScale(r, product, scores.scale);
-    if (!r.ProducerIs(product, Op::kMatmul) || r.type(product) != r.type(id)) return false;
-    const Node& node = r.node(r.Producer(product));
-    if (node.attrs.Int("transpose_a", 0)) return false;
-    scores.q = WithoutScale(r, node.inputs[0], scores.scale);
-    scores.k = WithoutScale(r, node.inputs[1], scores.scale);
-    scores.keys_last = node.attrs.Int("transpose_b", 0) == 0;
-    return true;
-  };
-  if (read(id)) return scores;
-  if (!r.ProducerIs(id, Op::kAdd)) return std::nullopt;
-  const std::vector<ValueId> terms = r.node(r.Producer(id)).inputs;
-  for (int k : {0, 1}) {
-    scores.mask = terms[1 - k];
-    if (read(terms[k])) return scores;
+
+// Behind the product there may be one addition and one choice, in either order.
+std::optional<Scores> ReadScores(const Rewriter& r, ValueId id, Scores scores = {}) {
+  {
+    Scores found = scores;
+    const ValueId product = WithoutScale(r, id, found.scale);
+    if (r.ProducerIs(product, Op::kMatmul) && r.type(product) == r.type(id)) {
+      const Node& node = r.node(r.Producer(product));
+      if (node.attrs.Int("transpose_a", 0)) return std::nullopt;
+      found.q = WithoutScale(r, node.inputs[0], found.scale);
+      found.k = WithoutScale(r, node.inputs[1], found.scale);
+      found.keys_last = node.attrs.Int("transpose_b", 0) == 0;
+      return found;
+    }
+  }
+  if (r.ProducerIs(id, Op::kAdd) && scores.mask == ValueId::kNone) {
+    const std::vector<ValueId> terms = r.node(r.Producer(id)).inputs;
+    for (int k : {0, 1}) {
+      Scores inner = scores;
+      inner.mask = terms[1 - k];
+      if (r.type(terms[k]) != r.type(id)) continue;
+      if (std::optional<Scores> found = ReadScores(r, terms[k], inner)) return found;
+    }
+  }
+  if (r.ProducerIs(id, Op::kWhere) && scores.where == NodeId::kNone) {
+    const std::vector<ValueId> operands = r.node(r.Producer(id)).inputs;
+    for (int k : {1, 2}) {
+      const std::optional<double> lowest = ScalarConstant(r.graph(), operands[3 - k]);
+      if (!lowest || !(*lowest <= kNoScore) || r.type(operands[k]) != r.type(id)) continue;
+      scores.where = r.Producer(id);
+      scores.chosen = k;
+      return ReadScores(r, operands[k], scores);
+    }
   }
   return std::nullopt;
 }
 
-// matmul(softmax(scale * q kᵀ + mask), v) -> attention(q, k, v, mask)
+// matmul(softmax(scale * q kᵀ + mask), v) -> attention(q, k, v, mask); the mask may be a choice of the lowest number
 bool RecognizeAttention(Rewriter& r, NodeId id) {
   const Node node = r.node(id);
   const ValueId weights = node.inputs[0], v = node.inputs[1];
@@ -309,8 +329,18 @@ bool RecognizeAttention(Rewriter& r, NodeId id) {
     if (!IsIdentityPerm(perm)) k = r.Emit(id, Op::kTranspose, {k}, MakeAttrs({{"perm", perm}}), node.name + ".keys");
     if (!r.status().ok()) return false;
   }
+  ValueId mask = scores->mask;
+  if (scores->where != NodeId::kNone) {
+    const Node where = r.node(scores->where);
+    std::vector<ValueId> choice = where.inputs;
+    choice[scores->chosen] = r.Constant(where.name + ".kept", Tensor::Full(dtype, Shape(), 0));
+    const ValueId term = r.Emit(id, Op::kWhere, std::move(choice), {}, where.name + ".mask");
+    if (!r.status().ok()) return false;
+    mask = mask == ValueId::kNone ? term : r.Emit(id, Op::kAdd, {mask, term}, {}, where.name + ".masks");
+    if (!r.status().ok()) return false;
+  }
   std::vector<ValueId> inputs = {scores->q, k, v};
-  if (scores->mask != ValueId::kNone) inputs.push_back(scores->mask);
+  if (mask != ValueId::kNone) inputs.push_back(mask);
   r.Rebuild(id, MakeNode(Op::kAttention, node.name, std::move(inputs), MakeAttrs({{"scale", scores->scale}})));
   return true;
 }

@@ -6,9 +6,9 @@
 //   %n = add(mul(div(%d, sqrt(add(%v, e))), %scale), %bias)
 //
 // Also: gelu from erf or tanh, silu and hard_swish from their products, and attention from two products around a
-// softmax, with the scale and the mask between; attention whose operands all come from head splits
-// (transpose [0, 2, 1, 3]) reads them as they are, in layout "bshd". Products are recognised in whatever order and
-// grouping their factors stand; numbers may be off by 2e-6, which is what f32 keeps of sqrt(2).
+// softmax, with the scale and the mask between, added or (where) chosen; attention whose operands all come from head
+// splits (transpose [0, 2, 1, 3]) reads them as they are, in layout "bshd". Products are recognised in whatever order
+// and grouping their factors stand; numbers may be off by 2e-6, which is what f32 keeps of sqrt(2).
 //
 // Safe: the value that is replaced keeps its meaning to within those numbers; parts that others read stay. Expects
 // canonical forms (canonicalize.h). Tested by recognize_test.cc and
