@@ -178,6 +178,38 @@ def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1, pat
     w.save(path, x, [batch, sequence, hidden])
 
 
+def fused_attention(path, hidden, heads, sequence, form="split", batch=1, pattern="dense", dtype=np.float32):
+    """Attention with its projections, queries, keys and values by one product: `split` as GPT-2 is exported, `planes`
+    as vision transformers are."""
+    w = Writer(f"fused_attention_{form}", 5, pattern, dtype)
+    x = w.input("embeddings", [batch, sequence, hidden])
+    size = hidden // heads
+
+    def linear(x, name, outputs):
+        weight = w.pruned(f"{name}.weight", (hidden, outputs), hidden, transposed=True)
+        return w.node("Add", [w.node("MatMul", [x, weight]), w.normal(f"{name}.bias", (outputs,), 100)])
+
+    y = linear(x, "qkv", 3 * hidden)
+    if form == "split":
+        sizes = w.constant("sizes", np.full(3, hidden, np.int64))
+        parts = [f"part{k}" for k in range(3)]
+        w.nodes.append(helper.make_node("Split", [y, sizes], parts, name="split", axis=2))
+        split = w.constant("split", np.array([batch, sequence, heads, size], np.int64))
+        q, k, v = (w.node("Transpose", [w.node("Reshape", [part, split])], perm=perm)
+                   for part, perm in zip(parts, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])))
+    else:
+        split = w.constant("split", np.array([batch, sequence, 3, heads, size], np.int64))
+        planes = w.node("Transpose", [w.node("Reshape", [y, split])], perm=[2, 0, 3, 1, 4])
+        w.weights += [numpy_helper.from_array(np.array(i, np.int64), f"index{i}") for i in range(3)]
+        q, k, v = (w.node("Gather", [planes, f"index{i}"], axis=0) for i in range(3))
+        k = w.node("Transpose", [k], perm=[0, 1, 3, 2])
+    scores = w.node("Div", [w.node("MatMul", [q, k]), w.constant("scale", np.float32(np.sqrt(size)))])
+    context = w.node("MatMul", [w.node("Softmax", [scores], axis=-1), v])
+    merged = w.constant("merged", np.array([batch, sequence, hidden], np.int64))
+    context = w.node("Reshape", [w.node("Transpose", [context], perm=[0, 2, 1, 3]), merged])
+    w.save(path, linear(context, "out", hidden), [batch, sequence, hidden])
+
+
 NETWORKS = {
     # The published MLP, and one whose weights no cache holds.
     "mlp": functools.partial(mlp, sizes=[1024, 1024, 1024, 512, 10]),
@@ -187,6 +219,8 @@ NETWORKS = {
                                 sequence=128),
     "bert_base": functools.partial(transformer, name="bert_base_s128", layers=12, hidden=768, heads=12, inner=3072,
                                    sequence=128),
+    "fused_attention": functools.partial(fused_attention, hidden=768, heads=12, sequence=128),
+    "fused_attention_planes": functools.partial(fused_attention, hidden=768, heads=12, sequence=128, form="planes"),
 }
 
 
