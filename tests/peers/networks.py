@@ -179,8 +179,8 @@ def transformer(path, name, layers, hidden, heads, inner, sequence, batch=1, pat
 
 
 def fused_attention(path, hidden, heads, sequence, form="split", batch=1, pattern="dense", dtype=np.float32):
-    """Attention with its projections, queries, keys and values by one product: `split` as GPT-2 is exported, `planes`
-    as vision transformers are."""
+    """Attention with its projections, queries, keys and values by one product: `split` as GPT-2 is exported, causal by
+    a choice; `planes` as vision transformers are."""
     w = Writer(f"fused_attention_{form}", 5, pattern, dtype)
     x = w.input("embeddings", [batch, sequence, hidden])
     size = hidden // heads
@@ -204,6 +204,9 @@ def fused_attention(path, hidden, heads, sequence, form="split", batch=1, patter
         q, k, v = (w.node("Gather", [planes, f"index{i}"], axis=0) for i in range(3))
         k = w.node("Transpose", [k], perm=[0, 1, 3, 2])
     scores = w.node("Div", [w.node("MatMul", [q, k]), w.constant("scale", np.float32(np.sqrt(size)))])
+    if form == "split":
+        causal = w.constant("causal", np.tril(np.ones((1, 1, sequence, sequence), bool)))
+        scores = w.node("Where", [causal, scores, w.constant("lowest", np.finfo(np.float32).min)])
     context = w.node("MatMul", [w.node("Softmax", [scores], axis=-1), v])
     merged = w.constant("merged", np.array([batch, sequence, hidden], np.int64))
     context = w.node("Reshape", [w.node("Transpose", [context], perm=[0, 2, 1, 3]), merged])

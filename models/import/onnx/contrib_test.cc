@@ -192,6 +192,73 @@ TEST(ContribTest, WeightsOfFewBits) {
   }
 }
 
+// Attention and MultiHeadAttention against the plain operators, with masks of every form.
+TEST(ContribTest, AttentionWithItsProjections) {
+  const int64_t batch = 2, positions = 5, heads = 2, depth = 3, width = heads * depth, inputs = 4;
+  Random random(5);
+  const Tensor x = RandomTensor(random, {DType::kF32, {batch, positions, inputs}}, 1);
+  const Tensor w = RandomTensor(random, {DType::kF32, {inputs, 3 * width}}, 0.7);
+  const Tensor b = RandomTensor(random, {DType::kF32, {3 * width}}, 0.5);
+  const std::vector<int32_t> lengths = {3, 5}, seen = {1, 1, 0, 1, 0, 1, 0, 1, 1, 1};
+  struct Case {
+    const char* name;
+    bool causal = false;
+  };
+  for (const Case& c : {Case{"none"}, Case{"lengths"}, Case{"seen"}, Case{"none", true}, Case{"seen", true}}) {
+    SCOPED_TRACE(c.name);
+    const bool masked = c.name != std::string("none"), by_length = c.name == std::string("lengths");
+    // What a query may see, in full.
+    Tensor addend(DType::kF32, {batch, 1, positions, positions});
+    for (int64_t i = 0; i < addend.num_elements(); ++i) {
+      const int64_t n = i / (positions * positions), s = i / positions % positions, t = i % positions;
+      const bool key = !masked || (by_length ? t < lengths[n] : seen[n * positions + t] != 0);
+      addend.Set(i, (key ? 0.0 : -10000.0) + (c.causal && t > s ? -3.4028234663852886e38 : 0.0));
+    }
+    OnnxModel plain(17), fused(17), parts(17);
+    for (OnnxModel* m : {&plain, &fused, &parts}) {
+      m->Input("x", DType::kF32, {batch, positions, inputs}).Constant("w", w).Constant("b", b);
+      m->Constant("lengths", Tensor::FromVector({batch}, lengths));
+      m->Constant("seen", Tensor::FromVector({batch, positions}, seen)).Constant("addend", addend);
+    }
+    fused.Node("Attention", {"x", "w", "b", masked ? c.name : ""}, {"y"}).Domain(kMs).Int("num_heads", heads);
+    fused.Int("unidirectional", c.causal);
+    plain.Node("MatMul", {"x", "w"}, {"xw"}).Node("Add", {"xw", "b"}, {"xwb"});
+    plain.Node("Split", {"xwb"}, {"q", "k", "v"}).Int("axis", 2);
+    plain.Constant("heads", Tensor::FromVector({4}, std::vector<int64_t>{batch, positions, heads, depth}));
+    for (const std::string part : {"q", "k", "v"}) {
+      plain.Node("Reshape", {part, "heads"}, {part + "r"}).Node("Transpose", {part + "r"}, {part + "t"});
+      plain.Ints("perm", part == "k" ? std::vector<int64_t>{0, 2, 3, 1} : std::vector<int64_t>{0, 2, 1, 3});
+    }
+    plain.Constant("scale", Tensor::Full(DType::kF32, {}, 1 / std::sqrt(3.0)));
+    plain.Node("MatMul", {"qt", "kt"}, {"s0"})
+        .Node("Mul", {"s0", "scale"}, {"s1"})
+        .Node("Add", {"s1", "addend"}, {"s2"});
+    plain.Node("Softmax", {"s2"}, {"p"}).Int("axis", 3).Node("MatMul", {"p", "vt"}, {"o"});
+    plain.Constant("merged", Tensor::FromVector({3}, std::vector<int64_t>{batch, positions, width}));
+    plain.Node("Transpose", {"o"}, {"ot"}).Ints("perm", {0, 2, 1, 3}).Node("Reshape", {"ot", "merged"}, {"y"});
+    ExpectSame(fused.Output("y"), plain.Output("y"), {x});
+    // The same of three operands, biases inside.
+    parts.Node("MatMul", {"x", "w"}, {"xw"}).Node("Split", {"xw"}, {"q", "k", "v"}).Int("axis", 2);
+    parts.Node("MultiHeadAttention", {"q", "k", "v", "b", "", "addend"}, {"y"}).Domain(kMs).Int("num_heads", heads);
+    ExpectSame(parts.Output("y"), plain, {x});
+  }
+}
+
+// Queries, keys and values of each head side by side.
+TEST(ContribTest, AttentionOfPackedOperands) {
+  const int64_t heads = 2, depth = 4;
+  Random random(6);
+  const Tensor x = RandomTensor(random, {DType::kF32, {1, 3, heads, 3, depth}}, 1);
+  OnnxModel packed(17), parts(17);
+  for (OnnxModel* m : {&packed, &parts}) m->Input("x", DType::kF32, x.shape().dims());
+  packed.Node("MultiHeadAttention", {"x"}, {"y"}).Domain(kMs).Int("num_heads", heads).Output("y");
+  parts.Node("Split", {"x"}, {"q5", "k5", "v5"}).Int("axis", 3);
+  parts.Constant("shape", Tensor::FromVector({3}, std::vector<int64_t>{1, 3, heads * depth}));
+  for (const std::string part : {"q", "k", "v"}) parts.Node("Reshape", {part + "5", "shape"}, {part});
+  parts.Node("MultiHeadAttention", {"q", "k", "v"}, {"y"}).Domain(kMs).Int("num_heads", heads).Output("y");
+  ExpectSame(packed, parts, {x});
+}
+
 TEST(ContribTest, WhatIsNotSupportedIsSaid) {
   using testing::HasSubstr;
   Random random(7);
@@ -211,6 +278,16 @@ TEST(ContribTest, WhatIsNotSupportedIsSaid) {
       m.Int(other, std::string(other) == name ? value : good);
     }
     EXPECT_THAT(ImportModelFromBytes(m.Output("y").Bytes(), "m.onnx", {}), StatusIs(code, HasSubstr("MatMulNBits")));
+  }
+  for (const auto& [inputs, heads, code, text] :
+       {std::tuple{std::vector<std::string>{"x", "w", "", "", "x"}, 2, ErrorCode::kOpUnsupported, "earlier calls"},
+        {{"x", "w"}, 0, ErrorCode::kAttributeInvalid, "num_heads"},
+        {{"x", "w"}, 5, ErrorCode::kShapeMismatch, "of 5 heads"},
+        {{"x", "w", "", "x"}, 2, ErrorCode::kOpUnsupported, "expected a mask"}}) {
+    OnnxModel m(17);
+    m.Input("x", DType::kF32, {1, 3, 4}).Constant("w", Tensor::Full(DType::kF32, {4, 12}, 1));
+    m.Node("Attention", inputs, {"y"}).Domain(kMs).Int("num_heads", heads);
+    EXPECT_THAT(ImportModelFromBytes(m.Output("y").Bytes(), "m.onnx", {}), StatusIs(code, HasSubstr(text)));
   }
 }
 

@@ -78,6 +78,10 @@ Imported ImportMatMulIntegerToFloat(OnnxNode& node);
 Imported ImportDynamicQuantizeMatMul(OnnxNode& node);
 Imported ImportMatMulNBits(OnnxNode& node);
 
+// contrib_attention.cc: attention as ONNX Runtime's optimiser writes it.
+Imported ImportContribAttention(OnnxNode& node);
+Imported ImportMultiHeadAttention(OnnxNode& node);
+
 // matmul.cc
 Imported ImportMatMul(OnnxNode& node);
 Imported ImportGemm(OnnxNode& node);
