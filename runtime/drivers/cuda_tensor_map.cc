@@ -38,7 +38,7 @@ Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr ad
   const std::vector<uint64_t> dims(map.dims.begin(), map.dims.end()), strides(map.strides.begin(), map.strides.end());
   const std::vector<unsigned> box(map.box.begin(), map.box.end()), ones(map.box.size(), 1);
   const CUresult r = cuda.cuTensorMapEncodeTiled(
-      &encoded, DataType(map.type), static_cast<unsigned>(map.dims.size()), reinterpret_cast<void*>(address),
+      encoded, DataType(map.type), static_cast<unsigned>(map.dims.size()), reinterpret_cast<void*>(address),
       dims.data(), strides.data(), box.data(), ones.data(), /*interleave=*/0, swizzle, kL2Promotion256, /*fill=*/0);
   if (r == 0) return OkStatus();
   return cuda.Check(r, "cuTensorMapEncodeTiled", internal::Join(what, ", tensor map ", ToString(map)));

@@ -1,4 +1,4 @@
-// A program's tensor maps as NVIDIA's driver encodes them.
+// A program's tensor maps as NVIDIA's driver encodes them. Tested by cuda_device_test.cc.
 #ifndef TESSERA_RUNTIME_DRIVERS_CUDA_TENSOR_MAP_H_
 #define TESSERA_RUNTIME_DRIVERS_CUDA_TENSOR_MAP_H_
 
