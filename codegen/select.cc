@@ -84,12 +84,15 @@ std::vector<Choice> RankWays(const Graph& graph, const Node& node, const Target&
     if (!options.only.empty() && (choice.emitter->name == options.only || choice.ToString() == options.only)) return 0;
     return times != nullptr && times->count(choice.ToString()) > 0 ? 1 : 2;
   };
+  // What was measured, or is asked for by name, may be none of those that promise most.
+  Target wide = target;
+  wide.whole_space |= times != nullptr || options.only.find(':') != std::string_view::npos;
   std::vector<Choice> ranked;
   std::ostringstream lines;
   lines << std::fixed << std::setprecision(1);
   for (const Emitter& emitter : AllEmitters()) {
     std::string why;
-    std::vector<Way> ways = WaysOf(emitter, graph, node, target, &why);
+    std::vector<Way> ways = WaysOf(emitter, graph, node, wide, &why);
     if (ways.empty()) lines << "; " << emitter.name << ": " << why;
     for (Way& way : ways) {
       Choice choice = {&emitter, std::move(way)};

@@ -69,7 +69,7 @@ SingleNode TakeOut(const Graph& graph, const Node& node) {
 
 std::string NodeKey(const SingleNode& single, const Target& target, int threads) {
   Hasher hasher;
-  hasher.AddString(target.Key()).AddValue(threads);
+  hasher.AddString(target.Key()).AddValue(target.IsGpu() ? 0 : threads);
   Graph graph = single.graph;
   for (Value& value : graph.values) {
     hasher.AddValue(value.kind).AddValue(value.tesa.has_value());

@@ -51,6 +51,9 @@ struct Target {
   int capability = 0;
   int multiprocessors = 0;
   bool allow_tf32 = false;
+  // Emitters for GPUs offer every legal way of theirs and not only those that promise most: what a tuner measures, and
+  // what it may have found. Code does not depend on it.
+  bool whole_space = false;
 
   // A thread of a GPU works on one element where a core of a processor works on a vector.
   bool IsGpu() const { return kind == TargetKind::kNvptx; }

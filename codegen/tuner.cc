@@ -11,6 +11,7 @@
 
 #include "codegen/compile.h"
 #include "codegen/emitter.h"
+#include "codegen/on_threads.h"
 #include "codegen/single_node.h"
 #include "runtime/device.h"
 #include "runtime/timed_rounds.h"
@@ -60,17 +61,33 @@ std::vector<Choice> WaysWorthTrying(const Graph& graph, const Target& target, do
 // One way, compiled and loaded, with outputs of its own.
 class Contender {
  public:
-  static StatusOr<Contender> Make(const Graph& graph, const Target& target, const std::string& way, Device& device,
-                                  int threads) {
-    ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, {.only_emitter = way, .run_threads = threads}));
+  // The program's steps are run `repeat` times in a row; `program` may say why there is none.
+  static StatusOr<Contender> Make(const Graph& graph, const StatusOr<std::shared_ptr<const Program>>& program,
+                                  Device& device, int threads, int repeat) {
+    RETURN_IF_ERROR(program.status());
     Contender self;
-    ASSIGN_OR_RETURN(self.executable_, device.Load(compiled.program, {.threads = threads}));
+    self.repeat_ = repeat;
+    auto repeated = std::make_shared<Program>(**program);
+    for (int k = 1; k < repeat; ++k) {
+      repeated->steps.insert(repeated->steps.end(), (*program)->steps.begin(), (*program)->steps.end());
+    }
+    ASSIGN_OR_RETURN(self.executable_, device.Load(std::move(repeated), {.threads = threads}));
     for (ValueId id : graph.outputs) self.outputs_.emplace_back(graph[id].type.dtype, graph[id].type.shape);
     for (Tensor& output : self.outputs_) self.to_.push_back(output.mutable_bytes().data());
     return self;
   }
 
   Status Run(const std::vector<const void*>& inputs) { return executable_->Run(inputs, to_); }
+  // By the device's clock, after a Run: the mean of as many as take `seconds`.
+  StatusOr<double> DeviceUs(double seconds) {
+    if (device_runs_ == 0) {
+      ASSIGN_OR_RETURN(const double us, executable_->MeasureUs(1));
+      constexpr double kMostRuns = 1000;
+      device_runs_ = static_cast<int>(std::clamp(seconds * 1e6 / std::max(us, 1.0), 1.0, kMostRuns));
+    }
+    ASSIGN_OR_RETURN(const double us, executable_->MeasureUs(device_runs_));
+    return us / repeat_;
+  }
   const std::vector<Tensor>& outputs() const { return outputs_; }
 
  private:
@@ -78,6 +95,7 @@ class Contender {
   std::unique_ptr<Executable> executable_;
   std::vector<Tensor> outputs_;
   std::vector<void*> to_;
+  int repeat_ = 1, device_runs_ = 0;
 };
 
 // Do two ways agree? Sums may be added in another order: floats may differ a little, and an integer that was rounded
@@ -119,20 +137,32 @@ class Tuner {
     const std::vector<Tensor> inputs = Inputs(graph, options_.seed);
     std::vector<const void*> from;
     for (const Tensor& input : inputs) from.push_back(input.bytes().data());
+    // Assembling takes longest, so that all ways are compiled at once.
+    std::vector<StatusOr<std::shared_ptr<const Program>>> programs(group.ways.size(), std::shared_ptr<const Program>());
+    OnThreads(0, programs.size(), [&](size_t k) {
+      StatusOr<CompileResult> compiled = Compile(
+          graph, target_, {.threads = 1, .only_emitter = group.ways[k].ToString(), .run_threads = options_.threads});
+      programs[k] = compiled.ok() ? StatusOr<std::shared_ptr<const Program>>(compiled->program) : compiled.status();
+    });
+    // A graph of one short kernel is mostly its launch.
+    constexpr double kGraphUs = 200, kMostRepeats = 32;
+    const double least_us = std::max(group.ways[0].way.us, 0.1);
+    const int repeat = target_.IsGpu() ? static_cast<int>(std::clamp(kGraphUs / least_us, 1.0, kMostRepeats)) : 1;
     std::vector<std::pair<std::string, Contender>> contenders;
-    for (const Choice& way : group.ways) {
+    for (size_t k = 0; k < group.ways.size(); ++k) {
+      const Choice& way = group.ways[k];
       const auto problem = [&](auto... pieces) {
         report_.problems.push_back(internal::Join("node '", group.name, "', ", way.ToString(), ": ", pieces...));
       };
-      StatusOr<Contender> made = Contender::Make(graph, target_, way.ToString(), device_, options_.threads);
+      StatusOr<Contender> made = Contender::Make(graph, programs[k], device_, options_.threads, repeat);
       const Status ran = made.ok() ? made->Run(from) : made.status();
       if (!ran.ok()) {
         problem(ran.message());
         continue;
       }
       bool agrees = true;
-      for (size_t k = 0; !contenders.empty() && k < made->outputs().size(); ++k) {
-        agrees = agrees && Agree(graph, made->outputs()[k], contenders[0].second.outputs()[k]);
+      for (size_t o = 0; !contenders.empty() && o < made->outputs().size(); ++o) {
+        agrees = agrees && Agree(graph, made->outputs()[o], contenders[0].second.outputs()[o]);
       }
       if (!agrees) {
         problem("its result differs from that of ", contenders[0].first);
@@ -140,11 +170,11 @@ class Tuner {
       }
       contenders.emplace_back(way.ToString(), *std::move(made));
     }
-    std::vector<std::function<Status()>> runs;
-    for (auto& [way, contender] : contenders) runs.push_back([&from, &one = contender] { return one.Run(from); });
-    ASSIGN_OR_RETURN(const RoundTimes times, TimeRounds(runs, options_.rounds, options_.round_ms / 1000));
+    if (contenders.empty()) return OkStatus();
+    ASSIGN_OR_RETURN(const RoundTimes times, Time(contenders, from));
+    const std::string what = internal::Join(group.single.what, target_.IsGpu() ? " on " + target_.cpu : "");
     for (size_t k = 0; k < contenders.size(); ++k) {
-      records_.Set(group.key, contenders[k].first, MedianOf(times[k]), group.single.what);
+      records_.Set(group.key, contenders[k].first, MedianOf(times[k]), what);
       ++report_.ways_measured;
     }
     node.measured = true;
@@ -152,6 +182,20 @@ class Tuner {
   }
 
  private:
+  StatusOr<RoundTimes> Time(std::vector<std::pair<std::string, Contender>>& contenders,
+                            const std::vector<const void*>& from) {
+    const double seconds = options_.round_ms / 1000;
+    if (target_.IsGpu()) {
+      std::vector<std::function<StatusOr<double>()>> clocks;
+      for (auto& [way, contender] : contenders)
+        clocks.push_back([=, &one = contender] { return one.DeviceUs(seconds); });
+      return TimeRounds(clocks, options_.rounds);
+    }
+    std::vector<std::function<Status()>> runs;
+    for (auto& [way, contender] : contenders) runs.push_back([&from, &one = contender] { return one.Run(from); });
+    return TimeRounds(runs, options_.rounds, seconds);
+  }
+
   const Target& target_;
   const TuneOptions& options_;
   Device& device_;
@@ -161,9 +205,16 @@ class Tuner {
 
 }  // namespace
 
-StatusOr<TuneReport> Tune(const Graph& graph, const Target& target, const TuneOptions& options,
+StatusOr<TuneReport> Tune(const Graph& graph, const Target& tuned_for, const TuneOptions& options,
                           TuningRecords& records) {
   const Clock::time_point start = Clock::now();
+  if (tuned_for.IsEmulated()) {
+    return Error(ErrorCode::kTargetUnsupported, "target '", tuned_for.name,
+                 "' runs a card's kernels thread by thread: how long that takes says nothing of the card; tune with "
+                 "cuda where there is one");
+  }
+  Target target = tuned_for;
+  target.whole_space = true;
   std::vector<Group> groups;
   std::map<std::string, size_t> group_of;
   for (const Node& node : graph.nodes) {

@@ -10,6 +10,11 @@
 // times are taken; a way whose result differs from the first one's is reported and gets no time. Nodes that promise
 // most, by estimate and number of times they occur, come first, so that a budget is spent where it counts. A node whose
 // ways are all in `records` is not measured again. Not thread-safe; keep the machine quiet. Tested by tuner_test.cc.
+//
+// On a card (target "cuda") ways are all that emitters have for the chip (Target::whole_space), and times are the
+// card's own: replays of a graph that holds the node's steps so often that its launch is a small part. Keys are of the
+// chip, so that records of several kinds of card are merged into one file. The target simt has no time: Tune refuses
+// it, and what is measured on a card decides there too, by --target=cuda:CHIP.
 #ifndef TESSERA_CODEGEN_TUNER_H_
 #define TESSERA_CODEGEN_TUNER_H_
 
@@ -24,7 +29,7 @@
 namespace tessera {
 
 struct TuneOptions {
-  int threads = 1;             // of an inference; times are kept for this number only
+  int threads = 1;             // of an inference; times on a processor are kept for this number only
   double budget_seconds = 60;  // nodes that are not reached keep their estimates
   int rounds = 15;
   double round_ms = 2;  // for each way, at least one run
@@ -49,7 +54,7 @@ struct TuneReport {
   int nodes_left = 0;  // not reached within the budget
 };
 
-// `graph` as it is compiled: behind all passes. Adds to `records`.
+// `graph` as it is compiled: behind all passes. Adds to `records`. kTargetUnsupported where `target` has no time.
 StatusOr<TuneReport> Tune(const Graph& graph, const Target& target, const TuneOptions& options, TuningRecords& records);
 
 }  // namespace tessera

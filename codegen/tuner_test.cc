@@ -5,6 +5,7 @@
 #include "codegen/compile.h"
 #include "codegen/single_node.h"
 #include "graph/text.h"
+#include "runtime/testing/fake_cuda.h"
 
 namespace tessera {
 namespace {
@@ -109,6 +110,66 @@ TEST(TunerTest, ABudgetOfNothingLeavesEverything) {
   EXPECT_EQ(report->ways_measured, 0);
   EXPECT_GE(report->nodes_left, 1);
   EXPECT_EQ(records.size(), 0u);
+}
+
+// A driver whose card computes nothing and needs half a millisecond for everything.
+class CardTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    setenv("TESSERA_NVJITLINK", "off", 1);
+    FakeCuda::Use("runtime/testing/fake_libcuda.so").Reset(nullptr);
+  }
+};
+
+Graph Halves() {
+  return Parse(R"(graph "g" {
+    %x: f16[96,256] = input
+    %w: f16[256,64] = constant random(seed = 1)
+    %y: f16[96,64] = matmul "product"(%x, %w)
+    return %y
+  })");
+}
+
+TEST_F(CardTest, MeasuresTheWholeSpaceByTheCardsClockAndOnlyOnce) {
+  const Graph graph = Halves();
+  const Target target = *MakeTarget("cuda:sm_90");
+  TuningRecords records;
+  const TuneOptions options = {.rounds = 3, .factor = 1000};
+  const StatusOr<TuneReport> first = Tune(graph, target, options, records);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_TRUE(first->problems.empty()) << first->problems[0];
+  EXPECT_GT(first->ways_measured, 7);
+  const std::string key = NodeKey(TakeOut(graph, graph.nodes[0]), target, 1);
+  const std::map<std::string, double>* times = records.Find(key);
+  ASSERT_NE(times, nullptr);
+  for (const auto& [way, us] : *times) EXPECT_LT(us, 500) << way << ": not of a replay that has the step many times";
+  EXPECT_NE(records.ToString().find("matmul f16[96,256] x f16[256,64] on sm_90\n"), std::string::npos);
+  const StatusOr<TuneReport> second = Tune(graph, target, options, records);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->ways_measured, 0);
+
+  // Another chip, another key: files are merged.
+  EXPECT_NE(key, NodeKey(TakeOut(graph, graph.nodes[0]), *MakeTarget("cuda:sm_80"), 1));
+  EXPECT_EQ(key, NodeKey(TakeOut(graph, graph.nodes[0]), target, 16)) << "threads of the host";
+
+  // One that no estimate would have offered is taken where it was the quickest.
+  std::string best;
+  for (const auto& [way, us] : *times) {
+    const StatusOr<Plan> plan = MakePlan(graph, target, {});
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    if (plan->notes[0].find(way + ": ") == std::string::npos) best = way;
+  }
+  ASSERT_FALSE(best.empty()) << "all are offered anyway";
+  records.Set(key, best, 0.1, "");
+  const StatusOr<Plan> tuned = MakePlan(graph, target, {.tuning = &records});
+  ASSERT_TRUE(tuned.ok()) << tuned.status();
+  EXPECT_EQ(tuned->notes[0].rfind("node 'product': " + best + ";", 0), 0u) << tuned->notes[0];
+}
+
+TEST_F(CardTest, TheHostsStandInHasNoTime) {
+  TuningRecords records;
+  const StatusOr<TuneReport> report = Tune(Halves(), *MakeTarget("simt:nvptx:sm_90"), {}, records);
+  EXPECT_EQ(report.status().code(), ErrorCode::kTargetUnsupported);
 }
 
 }  // namespace

@@ -29,11 +29,19 @@ StatusOr<double> MicrosecondsOf(const std::function<Status()>& run, double secon
 }  // namespace
 
 StatusOr<RoundTimes> TimeRounds(std::span<const std::function<Status()>> contenders, int rounds, double seconds) {
+  std::vector<std::function<StatusOr<double>()>> timed;
+  for (const std::function<Status()>& run : contenders) {
+    timed.emplace_back([&run, seconds] { return MicrosecondsOf(run, seconds); });
+  }
+  return TimeRounds(timed, rounds);
+}
+
+StatusOr<RoundTimes> TimeRounds(std::span<const std::function<StatusOr<double>()>> contenders, int rounds) {
   RoundTimes times(contenders.size());
   for (int round = 0; round < rounds; ++round) {
     for (size_t k = 0; k < contenders.size(); ++k) {
       const size_t at = round % 2 == 0 ? k : contenders.size() - 1 - k;
-      ASSIGN_OR_RETURN(const double us, MicrosecondsOf(contenders[at], seconds));
+      ASSIGN_OR_RETURN(const double us, contenders[at]());
       times[at].push_back(us);
     }
   }

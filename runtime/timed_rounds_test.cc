@@ -42,6 +42,15 @@ TEST(TimeRoundsTest, OneRunIsEnoughAndNoneIsNothing) {
   EXPECT_GE(count, 4) << "each time is of one run that counts and of one before it";
 }
 
+TEST(TimeRoundsTest, ContendersMayTellTheirTime) {
+  int calls = 0;
+  const std::function<StatusOr<double>()> clocks[] = {[&] { return StatusOr<double>(++calls); },
+                                                      [&] { return StatusOr<double>(10.0 * ++calls); }};
+  const StatusOr<RoundTimes> times = TimeRounds(clocks, 2);
+  ASSERT_TRUE(times.ok()) << times.status();
+  EXPECT_EQ(*times, RoundTimes({{1, 4}, {20, 30}}));
+}
+
 TEST(TimeRoundsTest, AnErrorEndsIt) {
   int count = 0;
   const std::function<Status()> runs[] = {

@@ -30,8 +30,8 @@ struct TuneFlags {
 
   TuneFlags() {
     flags.Section("What is measured");
-    flags.String("target", "host|host:CPU", "host, or a lower level of it", &target);
-    flags.Int("threads", "N", "of one inference; 0: all processors. Times hold for this number only", &threads, 0,
+    flags.String("target", "host|host:CPU|cuda", "host, or a lower level of it; cuda: the NVIDIA card", &target);
+    flags.Int("threads", "N", "of one inference on a processor; 0: all. Times hold for this number only", &threads, 0,
               1024);
     flags.Double("budget", "SECONDS", "no node is begun after that; what promises most comes first", &budget, 0, 86400);
     flags.Int("rounds", "N", "measurements of each way, in turn with the others; their median counts", &rounds, 1,

@@ -67,9 +67,10 @@ struct GpuAttentionMma : AttentionShape {
   int pitch() const { return value_columns() + 8; }  // f32 of a row of O
   int64_t result_bytes() const { return int64_t{rows()} * tile.warps_k * (pitch() + 2) * 4; }
   int64_t shared_bytes() const { return std::max(q.tile_bytes() + stages() * stage_bytes(), result_bytes()); }
+  std::string Way() const { return internal::Join(tile.warps_q, "x", tile.warps_k, "x", tile.keys); }
   std::string Key() const {
-    return internal::Join("gpu_mma_", AttentionShape::Key(), " tile ", tile.warps_q, "x", tile.warps_k, "x", tile.keys,
-                          " q ", q.Key(), " k ", k.Key(), " v ", v.Key(), " vectors ", vector);
+    return internal::Join("gpu_mma_", AttentionShape::Key(), " tile ", Way(), " q ", q.Key(), " k ", k.Key(), " v ",
+                          v.Key(), " vectors ", vector);
   }
 };
 
@@ -441,14 +442,15 @@ double Microseconds(const GpuAttentionMma& p, const Target& target) {
   return gpu.launch_us + (work + 2000) / (gpu.clock_ghz * 1e3);
 }
 
-std::optional<GpuAttentionMma> ProblemOf(const Graph& graph, const Node& node, const Target& target,
-                                         const int64_t (&offsets)[3], std::string* why) {
+// The problem by tiles that it may be cut into, the quickest first; none with the reason in *why.
+std::vector<GpuAttentionMma> TilesOf(const Graph& graph, const Node& node, const Target& target,
+                                     const int64_t (&offsets)[3], std::string* why) {
   const auto no = [&](auto... pieces) {
     *why = internal::Join(pieces...);
-    return std::nullopt;
+    return std::vector<GpuAttentionMma>();
   };
   const std::optional<AttentionShape> shape = AttentionShapeOf(graph, node, why);
-  if (!shape) return std::nullopt;
+  if (!shape) return {};
   if (target.capability < 80) return no("needs compute capability 8.0");
   const bool takes = shape->stored == DType::kF16 || shape->stored == DType::kBF16 ||
                      (shape->stored == DType::kF32 && target.allow_tf32);
@@ -461,14 +463,16 @@ std::optional<GpuAttentionMma> ProblemOf(const Graph& graph, const Node& node, c
   if (shape->batch * shape->heads * std::max(shape->queries, shape->keys) * kMostDepth > kMost) {
     return no("too large for 32-bit indices");
   }
-  std::optional<GpuAttentionMma> best;
+  std::vector<GpuAttentionMma> tiles;
   for (const AttentionTile& tile : kTiles) {
-    const GpuAttentionMma p = Lay(*shape, tile, offsets);
-    if (p.shared_bytes() > GpuModel(target).shared_bytes) continue;
-    if (!best || Microseconds(p, target) < Microseconds(*best, target)) best = p;
+    GpuAttentionMma p = Lay(*shape, tile, offsets);
+    if (p.shared_bytes() <= GpuModel(target).shared_bytes) tiles.push_back(std::move(p));
   }
-  if (!best) *why = "tiles larger than shared memory";
-  return best;
+  std::stable_sort(tiles.begin(), tiles.end(), [&](const GpuAttentionMma& a, const GpuAttentionMma& b) {
+    return Microseconds(a, target) < Microseconds(b, target);
+  });
+  if (tiles.empty()) *why = "tiles larger than shared memory";
+  return tiles;
 }
 
 }  // namespace
@@ -477,28 +481,31 @@ extern const std::string_view kGpuAttentionMmaDoc;
 const std::string_view kGpuAttentionMmaDoc =
     "attention on tensor cores, scores and softmax in registers while keys pass by";
 
-std::optional<double> EstimateGpuAttentionMma(const Graph& graph, const Node& node, const Target& target,
-                                              std::string* why) {
-  const std::optional<GpuAttentionMma> p = ProblemOf(graph, node, target, {0, 0, 0}, why);
-  if (!p) return std::nullopt;
-  return Microseconds(*p, target);
+std::vector<Way> WaysGpuAttentionMma(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  std::vector<Way> ways;
+  for (const GpuAttentionMma& tile : TilesOf(graph, node, target, {0, 0, 0}, why)) {
+    if (ways.empty() || target.whole_space) ways.push_back({.name = tile.Way(), .us = Microseconds(tile, target)});
+  }
+  return ways;
 }
 
-Status PlanGpuAttentionMma(const Node& node, PlanBuilder& builder) {
+Status PlanGpuAttentionMma(const Node& node, const std::string& way, PlanBuilder& builder) {
   const Graph& graph = builder.graph();
   PlanStep step;
   for (ValueId id : node.inputs) {
     if (id != ValueId::kNone) step.args.push_back(builder.Read(id));
   }
   std::string why;
-  std::optional<GpuAttentionMma> found =
-      ProblemOf(graph, node, builder.target(), {step.args[0].offset, step.args[1].offset, step.args[2].offset}, &why);
-  TES_CHECK(found.has_value(), node.name, ": ", why);
+  std::vector<GpuAttentionMma> tiles =
+      TilesOf(graph, node, builder.target(), {step.args[0].offset, step.args[1].offset, step.args[2].offset}, &why);
+  const auto found =
+      std::find_if(tiles.begin(), tiles.end(), [&](const GpuAttentionMma& tile) { return tile.Way() == way; });
+  TES_CHECK(found != tiles.end(), node.name, ": ", way, " ", why);
   auto epilogue = std::make_shared<const TileEpilogue>(graph, node);
   const size_t first_of_epilogue = step.args.size();
   epilogue->AddArguments(node, builder, step);
   found->vector = std::min(4, epilogue->VectorWidth(std::span(step.args).subspan(first_of_epilogue)));
-  auto p = std::make_shared<const GpuAttentionMma>(*std::move(found));
+  auto p = std::make_shared<const GpuAttentionMma>(std::move(*found));
   step.launch = {.x = p->blocks(), .threads = p->threads(), .shared_bytes = p->shared_bytes()};
   step.label = node.name;
   const double scores = static_cast<double>(p->batch * p->heads * p->queries * p->keys);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "codegen/emit/testing/gpu_kernels.h"
+#include "codegen/emitter.h"
 #include "graph/builder.h"
 #include "gtest/gtest.h"
 
@@ -53,6 +54,26 @@ TEST(GpuAttentionMmaTest, SizesOfAllKinds) {
       }
     }
   }
+}
+
+TEST(GpuAttentionMmaTest, EveryTile) {
+  GraphBuilder b("tiles");
+  b.Output(Attention(b, {1, 2, 37, 150, 64, 64}, false, DType::kF16));
+  const Graph graph = Built(std::move(b));
+  Target target = *MakeTarget("simt:nvptx:sm_80");
+  target.whole_space = true;
+  int ran = 0;
+  for (const Emitter& emitter : AllEmitters()) {
+    std::string why;
+    if (emitter.name != "gpu_attention_mma") continue;
+    for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], target, &why)) {
+      EXPECT_TRUE(CompiledAgrees(graph, RandomInputs(graph, 9), target.name,
+                                 {.only_emitter = "gpu_attention_mma:" + way.name}, 2e-3))
+          << way.name;
+      ++ran;
+    }
+  }
+  EXPECT_GE(ran, 5);
 }
 
 // So many heads that a warp has its rows' keys alone.

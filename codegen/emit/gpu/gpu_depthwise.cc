@@ -16,8 +16,11 @@
 // What binds: at f32 the second-level cache or memory; 9 products an element cost a third of that. Tested by
 // gpu_depthwise_test.cc.
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "base/round.h"
 #include "codegen/emit/conv_geometry.h"
@@ -44,6 +47,7 @@ struct GpuDepthwise {
   int64_t tiles_x() const { return DivideUp(g.x.out, columns); }
   int64_t work() const { return g.batch * (g.groups / lanes) * tiles_y() * tiles_x(); }  // threads
   DType sum() const { return ComputeType(g.type); }
+  std::string Way() const { return internal::Join(rows, "x", columns); }
   std::string Key() const {
     return internal::Join("gpu_depthwise ", g.Key(), channels_last ? " last" : " first", " lanes ", lanes, " tile ",
                           rows, "x", columns);
@@ -183,8 +187,7 @@ class GpuDepthwiseEmitter {
 };
 
 // `aligned`: buffers are used from multiples of 16 bytes on.
-std::optional<GpuDepthwise> ProblemOf(const Graph& graph, const Node& node, const Target& target, bool aligned,
-                                      std::string* why) {
+std::optional<GpuDepthwise> ProblemOf(const Graph& graph, const Node& node, bool aligned, std::string* why) {
   const auto no = [&](auto... pieces) {
     *why = internal::Join(pieces...);
     return std::nullopt;
@@ -212,18 +215,47 @@ std::optional<GpuDepthwise> ProblemOf(const Graph& graph, const Node& node, cons
     p.lanes = TypeInfo(p.sum()).bits > 32 ? 2 : 4;
     while (g->groups % p.lanes != 0 || g->taps() * p.lanes > kMostWeights) p.lanes /= 2;
   }
-  // The largest tile that leaves enough threads.
+  return p;
+}
+
+// The problem by tiles that it may be cut into, the one to take first; all of them where the target asks for it.
+std::vector<GpuDepthwise> TilesOf(GpuDepthwise p, const Target& target) {
   struct Tile {
     int64_t rows, columns;
   };
-  constexpr Tile kLast[] = {{2, 4}, {2, 2}, {1, 2}, {1, 1}}, kFirst[] = {{4, 1}, {2, 1}, {1, 1}, {1, 1}};
-  constexpr int64_t kThreadsOfUnit = 256;
-  for (const Tile& tile : p.channels_last ? kLast : kFirst) {
-    p.rows = std::min(tile.rows, g->y.out);
-    p.columns = std::min(tile.columns, g->x.out);
-    if (p.work() >= GpuModel(target).units * kThreadsOfUnit) break;
+  constexpr Tile kLast[] = {{2, 4}, {2, 2}, {1, 2}, {1, 1}}, kFirst[] = {{4, 1}, {2, 1}, {1, 1}};
+  std::vector<GpuDepthwise> tiles;
+  for (const Tile& tile : p.channels_last ? std::span<const Tile>(kLast) : std::span<const Tile>(kFirst)) {
+    p.rows = std::min(tile.rows, p.g.y.out);
+    p.columns = std::min(tile.columns, p.g.x.out);
+    if (tiles.empty() || tiles.back().Way() != p.Way()) tiles.push_back(p);
   }
-  return p;
+  // The largest one that leaves enough threads.
+  constexpr int64_t kThreadsOfUnit = 256;
+  auto taken = std::find_if(tiles.begin(), tiles.end(), [&](const GpuDepthwise& tile) {
+    return tile.work() >= GpuModel(target).units * kThreadsOfUnit;
+  });
+  if (taken == tiles.end()) --taken;
+  std::rotate(tiles.begin(), taken, taken + 1);
+  if (!target.whole_space) tiles.resize(1);
+  return tiles;
+}
+
+double Microseconds(const GpuDepthwise& p, double epilogue, const Target& target) {
+  const GpuModel gpu(target);
+  const ConvGeometry& g = p.g;
+  const double pixels = static_cast<double>(p.rows * p.columns);
+  const double loads =
+      static_cast<double>(((p.rows - 1) * g.y.stride + g.y.taps) * ((p.columns - 1) * g.x.stride + g.x.taps));
+  // Instructions of a thread: products of each lane, a load with its address and conversion, the epilogue.
+  const double lanes = p.lanes;
+  const double instructions = static_cast<double>(g.taps()) * (pixels * lanes + 1) + loads * (5 + lanes) +
+                              pixels * (6 + lanes * (1 + epilogue)) + 40;
+  const double per_us = static_cast<double>(gpu.units) * 128 * gpu.clock_ghz * 1e3;
+  // The image comes from the first-level cache but for the first time; loads go together, in about three rounds.
+  constexpr double kLatency = 1.5;
+  return gpu.launch_us + std::max({static_cast<double>(p.work()) * instructions / per_us,
+                                   2 * g.bytes() / gpu.l2_bytes_per_ns / 1000, kLatency});
 }
 
 }  // namespace
@@ -231,27 +263,17 @@ std::optional<GpuDepthwise> ProblemOf(const Graph& graph, const Node& node, cons
 extern const std::string_view kGpuDepthwiseDoc;
 const std::string_view kGpuDepthwiseDoc = "depthwise convolutions, some pixels a thread, weights in registers";
 
-std::optional<double> EstimateGpuDepthwise(const Graph& graph, const Node& node, const Target& target,
-                                           std::string* why) {
-  const std::optional<GpuDepthwise> p = ProblemOf(graph, node, target, true, why);
-  if (!p) return std::nullopt;
-  const GpuModel gpu(target);
-  const ConvGeometry& g = p->g;
-  const double pixels = static_cast<double>(p->rows * p->columns);
-  const double loads =
-      static_cast<double>(((p->rows - 1) * g.y.stride + g.y.taps) * ((p->columns - 1) * g.x.stride + g.x.taps));
-  // Instructions of a thread: products of each lane, a load with its address and conversion, the epilogue.
-  const double lanes = p->lanes;
-  const double instructions = static_cast<double>(g.taps()) * (pixels * lanes + 1) + loads * (5 + lanes) +
-                              pixels * (6 + lanes * (1 + TileEpilogue(graph, node).cost())) + 40;
-  const double per_us = static_cast<double>(gpu.units) * 128 * gpu.clock_ghz * 1e3;
-  // The image comes from the first-level cache but for the first time; loads go together, in about three rounds.
-  constexpr double kLatency = 1.5;
-  return gpu.launch_us + std::max({static_cast<double>(p->work()) * instructions / per_us,
-                                   2 * g.bytes() / gpu.l2_bytes_per_ns / 1000, kLatency});
+std::vector<Way> WaysGpuDepthwise(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  const std::optional<GpuDepthwise> p = ProblemOf(graph, node, true, why);
+  if (!p) return {};
+  std::vector<Way> ways;
+  for (const GpuDepthwise& tile : TilesOf(*p, target)) {
+    ways.push_back({.name = tile.Way(), .us = Microseconds(tile, TileEpilogue(graph, node).cost(), target)});
+  }
+  return ways;
 }
 
-Status PlanGpuDepthwise(const Node& node, PlanBuilder& builder) {
+Status PlanGpuDepthwise(const Node& node, const std::string& way, PlanBuilder& builder) {
   const Graph& graph = builder.graph();
   const Value& weights = graph[node.inputs[1]];
   auto epilogue = std::make_shared<const TileEpilogue>(graph, node);
@@ -259,8 +281,9 @@ Status PlanGpuDepthwise(const Node& node, PlanBuilder& builder) {
   step.args = {builder.Read(node.inputs[0])};
   std::string why;
   const auto problem = [&](bool aligned) {
-    std::optional<GpuDepthwise> p = ProblemOf(graph, node, builder.target(), aligned, &why);
+    std::optional<GpuDepthwise> p = ProblemOf(graph, node, aligned, &why);
     TES_CHECK(p.has_value(), node.name, ": ", why);
+    TES_CHECK(std::sscanf(way.c_str(), "%" SCNd64 "x%" SCNd64, &p->rows, &p->columns) == 2, way);
     return *std::move(p);
   };
   const GpuDepthwise any = problem(false);

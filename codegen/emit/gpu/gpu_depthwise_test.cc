@@ -1,6 +1,7 @@
 // Depthwise convolutions with channels last and first, strides, padding, dilation, odd sizes, narrow types and bytes
 // whose padding is not zero, against the interpreter in double.
 #include "codegen/emit/testing/gpu_kernels.h"
+#include "codegen/emitter.h"
 #include "graph/builder.h"
 #include "gtest/gtest.h"
 
@@ -9,6 +10,13 @@ namespace {
 
 void Check(const Graph& graph, double allowed = 1e-5) {
   EXPECT_TRUE(AgreesOnGpu(graph, RandomInputs(graph, 9), "gpu_depthwise", allowed));
+}
+
+const Emitter& Depthwise() {
+  for (const Emitter& emitter : AllEmitters()) {
+    if (emitter.name == "gpu_depthwise") return emitter;
+  }
+  TES_CHECK(false, "no gpu_depthwise");
 }
 
 Tensor Filter(DType type, int64_t channels, int64_t ky, int64_t kx) {
@@ -67,6 +75,27 @@ TEST(GpuDepthwiseTest, NarrowTypes) {
     Graph graph = Built(std::move(bytes));
     graph.nodes[0].attrs.Set("pad_value", int64_t{3});
     Check(graph, 0);
+  }
+}
+
+TEST(GpuDepthwiseTest, EveryTile) {
+  for (const std::string layout : {"nhwc", "nchw"}) {
+    GraphBuilder b("tiles " + layout);
+    const WindowParams window = {.strides = {1, 1}, .dilations = {}, .pads = {1, 1, 1, 1}, .layout = layout};
+    b.Output(
+        b.Conv(Image(b, layout, DType::kF32, 1, 8, 7, 9), b.Constant("w", Filter(DType::kF32, 8, 3, 3)), window, 8));
+    const Graph graph = Built(std::move(b));
+    Target target = *MakeTarget("simt:nvptx:sm_90");
+    std::string why;
+    EXPECT_EQ(WaysOf(Depthwise(), graph, graph.nodes[0], target, &why).size(), 1u);
+    target.whole_space = true;
+    const std::vector<Way> ways = WaysOf(Depthwise(), graph, graph.nodes[0], target, &why);
+    EXPECT_GE(ways.size(), 3u);
+    for (const Way& way : ways) {
+      EXPECT_TRUE(CompiledAgrees(graph, RandomInputs(graph, 9), target.name,
+                                 {.only_emitter = "gpu_depthwise:" + way.name}, 1e-5))
+          << way.name;
+    }
   }
 }
 

@@ -263,7 +263,8 @@ std::vector<Way> WaysGpuGemv(const Graph& graph, const Node& node, const Target&
   std::optional<GpuGemv> gemv = GemvOf(graph, node, why);
   if (!gemv) return {};
   std::vector<Way> ways;
-  for (const auto& [columns, slices] : {std::pair{1, 1}, {1, 2}, {1, 4}, {2, 1}, {2, 4}, {4, 4}, {4, 8}}) {
+  for (const auto& [columns, slices] :
+       {std::pair{1, 1}, {1, 2}, {1, 4}, {1, 8}, {2, 1}, {2, 2}, {2, 4}, {2, 8}, {4, 2}, {4, 4}, {4, 8}}) {
     if (gemv->rows * columns > kWarp || columns >= 2 * gemv->columns) continue;
     if (slices > 1 && gemv->pieces() < kWarp * slices) continue;
     gemv->warp_columns = columns;
@@ -272,7 +273,7 @@ std::vector<Way> WaysGpuGemv(const Graph& graph, const Node& node, const Target&
   }
   std::stable_sort(ways.begin(), ways.end(), [](const Way& x, const Way& y) { return x.us < y.us; });
   constexpr size_t kMostWays = 3;
-  if (ways.size() > kMostWays) ways.resize(kMostWays);
+  if (ways.size() > kMostWays && !target.whole_space) ways.resize(kMostWays);
   return ways;
 }
 
