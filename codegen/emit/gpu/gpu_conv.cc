@@ -5,11 +5,13 @@
 //   tap
 //
 //   1x1, stride 1:   A or B is the image where it lies: one step
+//   "gather …":      channels last; windows are gathered while tiles are loaded (tile_copy.h): one step
 //   otherwise:       windows are copied first (gpu_stages.h), 16 bytes at once where channels allow it: taps times the
 //                    image, most of which stays in the second-level cache
 //
-// Weights with channels last are laid while compiling as [out, ky, kx, in], lines of a multiple of 16 bytes. Ways are
-// the product's. What binds: the product; for few channels the copy. Tested by gpu_conv_test.cc.
+// Several groups are a batch of products over windows of their own channels, gathered. Weights with channels last are
+// laid while compiling as [out, ky, kx, in], lines of a multiple of 16 bytes. Ways are the product's, by both routes.
+// What binds: the product; for few channels the gathering or the copy. Tested by gpu_conv_test.cc.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -24,9 +26,12 @@
 namespace tessera {
 namespace {
 
+constexpr std::string_view kGather = "gather ";  // begins names of ways
+
 struct GpuConv {
   ConvGeometry g;
   bool channels_last = true;
+  bool gathers = false;  // windows may be gathered
 
   bool copies() const { return !g.IsMatmul(); }
   int64_t depth() const { return g.taps() * g.in_channels; }
@@ -41,6 +46,8 @@ struct GpuConv {
       p.rows = g.pixels();
       p.columns = g.out_channels;
       p.b_transposed = p.b_constant = true;
+      p.a_matrices = p.b_matrices = g.groups;
+      if (g.groups > 1) p.batch = {{.extent = g.groups, .a_step = 1, .b_step = 1}};
       return p;
     }
     p.rows = g.out_channels;
@@ -88,7 +95,12 @@ std::optional<GpuConv> ProblemOf(const Graph& graph, const Node& node, std::stri
   const std::optional<ConvGeometry> g = ReadConvGeometry(graph, node, why, p.channels_last ? "nhwc" : "nchw");
   if (!g) return std::nullopt;
   p.g = *g;
-  if (g->groups != 1) return no("expected one group, found ", g->groups);
+  p.gathers = p.channels_last && p.copies() && CanGatherWindows(*g, why);
+  if (g->groups != 1) {
+    if (g->in_channels == 1 && g->out_channels == 1) return no("one channel a group");
+    if (!p.channels_last) return no("expected one group or channels last, found ", g->groups);
+    if (!p.gathers) return std::nullopt;
+  }
   if (TypeInfo(g->type).bits < 8 || TypeInfo(g->weights_type).bits < 8) return no("elements of less than a byte");
   if (node.epilogue && node.epilogue->body.uses_index()) return no("the epilogue asks where it is");
   const TileEpilogue epilogue(graph, node, p.column_dims(graph[node.outputs[0]].type.shape));
@@ -102,21 +114,31 @@ std::optional<GpuConv> ProblemOf(const Graph& graph, const Node& node, std::stri
 }  // namespace
 
 extern const std::string_view kGpuConvDoc;
-const std::string_view kGpuConvDoc = "dense convolutions as products, of the image itself or of its windows";
+const std::string_view kGpuConvDoc =
+    "dense convolutions as products, of the image itself or of its windows, gathered or copied";
 
 std::vector<Way> WaysGpuConv(const Graph& graph, const Node& node, const Target& target, std::string* why) {
   const std::optional<GpuConv> p = ProblemOf(graph, node, why);
   if (!p) return {};
-  double copy = 0;
-  if (p->copies()) {
-    const Compute windows = p->Windows();
-    copy = GpuStageMicroseconds(windows, windows.stages[0], target);
-  }
-  constexpr size_t kMostWays = 4;
   std::vector<Way> ways;
-  for (const GpuMatmulWay& way : GpuMatmulWays(p->Product(), p->a(), p->b(), target, why)) {
-    if (ways.size() < kMostWays) ways.push_back({.name = way.tiling.Name(), .us = way.us + copy});
+  if (p->gathers) {
+    for (const GpuMatmulWay& way : GpuMatmulWays(p->Product(), p->a(), p->b(), target, why, &p->g)) {
+      ways.push_back({.name = internal::Join(kGather, way.tiling.Name()), .us = way.us});
+    }
   }
+  if (p->g.groups == 1) {
+    double copy = 0;
+    if (p->copies()) {
+      const Compute windows = p->Windows();
+      copy = GpuStageMicroseconds(windows, windows.stages[0], target);
+    }
+    for (const GpuMatmulWay& way : GpuMatmulWays(p->Product(), p->a(), p->b(), target, why)) {
+      ways.push_back({.name = way.tiling.Name(), .us = way.us + copy});
+    }
+  }
+  std::stable_sort(ways.begin(), ways.end(), [](const Way& a, const Way& b) { return a.us < b.us; });
+  constexpr size_t kMostWays = 4;
+  if (ways.size() > kMostWays && !target.whole_space) ways.resize(kMostWays);
   return ways;
 }
 
@@ -126,7 +148,8 @@ Status PlanGpuConv(const Node& node, const std::string& way, PlanBuilder& builde
   const std::optional<GpuConv> p = ProblemOf(graph, node, &why);
   TES_CHECK(p.has_value(), node.name, ": ", why);
   StepArg image = builder.Read(node.inputs[0]);
-  if (p->copies()) {
+  const bool gathers = way.rfind(kGather, 0) == 0;
+  if (p->copies() && !gathers) {
     const Compute windows = p->Windows();
     const int buffer =
         builder.Temp(node.name + ".windows", ByteSize(p->g.type, windows.outputs[0].shape.num_elements()));
@@ -154,8 +177,10 @@ Status PlanGpuConv(const Node& node, const std::string& way, PlanBuilder& builde
   const GpuMatmulOperands operands = {.a_type = p->a(),
                                       .b_type = p->b(),
                                       .a = p->channels_last ? image : filter,
-                                      .b = p->channels_last ? filter : image};
-  return PlanGpuMatmulSteps(node, product, operands, epilogue, way, builder);
+                                      .b = p->channels_last ? filter : image,
+                                      .windows = gathers ? &p->g : nullptr};
+  const std::string tiling = gathers ? way.substr(kGather.size()) : way;
+  return PlanGpuMatmulSteps(node, product, operands, epilogue, tiling, builder);
 }
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 // Dense convolutions with channels last and first, as products of images and of windows, odd sizes, halves and bytes,
 // against the interpreter in double.
 #include "codegen/emit/testing/gpu_kernels.h"
+#include "codegen/emitter.h"
 #include "graph/builder.h"
 #include "gtest/gtest.h"
 
@@ -58,6 +59,108 @@ TEST(GpuConvTest, HalvesAndBytes) {
   Graph graph = Built(std::move(bytes));
   graph.nodes[0].attrs.Set("pad_value", int64_t{3});
   Check(graph, 0);
+}
+
+std::vector<Way> GpuConvWays(const Graph& graph, const std::string& target_name, std::string* why) {
+  Target target = *MakeTarget(target_name);
+  target.whole_space = true;
+  for (const Emitter& emitter : AllEmitters()) {
+    if (emitter.name == "gpu_conv") return WaysOf(emitter, graph, graph.nodes[0], target, why);
+  }
+  return {};
+}
+
+// Every `every`-th of the ways that gather windows; how many there are.
+int CheckGathering(const Graph& graph, double allowed, const std::string& target = "simt:nvptx:sm_80",
+                   size_t every = 1) {
+  std::string why;
+  int found = 0;
+  size_t number = 0;
+  for (const Way& way : GpuConvWays(graph, target, &why)) {
+    if (way.name.rfind("gather ", 0) != 0) continue;
+    ++found;
+    if (number++ % every != 0) continue;
+    EXPECT_TRUE(
+        CompiledAgrees(graph, RandomInputs(graph, 9), target, {.only_emitter = "gpu_conv:" + way.name}, allowed))
+        << graph.name << ", " << way.name;
+  }
+  return found;
+}
+
+TEST(GpuConvTest, GatheredWindows) {
+  struct Case {
+    int64_t channels, taps, stride, dilation, pad;
+  };
+  // Pieces of 16, 8 and 4 bytes of f32; windows that lie within the image; a depth that no tile divides.
+  for (const Case& c : {Case{8, 3, 1, 1, 1}, {6, 3, 2, 1, 1}, {3, 5, 2, 1, 2}, {5, 2, 1, 3, 0}, {32, 1, 2, 1, 0}}) {
+    GraphBuilder b(internal::Join("gather ", c.channels, " taps ", c.taps, " stride ", c.stride));
+    const WindowParams window = {.strides = {c.stride, c.stride},
+                                 .dilations = {c.dilation, 1},
+                                 .pads = {c.pad, c.pad, c.pad, c.pad},
+                                 .layout = "nhwc"};
+    const ValueId x = b.Input("x", DType::kF32, Image("nhwc", 2, c.channels, 13, 15));
+    b.Output(b.Relu(b.Conv(x, b.Constant("w", Filter(DType::kF32, {34, c.channels, c.taps, c.taps})), window)));
+    const Graph graph = Built(std::move(b));
+    EXPECT_GT(CheckGathering(graph, 1e-5, "simt:nvptx:sm_80", 3), 3) << graph.name;
+    CheckGathering(graph, 2e-3, "simt:nvptx:sm_80+tf32", 5);
+    CheckGathering(graph, 1e-5, "simt:nvptx:sm_75", 5);
+  }
+}
+
+TEST(GpuConvTest, GatheredHalvesAndBytes) {
+  for (DType type : {DType::kF16, DType::kBF16, DType::kU8}) {
+    for (int64_t channels : {16, 6, 3}) {
+      const WindowParams window = {.strides = {2, 1}, .dilations = {1, 2}, .pads = {1, 2, 1, 2}, .layout = "nhwc"};
+      GraphBuilder b(internal::Join("gather ", Name(type), " ", channels));
+      const DType weights = type == DType::kU8 ? DType::kI8 : type;
+      b.Output(b.Conv(b.Input("x", type, Image("nhwc", 3, channels, 9, 11)),
+                      b.Constant("w", Filter(weights, {40, channels, 3, 3})), window));
+      const double allowed = type == DType::kF16 ? 2e-3 : type == DType::kBF16 ? 2e-2 : 0;
+      EXPECT_GT(CheckGathering(Built(std::move(b)), allowed, "simt:nvptx:sm_80", 3), 3);
+    }
+  }
+}
+
+TEST(GpuConvTest, GroupsOfChannels) {
+  for (DType type : {DType::kF32, DType::kF16}) {
+    for (int64_t groups : {2, 5}) {
+      for (int64_t taps : {1, 3}) {
+        const WindowParams window = {
+            .strides = {taps, 1}, .dilations = {}, .pads = {taps / 2, taps / 2, taps / 2, taps / 2}, .layout = "nhwc"};
+        GraphBuilder b(internal::Join("groups ", Name(type), " ", groups, " taps ", taps));
+        const ValueId x = b.Input("x", type, Image("nhwc", 2, 8 * groups, 9, 7));
+        const ValueId conv = b.Conv(x, b.Constant("w", Filter(type, {6 * groups, 8, taps, taps})), window, groups);
+        BodyBuilder body;
+        const Scalar sum = body.Input(DType::kF32), bias = body.Input(DType::kF32);
+        b.Output(b.WithEpilogue(conv, body.Finish(Max(sum + bias, 0.0)), {b.Input("bias", DType::kF32, {6 * groups})},
+                                type));
+        const Graph graph = Built(std::move(b));
+        Check(graph, type == DType::kF32 ? 1e-5 : 2e-3);
+        EXPECT_GT(CheckGathering(graph, type == DType::kF32 ? 1e-5 : 2e-3, "simt:nvptx:sm_80", 2), 1) << graph.name;
+      }
+    }
+  }
+}
+
+TEST(GpuConvTest, WhatIsNotGathered) {
+  const auto ways = [](const WindowParams& window, int64_t taps, int64_t pad_value) {
+    GraphBuilder b("none");
+    b.Output(b.Conv(b.Input("x", DType::kU8, Image("nhwc", 1, 16, 40, 40)),
+                    b.Constant("w", Filter(DType::kI8, {24, 16, taps, taps})), window));
+    Graph graph = Built(std::move(b));
+    graph.nodes[0].attrs.Set("pad_value", pad_value);
+    std::string why;
+    int gathering = 0;
+    for (const Way& way : GpuConvWays(graph, "cuda:sm_80", &why)) gathering += way.name.rfind("gather ", 0) == 0;
+    return gathering;
+  };
+  const WindowParams padded = {.strides = {1, 1}, .dilations = {}, .pads = {1, 1, 1, 1}, .layout = "nhwc"};
+  const WindowParams within = {.strides = {1, 1}, .dilations = {}, .pads = {0, 0, 0, 0}, .layout = "nhwc"};
+  EXPECT_GT(ways(padded, 3, 0), 0);
+  EXPECT_EQ(ways(padded, 3, 7), 0) << "what lies outside is not zero";
+  EXPECT_GT(ways(within, 3, 7), 0) << "nothing lies outside";
+  EXPECT_EQ(ways(padded, 16, 0), 0) << "more taps than the mask has bits";
+  EXPECT_EQ(ways(within, 1, 0), 0) << "the image itself is an operand";
 }
 
 TEST(GpuConvTest, OneSpatialAxis) {

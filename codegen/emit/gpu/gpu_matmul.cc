@@ -34,15 +34,15 @@ bool IsByte(DType type) { return type == DType::kU8 || type == DType::kI8; }
 
 // The cores that multiply these types on the target, or none with the reason in *why.
 std::vector<MatmulTiling::Core> CoresFor(DType a, DType b, const Target& target, std::string* why) {
-  const bool has_mma = target.capability >= 80;
-  const bool halves = a == b && (a == DType::kF16 || a == DType::kBF16);
+  const bool has_bf16 = target.capability >= 80;
+  const bool halves = a == b && (a == DType::kF16 || (a == DType::kBF16 && has_bf16));
   if (a == DType::kF32 && b == DType::kF32) {
-    if (has_mma && target.allow_tf32) return {MatmulTiling::Core::kMma, MatmulTiling::Core::kFma};
+    if (target.allow_tf32) return {MatmulTiling::Core::kMma, MatmulTiling::Core::kFma};
     return {MatmulTiling::Core::kFma};
   }
-  if (has_mma && (halves || (IsByte(a) && IsByte(b)))) return {MatmulTiling::Core::kMma};
-  *why = internal::Join("expected two of f32", has_mma ? ", f16 or bf16, or bytes" : "", ", found ", Name(a), " and ",
-                        Name(b));
+  if (halves || (IsByte(a) && IsByte(b))) return {MatmulTiling::Core::kMma};
+  *why = internal::Join("expected two of f32", has_bf16 ? ", f16 or bf16" : " or f16", ", or bytes, found ", Name(a),
+                        " and ", Name(b));
   return {};
 }
 
@@ -73,7 +73,8 @@ bool TileFits(const MatmulTiling& tiling, const TileOperand& operand, int of_war
 }  // namespace
 
 std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const MatmulTiling& tiling, DType a, DType b,
-                                      int64_t a_offset, int64_t b_offset, const Target& target, std::string* why) {
+                                      int64_t a_offset, int64_t b_offset, const Target& target, std::string* why,
+                                      const ConvGeometry* windows) {
   GpuMatmul m;
   m.problem = problem;
   m.tiling = tiling;
@@ -93,6 +94,16 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
   m.a = lay(a, !problem.a_transposed, problem.rows, tiling.tile_m, problem.a_transposed ? problem.rows : problem.depth,
             a_offset);
   m.a_matrix = problem.rows * problem.depth;
+  if (windows != nullptr) {
+    m.a.windows = *windows;
+    m.a.granule = GranuleOf(a, windows->in_channels, a_offset);
+    m.a_matrix = windows->in_channels;
+    m.groups_beside = problem.groups() > 1;
+    if (m.groups_beside && tiling.splits > 1) {
+      *why = "groups beside each other do not share the depth";
+      return std::nullopt;
+    }
+  }
   if (problem.b_constant) {
     const int64_t pitch = Padded(problem.depth, b);
     m.b = lay(b, true, problem.columns, tiling.tile_n, pitch, 0);
@@ -122,6 +133,22 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
   return m;
 }
 
+namespace {
+
+// Cycles in which a multiprocessor's 128 lanes bring one operand's tile of a stage, as far as that is more than copies
+// of whole pieces: odd lines come in parts of 4 bytes, or of one element through registers; of gathered windows each
+// part needs its tap and channel, once a thread, then an address and a bit of the mask.
+double CopyCycles(const TileOperand& operand, int threads) {
+  const double parts = static_cast<double>(kPieceBytes) / operand.granule;
+  const double pieces = static_cast<double>(operand.tile_bytes()) / kPieceBytes;
+  const double each = operand.granule >= 4 ? 7 : 10;
+  constexpr double kLanes = 128, kTapAndChannel = 14;
+  if (operand.windows) return (threads * parts * kTapAndChannel + pieces * parts * each) / kLanes;
+  return pieces * (parts - 1) * each / kLanes;
+}
+
+}  // namespace
+
 double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
   const GpuModel gpu(target);
   const MatmulTiling& t = m.tiling;
@@ -144,13 +171,15 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
     cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
     efficiency = warps >= 8 ? 0.9 : 0.6;
   }
-  cycles = cycles / efficiency + 30;  // the barrier
+  cycles = cycles / efficiency + CopyCycles(m.a, t.threads()) + CopyCycles(m.b, t.threads()) + 30;  // the barrier
   const int64_t fit = std::max<int64_t>(1, std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads()));
   const double blocks = static_cast<double>(m.blocks());
   // Blocks of one multiprocessor share what it does in a cycle; those that do not fit wait.
   const double of_unit = std::ceil(blocks / gpu.units);
   // Each stage's data comes from the second-level cache at most so late.
-  const double latency = 700.0 / std::max(1, t.stages - 1);
+  // What comes through registers is asked for one stage before.
+  const bool asynchronous = target.capability >= 80 && std::min(m.a.granule, m.b.granule) >= 4;
+  const double latency = 700.0 / std::max(1, asynchronous ? t.stages - 1 : 1);
   const double waves = std::ceil(blocks / static_cast<double>(gpu.units * fit));
   double work = std::max(of_unit * steps * cycles, waves * steps * latency);
   const double traffic = blocks * steps * static_cast<double>(m.a.tile_bytes() + m.b.tile_bytes());
@@ -164,7 +193,7 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
 }
 
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
-                                        std::string* why) {
+                                        std::string* why, const ConvGeometry* windows) {
   std::vector<GpuMatmulWay> ways;
   const GpuModel gpu(target);
   for (MatmulTiling::Core core : CoresFor(a, b, target, why)) {
@@ -186,7 +215,7 @@ std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, D
                                .stages = target.capability >= 80 ? (fma ? 3 : 4) : 2,
                                .splits = splits};
         if (shape.m * shape.n > 128 * 128) tiling.stages = 3;
-        const std::optional<GpuMatmul> m = LayGpuMatmul(problem, tiling, a, b, 0, 0, target, why);
+        const std::optional<GpuMatmul> m = LayGpuMatmul(problem, tiling, a, b, 0, 0, target, why, windows);
         if (!m) break;
         // Shares of the depth: where tiles do not fill the card, each with work of its own.
         if (splits > 1 && (m->blocks() > 3 * gpu.units || m->steps_of_split() < 4 ||
@@ -273,7 +302,7 @@ std::vector<Way> WaysGpuMatmul(const Graph& graph, const Node& node, const Targe
   std::vector<Way> ways;
   for (const GpuMatmulWay& way : GpuMatmulWays(MatmulProblemOf(graph, node), graph[node.inputs[0]].type.dtype,
                                                graph[node.inputs[1]].type.dtype, target, why)) {
-    if (ways.size() < kMostWays) ways.push_back({.name = way.tiling.Name(), .us = way.us});
+    if (ways.size() < kMostWays || target.whole_space) ways.push_back({.name = way.tiling.Name(), .us = way.us});
   }
   return ways;
 }
@@ -292,7 +321,8 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
                           const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder) {
   const DType a_type = operands.a_type, b_type = operands.b_type;
   std::string why;
-  const std::vector<GpuMatmulWay> ways = GpuMatmulWays(problem, a_type, b_type, builder.target(), &why);
+  const std::vector<GpuMatmulWay> ways =
+      GpuMatmulWays(problem, a_type, b_type, builder.target(), &why, operands.windows);
   const auto chosen =
       std::find_if(ways.begin(), ways.end(), [&](const GpuMatmulWay& w) { return w.tiling.Name() == way; });
   TES_CHECK(chosen != ways.end(), way);
@@ -300,7 +330,7 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   PlanStep step;
   step.args = {operands.a, operands.b};
   std::optional<GpuMatmul> m = LayGpuMatmul(problem, chosen->tiling, a_type, b_type, step.args[0].offset,
-                                            step.args[1].offset, builder.target(), &why);
+                                            step.args[1].offset, builder.target(), &why, operands.windows);
   TES_CHECK(m.has_value(), why);
 
   // The step that applies the epilogue: this one, or with shares of the depth another.
@@ -317,6 +347,7 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   const size_t first_of_epilogue = last.args.size();
   epilogue.AddArguments(node, builder, last);
   m->vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
+  while (m->groups_beside && problem.columns % m->vector != 0) m->vector /= 2;
 
   const std::vector<bool> may_alias = last.kernel.may_alias;
   step.kernel = GpuMatmulKernel(*m, epilogue);
@@ -330,6 +361,7 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   step.bytes = static_cast<double>(ByteSize(a_type, problem.a_matrices * m->a_matrix) +
                                    ByteSize(b_type, problem.b_matrices * problem.depth * problem.columns) +
                                    ByteSize(epilogue.dtype(), rows * problem.columns));
+  if (operands.windows != nullptr) step.bytes = operands.windows->bytes();
   builder.AddStep(std::move(step));
   if (!splits) return OkStatus();
   const int64_t vectors = rows * problem.columns / m->vector;

@@ -15,9 +15,11 @@
 namespace tessera {
 
 // How operands of the product lie when it is made with `tiling`, or nothing with the reason in *why.
-// `a_offset`, `b_offset`: bytes from their buffers' starts.
+// `a_offset`, `b_offset`: bytes from their buffers' starts. `windows`: A's rows are the windows of such an image, which
+// are gathered while tiles are loaded (tile_copy.h); groups of a batch are its groups of channels.
 std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const MatmulTiling& tiling, DType a, DType b,
-                                      int64_t a_offset, int64_t b_offset, const Target& target, std::string* why);
+                                      int64_t a_offset, int64_t b_offset, const Target& target, std::string* why,
+                                      const ConvGeometry* windows = nullptr);
 
 // All tilings for the product, the one with the least expected time first. Selection is offered the first few.
 struct GpuMatmulWay {
@@ -25,7 +27,7 @@ struct GpuMatmulWay {
   double us = 0;
 };
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
-                                        std::string* why);
+                                        std::string* why, const ConvGeometry* windows = nullptr);
 double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target);
 
 // B of a matmul node as [columns, depth] with lines that start at multiples of 16 bytes: a constant that is laid so
@@ -37,6 +39,7 @@ StepArg DepthInnerOperand(const Node& node, const MatmulProblem& problem, const 
 struct GpuMatmulOperands {
   DType a_type = DType::kF32, b_type = DType::kF32;
   StepArg a, b;
+  const ConvGeometry* windows = nullptr;  // as for LayGpuMatmul
 };
 Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const GpuMatmulOperands& operands,
                           const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder);

@@ -188,6 +188,20 @@ TEST(RoundedToTf32Test, ToNearestAndHalvesAwayFromZero) {
 
 INSTANTIATE_TEST_SUITE_P(Levels, GpuMatmulTest, testing::ValuesIn(GpuLevels()), GpuLevelName);
 
+// Turing: no cp.async, products of half the depth (f16) or of half the rows too (bytes).
+class OldGpuMatmulTest : public GpuMatmulTest {};
+TEST_P(OldGpuMatmulTest, HalvesAndBytes) {
+  Expect({.a = {131, 70}, .b = {70, 150}, .a_type = kF16, .b_type = kF16, .epilogue = true}, 18, 2);
+  Expect({.a = {67, 72}, .b = {136, 72}, .transpose_b = true, .constant_b = false, .a_type = kF16, .b_type = kF16}, 19,
+         3);
+  Expect({.a = {72, 67}, .b = {72, 136}, .transpose_a = true, .constant_b = false, .a_type = kF16, .b_type = kF16}, 20,
+         2);
+  for (const auto& [a, b] : {std::pair{kI8, kI8}, {kU8, kI8}, {kI8, kU8}, {kU8, kU8}}) {
+    Expect({.a = {70, 141}, .b = {141, 139}, .a_type = a, .b_type = b}, 21, 3);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Turing, OldGpuMatmulTest, testing::Values("simt:nvptx:sm_75"), GpuLevelName);
+
 // f32 means f32: no way of a strict target rounds operands.
 TEST(GpuMatmulWaysTest, StrictF32HasNoTensorCores) {
   const MatmulProblem problem = {.rows = 256, .columns = 256, .depth = 256, .b_constant = true};
@@ -212,7 +226,7 @@ TEST(GpuMatmulWaysTest, NamesAreDistinctAndTypesAreRefusedWithAReason) {
     EXPECT_NE(std::string::npos, why.find("f64")) << why;
   }
   std::string why;
-  EXPECT_TRUE(GpuMatmulWays(problem, kF16, kF16, *MakeTarget("cuda:sm_75"), &why).empty()) << "no mma.m16n8k16 there";
+  EXPECT_TRUE(GpuMatmulWays(problem, kBF16, kBF16, *MakeTarget("cuda:sm_75"), &why).empty()) << "no bf16 there";
 }
 
 TEST(GpuMatmulWaysTest, LargeProductsTakeLargeTilesAndFewBlocksShareTheDepth) {
@@ -225,6 +239,23 @@ TEST(GpuMatmulWaysTest, LargeProductsTakeLargeTilesAndFewBlocksShareTheDepth) {
   EXPECT_EQ(128, best(4096, 4096, 4096).tile_m);
   EXPECT_EQ(1, best(4096, 4096, 4096).splits);
   EXPECT_GT(best(64, 64, 8192).splits, 1);
+}
+
+// Lines of 777 elements come in parts, those of 784 in whole pieces: estimates know.
+TEST(GpuMatmulWaysTest, OddDepthsCostTheirCopies) {
+  const Target h100 = *MakeTarget("cuda:sm_90");
+  for (DType type : {kF32, kF16, kI8}) {
+    const auto us = [&](int64_t depth) {
+      const MatmulProblem problem = {.rows = 1000, .columns = 333, .depth = depth, .b_constant = true};
+      std::string why;
+      double least = 1e9;
+      for (const GpuMatmulWay& way : GpuMatmulWays(problem, type, type, h100, &why)) {
+        if (way.tiling.tile_m == 64 && way.tiling.tile_n == 64) least = std::min(least, way.us);
+      }
+      return least;
+    };
+    EXPECT_GT(us(777), 1.03 * us(784)) << Name(type);
+  }
 }
 
 }  // namespace

@@ -134,7 +134,7 @@ class FmaCore : public CoreBase {
   IrValue lane_m_, lane_n_;
 };
 
-// ---- Tensor cores: mma.sync, 16 rows x 8 columns x 32 bytes of depth.
+// ---- Tensor cores: mma.sync, 16 rows x 8 columns x 32 bytes of depth; sm_75 needs two or four products for that.
 class MmaCore : public CoreBase {
  public:
   static constexpr int kRows = 16, kColumns = 8, kStepBytes = 32;
@@ -143,12 +143,13 @@ class MmaCore : public CoreBase {
       : CoreBase(b, tiling, a, bt), blocks_m_(tiling.warp_m() / kRows), blocks_n_(tiling.warp_n() / kColumns) {
     TES_CHECK(blocks_n_ % 2 == 0, tiling.Name());
     integer_ = !IsFloat(a.type);
+    in_parts_ = b.target().capability < 80;
     switch (a.type) {
-      case DType::kF16: op_ = "nv.mma.m16n8k16.f32.f16"; break;
+      case DType::kF16: op_ = in_parts_ ? "nv.mma.m16n8k8.f32.f16" : "nv.mma.m16n8k16.f32.f16"; break;
       case DType::kBF16: op_ = "nv.mma.m16n8k16.f32.bf16"; break;
       case DType::kF32: op_ = "nv.mma.m16n8k8.f32.tf32"; break;
       default:
-        op_ = "nv.mma.m16n8k32.s32." + Byte(a.type);
+        op_ = (in_parts_ ? "nv.mma.m8n8k16.s32." : "nv.mma.m16n8k32.s32.") + Byte(a.type);
         if (a.type != bt.type) op_ += "." + Byte(bt.type);
     }
   }
@@ -170,12 +171,7 @@ class MmaCore : public CoreBase {
       }
       for (int i = 0; i < blocks_m_; ++i) {
         for (int j = 0; j < blocks_n_; ++j) {
-          IrValue* block = &sums[(i * blocks_n_ + j) * 4];
-          IrValues operands = left[i];
-          operands.insert(operands.end(), right[j].begin(), right[j].end());
-          operands.insert(operands.end(), block, block + 4);
-          IrValue result = DeviceOp(b_, op_, operands);
-          for (unsigned k = 0; k < 4; ++k) block[k] = ir().CreateExtractValue(result, {k});
+          AddProduct(left[i], right[j], &sums[(i * blocks_n_ + j) * 4]);
         }
       }
     }
@@ -209,6 +205,24 @@ class MmaCore : public CoreBase {
   }
 
  private:
+  // sums += A · B of one fragment each: registers of A are rows 0-7 and 8-15 of the first half of the depth, then of
+  // the second; of B the halves of the depth; of the sums rows 0-7, then 8-15, two each.
+  void AddProduct(const IrValues& a, const IrValues& b, IrValue* sums) {
+    const auto add = [&](IrValues operands, IrValue* to, unsigned count) {
+      operands.insert(operands.end(), to, to + count);
+      IrValue result = DeviceOp(b_, op_, operands);
+      for (unsigned k = 0; k < count; ++k) to[k] = ir().CreateExtractValue(result, {k});
+    };
+    if (!in_parts_) return add({a[0], a[1], a[2], a[3], b[0], b[1]}, sums, 4);
+    for (int half = 0; half < 2; ++half) {
+      if (!integer_) {
+        add({a[2 * half], a[2 * half + 1], b[half]}, sums, 4);
+        continue;
+      }
+      for (int rows = 0; rows < 2; ++rows) add({a[2 * half + rows], b[half]}, sums + 2 * rows, 2);
+    }
+  }
+
   static std::string Byte(DType type) { return type == DType::kU8 ? "u8" : "s8"; }
   DType sum_type() const { return integer_ ? DType::kI32 : DType::kF32; }
 
@@ -259,6 +273,7 @@ class MmaCore : public CoreBase {
 
   const int blocks_m_, blocks_n_;
   bool integer_ = false;
+  bool in_parts_ = false;  // the chip's products are of 8 rows or half the depth
   std::string op_;
 };
 

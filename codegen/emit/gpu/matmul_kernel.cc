@@ -192,8 +192,12 @@ class MatmulEmitter {
 
   // The vector of sums at element `at` of the staging area.
   void Write(IrValue at, IrValue row, IrValue column) {
-    IrValue in_c = ir().CreateAdd(ir().CreateMul(I64Of(group_), b_.I64(m_.problem.rows)), I64Of(row));
-    IrValue column64 = I64Of(column);
+    IrValue in_c = I64Of(row), column64 = I64Of(column);
+    if (m_.groups_beside) {
+      column64 = ir().CreateAdd(ir().CreateMul(I64Of(group_), b_.I64(m_.problem.columns)), column64);
+    } else {
+      in_c = ir().CreateAdd(ir().CreateMul(I64Of(group_), b_.I64(m_.problem.rows)), in_c);
+    }
     b_.AssumeAligned(m_.vector > 1);
     IrValue sums = b_.Load(shared_, I64Of(at), m_.sum(), m_.vector);
     if (t_.splits > 1) {
@@ -242,6 +246,7 @@ std::string GpuMatmul::Key() const {
   std::string key = internal::Join("gpu matmul ", tiling.Name(), " k ", tiling.tile_k_bytes, " a ", a.Key(), "/",
                                    a_matrix, " b ", b.Key(), "/", b_matrix, " ", problem.rows, "x", problem.columns,
                                    "x", problem.depth, " vectors ", vector);
+  if (groups_beside) key += " groups beside";
   for (const auto& dim : problem.batch) key += internal::Join(" batch ", dim.extent, "/", dim.a_step, "/", dim.b_step);
   return key;
 }

@@ -35,6 +35,8 @@ struct GpuMatmul {
   int64_t a_matrix = 0, b_matrix = 0;  // elements from one matrix to the next
   // Results that are stored at once: they start at multiples of their size.
   int vector = 1;
+  // The groups' columns lie beside each other in C's rows, not their rows below each other.
+  bool groups_beside = false;
 
   int64_t tiles_m() const { return (problem.rows + tiling.tile_m - 1) / tiling.tile_m; }
   int64_t tiles_n() const { return (problem.columns + tiling.tile_n - 1) / tiling.tile_n; }

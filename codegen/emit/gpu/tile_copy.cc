@@ -6,11 +6,13 @@ namespace tessera {
 namespace {
 
 constexpr unsigned kGlobalSpace = 1;
+constexpr int64_t kMostTaps = 15;  // of an axis; bit 15 of a mask is never set
 
 }  // namespace
 
 std::string TileOperand::Key() const {
-  return internal::Join(Name(type), depth_inner ? " depth inner " : " depth outer ", lines, "x", run, "/", pitch,
+  const std::string of = windows ? " windows " + windows->Key() : "";
+  return internal::Join(Name(type), of, depth_inner ? " depth inner " : " depth outer ", lines, "x", run, "/", pitch,
                         rounds ? " rounded by " : " by ", granule, " tile ", tile_lines, "x", tile_run);
 }
 
@@ -19,6 +21,19 @@ int GranuleOf(DType type, int64_t pitch, int64_t offset) {
   int64_t granule = kPieceBytes;
   while (granule > bytes && (pitch * bytes % granule != 0 || offset % granule != 0)) granule /= 2;
   return static_cast<int>(granule);
+}
+
+bool CanGatherWindows(const ConvGeometry& g, std::string* why) {
+  if (g.pad_value != 0 && !(g.y.inside() && g.x.inside())) {
+    *why = internal::Join("what lies outside the image is ", g.pad_value);
+  } else if (std::max(g.y.taps, g.x.taps) > kMostTaps) {
+    *why = internal::Join("more than ", kMostTaps, " taps of an axis");
+  } else if (g.batch * g.y.in * g.x.in * g.all_in_channels() > int64_t{1} << 29) {
+    *why = "too large for 32-bit indices";
+  } else {
+    return true;
+  }
+  return false;
 }
 
 TileCopy::TileCopy(KernelBuilder& b, const TileOperand& operand, int threads, IrValue matrix, IrValue first)
@@ -35,6 +50,7 @@ TileCopy::TileCopy(KernelBuilder& b, const TileOperand& operand, int threads, Ir
   line_ = ir().CreateUDiv(thread_, I32(pieces_), "line");
   piece_ = ir().CreateURem(thread_, I32(pieces_), "piece");
   if (asynchronous_) matrix_ = ir().CreateAddrSpaceCast(matrix_, llvm::PointerType::get(b.context(), kGlobalSpace));
+  if (operand_.windows) FindWindows();
 }
 
 IrValue TileCopy::NothingHeld() {
@@ -59,6 +75,7 @@ IrValue TileCopy::To(IrValue stage, int j) {
 }
 
 IrValues TileCopy::Fetch(IrValue depth, IrValue stage) {
+  if (operand_.windows) return FetchWindows(depth, stage);
   const int bytes = operand_.element_bytes(), step = threads_ / pieces_;
   llvm::Type* i64 = ir().getInt64Ty();
   IrValue line = ir().CreateAdd(operand_.depth_inner ? first_ : depth, line_);
@@ -140,6 +157,118 @@ IrValue TileCopy::LoadPiece(IrValue from, IrValue bytes_left) {
     if (there != nullptr) address = ir().CreateSelect(there, address, matrix_);
     IrValue part = ir().CreateAlignedLoad(part_type, address, llvm::Align(static_cast<uint64_t>(bytes)));
     if (there != nullptr) part = ir().CreateSelect(there, part, llvm::Constant::getNullValue(part_type));
+    piece = ir().CreateInsertElement(piece, part, static_cast<uint64_t>(k));
+  }
+  return ir().CreateBitCast(piece, words);
+}
+
+void TileCopy::FindWindows() {
+  const ConvGeometry& g = *operand_.windows;
+  const int step = threads_ / pieces_;
+  const bool inside = g.y.inside() && g.x.inside(),
+             whole = operand_.lines % operand_.tile_lines == 0 && operand_.run % operand_.tile_run == 0;
+  for (int j = 0; j < passes_; ++j) {
+    IrValue pixel = ir().CreateAdd(first_, ir().CreateAdd(line_, I32(int64_t{j} * step)));
+    IrValue there = ir().CreateICmpULT(pixel, I32(operand_.lines));
+    // Lines behind the last one are the last one; their pieces are zeros by the mask.
+    pixel = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, pixel, I32(operand_.lines - 1));
+    IrValue row = ir().CreateUDiv(pixel, I32(g.x.out)), ox = ir().CreateURem(pixel, I32(g.x.out));
+    IrValue image = ir().CreateUDiv(row, I32(g.y.out)), oy = ir().CreateURem(row, I32(g.y.out));
+    IrValue y = ir().CreateSub(ir().CreateMul(oy, I32(g.y.stride)), I32(g.y.pad));
+    IrValue x = ir().CreateSub(ir().CreateMul(ox, I32(g.x.stride)), I32(g.x.pad));
+    IrValue base = ir().CreateAdd(ir().CreateMul(image, I32(g.y.in)), y);
+    base = ir().CreateAdd(ir().CreateMul(base, I32(g.x.in)), x);
+    base_.push_back(ir().CreateMul(base, I32(g.all_in_channels())));
+    if (inside && whole) continue;
+    IrValue mask = I32(0);
+    const auto add = [&](const ConvAxis& axis, IrValue at, int first_bit) {
+      for (int64_t tap = 0; tap < axis.taps; ++tap) {
+        IrValue within = ir().CreateICmpULT(ir().CreateAdd(at, I32(tap * axis.dilation)), I32(axis.in));
+        mask = ir().CreateOr(mask, ir().CreateSelect(within, I32(int64_t{1} << (first_bit + tap)), I32(0)));
+      }
+    };
+    add(g.y, y, 0);
+    add(g.x, x, 16);
+    mask_.push_back(ir().CreateSelect(there, mask, I32(0)));
+  }
+}
+
+std::vector<TileCopy::WindowPart> TileCopy::PartsOf(IrValue depth) {
+  const ConvGeometry& g = *operand_.windows;
+  const int bytes = operand_.element_bytes(), of_part = operand_.granule / bytes;
+  std::vector<WindowPart> parts;
+  for (int at = 0; at < kPieceBytes / bytes; at += of_part) {
+    IrValue place = ir().CreateAdd(depth, ir().CreateAdd(ir().CreateMul(piece_, I32(kPieceBytes / bytes)), I32(at)));
+    IrValue tap = ir().CreateUDiv(place, I32(g.in_channels)), channel = ir().CreateURem(place, I32(g.in_channels));
+    IrValue ky = ir().CreateUDiv(tap, I32(g.x.taps)), kx = ir().CreateURem(tap, I32(g.x.taps));
+    IrValue offset =
+        ir().CreateAdd(ir().CreateMul(ky, I32(g.y.dilation * g.x.in)), ir().CreateMul(kx, I32(g.x.dilation)));
+    WindowPart part = {.offset = ir().CreateAdd(ir().CreateMul(offset, I32(g.all_in_channels())), channel)};
+    if (!mask_.empty()) {
+      // Behind the depth there are no taps.
+      part.y_bit = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, ky, I32(kMostTaps));
+      part.x_bit = ir().CreateAdd(kx, I32(16));
+    }
+    parts.push_back(part);
+  }
+  return parts;
+}
+
+IrValue TileCopy::Inside(const WindowPart& part, int j) {
+  if (mask_.empty()) return nullptr;
+  IrValue both = ir().CreateAnd(ir().CreateLShr(mask_[j], part.y_bit), ir().CreateLShr(mask_[j], part.x_bit));
+  return ir().CreateTrunc(both, ir().getInt1Ty());
+}
+
+IrValues TileCopy::FetchWindows(IrValue depth, IrValue stage) {
+  const std::vector<WindowPart> parts = PartsOf(depth);
+  const int granule = operand_.granule;
+  const std::string op = internal::Join("nv.cp_async.", granule);
+  IrValues held;
+  for (int j = 0; j < passes_; ++j) {
+    if (!asynchronous_) {
+      held.push_back(LoadWindowPiece(parts, j));
+      continue;
+    }
+    const auto copy = [&] {
+      IrValue to = To(stage, j);
+      for (size_t k = 0; k < parts.size(); ++k) {
+        IrValue element = ir().CreateSExt(ir().CreateAdd(base_[j], parts[k].offset), ir().getInt64Ty());
+        IrValue from =
+            ir().CreateGEP(ir().getInt8Ty(), matrix_, ir().CreateMul(element, b_.I64(operand_.element_bytes())));
+        IrValue to_part = ir().CreateConstGEP1_32(ir().getInt8Ty(), to, static_cast<unsigned>(k) * granule);
+        IrValue inside = Inside(parts[k], j);
+        if (inside == nullptr) {
+          DeviceOp(b_, op, {to_part, from});
+        } else {
+          DeviceOp(b_, op + ".zfill", {to_part, from, ir().CreateSelect(inside, I32(granule), I32(0))});
+        }
+      }
+    };
+    if (IrValue takes = Takes(j); takes != nullptr) {
+      b_.If("piece", takes, copy);
+    } else {
+      copy();
+    }
+  }
+  return held;
+}
+
+IrValue TileCopy::LoadWindowPiece(const std::vector<WindowPart>& parts, int j) {
+  const int granule = operand_.granule;
+  llvm::Type* words = llvm::FixedVectorType::get(ir().getInt32Ty(), 4);
+  llvm::Type* part_type = granule == kPieceBytes ? words : ir().getIntNTy(static_cast<unsigned>(granule * 8));
+  IrValue piece = llvm::PoisonValue::get(llvm::FixedVectorType::get(
+      ir().getIntNTy(static_cast<unsigned>(std::min(granule, 8) * 8)), static_cast<unsigned>(parts.size())));
+  for (size_t k = 0; k < parts.size(); ++k) {
+    IrValue element = ir().CreateSExt(ir().CreateAdd(base_[j], parts[k].offset), ir().getInt64Ty());
+    IrValue from = ir().CreateGEP(ir().getInt8Ty(), matrix_, ir().CreateMul(element, b_.I64(operand_.element_bytes())));
+    IrValue inside = Inside(parts[k], j);
+    // Outside, the image's first bytes are read instead: those are always there.
+    if (inside != nullptr) from = ir().CreateSelect(inside, from, matrix_);
+    IrValue part = ir().CreateAlignedLoad(part_type, from, llvm::Align(static_cast<uint64_t>(granule)));
+    if (inside != nullptr) part = ir().CreateSelect(inside, part, llvm::Constant::getNullValue(part_type));
+    if (granule == kPieceBytes) return part;
     piece = ir().CreateInsertElement(piece, part, static_cast<uint64_t>(k));
   }
   return ir().CreateBitCast(piece, words);

@@ -12,6 +12,15 @@
 //   …                                                       // products of an earlier stage
 //   a.Store(held, stage);                                   // ends where copies are not asynchronous
 //
+// Lines may be windows of an image with channels last, whose pieces are gathered on the way: a line is a pixel of the
+// result, the depth runs over taps and their channels. Where a line's window begins and which taps of it lie within the
+// image a thread works out once; what a piece's tap and channel are, once a stage for all lines:
+//
+//   line:   y = oy * stride - pad, x likewise; base = ((image * height + y) * width + x) * channels;
+//           mask = bit ky for each y + ky * dilation within the image, bit 16 + kx likewise
+//   stage:  ky, kx, channel of the depth; offset = (ky * dilation * width + kx * dilation) * channels + channel
+//   piece:  image[base + offset], or zeros where the mask lacks bit ky or bit 16 + kx
+//
 // Where lines start at multiples of 4, 8 or 16 bytes and the chip has it (sm_80), copies are cp.async: the caller
 // commits and waits. Otherwise elements pass through registers between Fetch and Store. What lies outside the matrix is
 // filled with zeros and not read. Tested by gpu_matmul_test.cc.
@@ -19,8 +28,11 @@
 #define TESSERA_CODEGEN_EMIT_GPU_TILE_COPY_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/kernel_builder.h"
 #include "tesa/types.h"
 
@@ -38,6 +50,8 @@ struct TileOperand {
   // Elements of f32 are rounded to tf32 (to nearest, halves away from zero) where fragments are read; tensor cores cut
   // them otherwise. Constants were rounded while they were laid.
   bool rounds = false;
+  // Lines are windows of such an image, of one of its groups; depth_inner, `pitch` is not used.
+  std::optional<ConvGeometry> windows;
   // Of a tile: its lines, and elements of each.
   int tile_lines = 1, tile_run = 1;
 
@@ -46,6 +60,9 @@ struct TileOperand {
   int64_t tile_bytes() const { return int64_t{tile_lines} * line_bytes(); }
   std::string Key() const;
 };
+
+// Can windows of the image be gathered? The outside must be zero, and taps few enough for a mask.
+bool CanGatherWindows(const ConvGeometry& geometry, std::string* why);
 
 // The largest granule for lines `pitch` elements of `type` apart in a buffer that is used from `offset` bytes on.
 int GranuleOf(DType type, int64_t pitch, int64_t offset);
@@ -73,12 +90,25 @@ class TileCopy {
   void CopyPiece(IrValue from, IrValue to, IrValue bytes_left);
   IrValue LoadPiece(IrValue from, IrValue bytes_left);
 
+  // Of windows.
+  struct WindowPart {
+    IrValue offset = nullptr;                  // elements from a window's start
+    IrValue y_bit = nullptr, x_bit = nullptr;  // of the masks; nullptr: all taps lie within the image
+  };
+  void FindWindows();
+  std::vector<WindowPart> PartsOf(IrValue depth);
+  // Is the part of pass `j` within the image? nullptr: all are.
+  IrValue Inside(const WindowPart& part, int j);
+  IrValues FetchWindows(IrValue depth, IrValue stage);
+  IrValue LoadWindowPiece(const std::vector<WindowPart>& parts, int j);
+
   KernelBuilder& b_;
   const TileOperand operand_;
   const int threads_;
   const bool asynchronous_;
   int pieces_ = 1, passes_ = 1;  // pieces of a line; pieces that a thread copies
   IrValue matrix_, first_, thread_, line_, piece_;
+  IrValues base_, mask_;  // of windows, by pass; no masks where all of every window lies within the image
 };
 
 }  // namespace tessera
