@@ -200,7 +200,7 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, Pre
   }
   ASSIGN_OR_RETURN(const Target target, MakeTarget(options.target == "null" ? "host" : options.target));
   ASSIGN_OR_RETURN(PrepareReport prepared,
-                   Prepare(graph, {.machine = target.IsGpu() ? Machine::kGpu : Machine::kProcessor,
+                   Prepare(graph, {.machine = target.IsGpu() ? MachineKind::kGpu : MachineKind::kProcessor,
                                    .propagate = options.propagate && options.sparsity,
                                    .on_collapse = on_collapse}));
   if (report != nullptr) *report = std::move(prepared);

@@ -97,7 +97,7 @@ std::vector<StageInfo> PrepareStages() {
   for (const Pass& pass : SimplifyPipeline()) add(pass.name, pass.doc);
   add(kPropagate, "finds which elements are known and which nobody needs");
   add(kShrink, "what is dead or constant becomes smaller shapes and folded constants");
-  for (Machine machine : {Machine::kProcessor, Machine::kGpu}) {
+  for (MachineKind machine : {MachineKind::kProcessor, MachineKind::kGpu}) {
     for (const Pass& pass : LoweringPipeline(machine)) add(pass.name, pass.doc);
   }
   return stages;
@@ -140,7 +140,7 @@ StatusOr<PrepareReport> Prepare(Graph& graph, const PrepareOptions& options) {
     if (name.empty() || name == kPropagate || name == kShrink || Has(SimplifyPipeline(), name) || Has(lowering, name))
       continue;
     return Error(ErrorCode::kUsageInvalid, "there is no stage '", name, "' for ",
-                 options.machine == Machine::kGpu ? "GPUs" : "processors");
+                 options.machine == MachineKind::kGpu ? "GPUs" : "processors");
   }
   const bool stops_early = Has(SimplifyPipeline(), stop);
   RETURN_IF_ERROR(run(SimplifyPipeline(), stops_early));

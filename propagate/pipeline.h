@@ -27,7 +27,7 @@
 namespace tessera {
 
 struct PrepareOptions {
-  Machine machine = Machine::kProcessor;
+  MachineKind machine = MachineKind::kProcessor;
   bool propagate = true;  // off: passes only
   // Exact rules need no runs of the ops; that learned ones agree with them is a test (agreement_test.cc).
   RuleMode rules = RuleMode::kExact;

@@ -83,7 +83,7 @@ TEST(Prepare, StopsAndPrintsAtItsStages) {
     options.passes = {.stop_after = std::string(stage.name), .print_after = std::string(stage.name), .out = &out};
     if (stage.name == "take_signed") {
       EXPECT_FALSE(Prepare(graph, options).ok()) << "processors have no such stage";
-      options.machine = Machine::kGpu;
+      options.machine = MachineKind::kGpu;
     }
     ASSERT_OK(Prepare(graph, options).status()) << stage.name;
     EXPECT_NE(out.str().find("// after " + std::string(stage.name)), std::string::npos) << stage.name;

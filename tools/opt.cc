@@ -87,7 +87,7 @@ Status OptVerb(const std::vector<std::string>& args) {
   std::ostringstream printed;
   PrepareOptions prepare;
   ASSIGN_OR_RETURN(const Target target, MakeTarget(f.target));
-  prepare.machine = target.IsGpu() ? Machine::kGpu : Machine::kProcessor;
+  prepare.machine = target.IsGpu() ? MachineKind::kGpu : MachineKind::kProcessor;
   prepare.propagate = f.propagate;
   ASSIGN_OR_RETURN(prepare.rules, ParseRuleMode(f.rules));
   ASSIGN_OR_RETURN(prepare.on_collapse, ParseOnCollapse(f.on_collapse));

@@ -91,8 +91,8 @@ constexpr Pass kGpuLowering[] = {
 
 std::span<const Pass> HostPipeline() { return kHost; }
 std::span<const Pass> SimplifyPipeline() { return std::span(kHost).first(std::size(kHost) - kLowering); }
-std::span<const Pass> LoweringPipeline(Machine machine) {
-  return machine == Machine::kGpu ? std::span<const Pass>(kGpuLowering) : std::span(kHost).last(kLowering);
+std::span<const Pass> LoweringPipeline(MachineKind machine) {
+  return machine == MachineKind::kGpu ? std::span<const Pass>(kGpuLowering) : std::span(kHost).last(kLowering);
 }
 std::span<const Pass> AllPasses() { return kAll; }
 

@@ -22,14 +22,14 @@
 namespace tessera {
 
 // What the kernels are for: processors want u8 by i8 and scattered convolutions as planes, GPUs neither.
-enum class Machine { kProcessor, kGpu };
+enum class MachineKind { kProcessor, kGpu };
 
 // The passes for the host CPU, in order; one may stand there several times.
 std::span<const Pass> HostPipeline();
 // Its first part, which makes a graph plain whatever it is for, and what suits it to a machine's kernels: for
 // processors its second.
 std::span<const Pass> SimplifyPipeline();
-std::span<const Pass> LoweringPipeline(Machine machine = Machine::kProcessor);
+std::span<const Pass> LoweringPipeline(MachineKind machine = MachineKind::kProcessor);
 // Every pass once, for tools and tests that name one.
 std::span<const Pass> AllPasses();
 

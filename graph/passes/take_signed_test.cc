@@ -39,7 +39,7 @@ TEST(TakeSigned, LeavesAPlainProduct) {
   ASSERT_OK(OptimizeForHost(processor));
   EXPECT_GT(processor.nodes.size(), 1u) << PrintGraph(processor);
   ASSERT_OK(RunPasses(gpu, SimplifyPipeline()));
-  ASSERT_OK(RunPasses(gpu, LoweringPipeline(Machine::kGpu)));
+  ASSERT_OK(RunPasses(gpu, LoweringPipeline(MachineKind::kGpu)));
   ASSERT_EQ(gpu.nodes.size(), 1u) << PrintGraph(gpu);
   EXPECT_FALSE(gpu.nodes[0].epilogue) << PrintGraph(gpu);
   EXPECT_OK(SameMeaning(graph, gpu, 1, {0, 0}));
