@@ -99,6 +99,10 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
     m.a.granule = GranuleOf(a, windows->in_channels, a_offset);
     m.a_matrix = windows->in_channels;
     m.groups_beside = problem.groups() > 1;
+    if (tiling.core != MatmulTiling::Core::kFma && tiling.core != MatmulTiling::Core::kMma) {
+      *why = "windows are gathered by TileCopy alone";
+      return std::nullopt;
+    }
     if (m.groups_beside && tiling.splits > 1) {
       *why = "groups beside each other do not share the depth";
       return std::nullopt;
