@@ -277,7 +277,7 @@ std::string PrecisionOf(const Graph& graph) {
   return std::string(Name(widest));
 }
 
-std::vector<Cell> Row(const BenchFlags& f, const BenchCase& c, const Ratio& ratio, const Machine& machine) {
+std::vector<Cell> Row(const BenchFlags& f, const BenchCase& c, const Ratio& ratio, const HostMachine& machine) {
   const Statistics s = Summarize(c.samples);
   const SessionReport& report = c.session->report();
   const Graph& graph = c.model->opened.graph;
@@ -425,7 +425,7 @@ Status BenchVerb(const std::vector<std::string>& args) {
     for (BenchCase& c : cases) RETURN_IF_ERROR(MeasureAlone(f, c));
   }
   MeasureAllPeaks(cases);
-  const Machine machine = DescribeMachine();
+  const HostMachine machine = DescribeMachine();
   const TableForm form = ParseTableForm(f.form);
   Table table(Columns(f));
   for (size_t k = 0; k < cases.size(); ++k) table.AddRow(Row(f, cases[k], ratios[k], machine));

@@ -210,8 +210,8 @@ std::string CommitOf(const std::string& folder) {
   return "";
 }
 
-Machine DescribeMachine() {
-  Machine machine;
+HostMachine DescribeMachine() {
+  HostMachine machine;
   machine.cpu = CpuInfo("model name");
   machine.processors = AvailableProcessors();
   machine.isa = Isa();

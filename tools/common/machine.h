@@ -1,7 +1,7 @@
 // Machine: what a measurement must say of where it was made, and the two rates that bound it.
 //
-//   const Machine machine = DescribeMachine();     // processor, how many may be used, instruction sets, clock, commit
-//   const Peaks peaks = MeasurePeaks(2, 16 << 20); // flop/s and byte/s of two threads, here and now
+//   const HostMachine machine = DescribeMachine();   // processor, how many may be used, instruction sets, clock,
+//   commit const Peaks peaks = MeasurePeaks(2, 16 << 20); // flop/s and byte/s of two threads, here and now
 //
 // The clock is measured (a chain of dependent multiplications has a known number of cycles), because what the system
 // reports is often the nominal one. The commit is that of the checkout from which the tool was started: TESSERA_COMMIT,
@@ -15,7 +15,7 @@
 
 namespace tessera {
 
-struct Machine {
+struct HostMachine {
   std::string cpu;        // "AMD EPYC 9B14"
   double processors = 0;  // that this process may use; a fraction under a quota
   std::string isa;        // the widest of what kernels use: "avx512 vnni bf16", "avx2", "sse2"
@@ -23,7 +23,7 @@ struct Machine {
   std::string os;         // kernel name and release
   std::string commit;     // of the library, abbreviated by nobody; may be empty
 };
-Machine DescribeMachine();
+HostMachine DescribeMachine();
 
 struct Peaks {
   double flops = 0;  // f32 fused multiply-adds, counted as two, per second, all threads together

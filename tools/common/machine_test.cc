@@ -10,7 +10,7 @@ namespace tessera {
 namespace {
 
 TEST(MachineTest, DescribesThisMachine) {
-  const Machine machine = DescribeMachine();
+  const HostMachine machine = DescribeMachine();
   EXPECT_FALSE(machine.cpu.empty());
   EXPECT_GT(machine.processors, 0);
   EXPECT_FALSE(machine.isa.empty());
@@ -20,7 +20,7 @@ TEST(MachineTest, DescribesThisMachine) {
 }
 
 TEST(MachineTest, PeaksAreOfThisWorld) {
-  const Machine machine = DescribeMachine();
+  const HostMachine machine = DescribeMachine();
   const Peaks peaks = MeasurePeaks(1, 1 << 20);
   EXPECT_GT(peaks.flops, 1e8);
   EXPECT_GT(peaks.bytes, 1e8);
