@@ -1,5 +1,5 @@
-// What the sparse matrix emitters share: reading the product from a node, packing the activations, the parts that add
-// up to it, and taking sums to the result.
+// What the sparse matrix emitters of processors share: packing the activations, the parts that add up to a product
+// (sparse_problem.h), and taking sums to the result.
 //
 //   Y[row, column] = epilogue(sum over kept (row, k) of W[row, k] * X[k, column])
 //
@@ -30,57 +30,13 @@
 
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/scattered_stream.h"
+#include "codegen/emit/sparse_problem.h"
 #include "codegen/emit/unit_panels.h"
 #include "codegen/plan.h"
 #include "graph/graph.h"
 #include "tesa/bitmap.h"
 
 namespace tessera {
-
-// Some of W's kept elements: all, or one part's.
-struct SparseShare {
-  std::shared_ptr<const Bitmap> kept;               // elements of W as it lies
-  std::shared_ptr<const ScatteredPattern> pattern;  // units that hold one of them
-};
-
-struct SparseProblem {
-  SparseUnit unit = SparseUnit::kF32;
-  SparseShare all;
-  ValueId weights = ValueId::kNone, x = ValueId::kNone;
-  int64_t row_step = 1, depth_step = 1;  // of W where it lies, in elements
-  PanelSource source;                    // X, in elements; one matrix
-  bool by_columns = true;                // Y lies [columns][rows]
-
-  int64_t rows() const { return all.pattern->rows; }
-  int64_t depth() const { return all.pattern->depth; }  // units
-  int64_t columns() const { return source.columns; }
-  int64_t panels() const { return (columns() + kPanelLanes - 1) / kPanelLanes; }
-  // Bytes of all panels.
-  int64_t panel_bytes() const { return panels() * depth() * kPanelLanes * 4; }
-  // The share that holds `kept`.
-  SparseShare Share(Bitmap kept) const;
-};
-
-// Of a matmul with one constant operand of two dimensions, or a channels-last 1x1 convolution, f32 or u8 · i8, whose
-// weights declare pruned elements; otherwise nullopt, and *why says what was found.
-std::optional<SparseProblem> ReadSparseProblem(const Graph& graph, const Node& node, const Target& target,
-                                               std::string* why);
-
-// "scattered, 10 % kept", and of units where they hold several elements.
-std::string DescribeKept(const SparseProblem& problem);
-
-// The units of a share's weights as 32 bits; what it does not keep is zero.
-class UnitReader {
- public:
-  UnitReader(const SparseProblem& problem, const SparseShare& share, const Tensor& weights);
-  uint32_t operator()(int64_t row, int64_t unit) const;
-
- private:
-  const SparseUnit unit_;
-  const int64_t depth_, row_step_, depth_step_;  // elements
-  const Bitmap& kept_;
-  const std::byte* const data_;
-};
 
 struct SparseSchedule {
   ScatteredBlocks blocks;
@@ -95,10 +51,6 @@ struct SparseSchedule {
 // `group_rows`: rows that the core computes together; `row_bytes`: what a row of W takes of its code and constants, of
 // which a block's should stay in the second-level cache while panels pass.
 SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows, double row_bytes, const Target& target);
-
-// Fewer columns than this are another matter: a product with a vector is bound by the bytes of W, and most of a panel
-// would be padding.
-inline constexpr int64_t kMinSparseColumns = 8;
 
 // Which part of the panel's rows that a core reads come from the second-level cache: none while a panel leaves room in
 // the first, all from a panel and a quarter on.

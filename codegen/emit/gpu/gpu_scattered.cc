@@ -1,0 +1,161 @@
+#include "codegen/emit/gpu/gpu_scattered.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/round.h"
+#include "codegen/emit/gpu/mask_stream.h"
+#include "codegen/emitter.h"
+#include "codegen/gpu_model.h"
+
+namespace tessera {
+namespace {
+
+constexpr int kWarp = 32, kRowBytes = kMaskColumns * 4, kRingBytes = 2 * kSegmentBytes, kTileDepth = 16;
+
+// What one way takes. The panel comes at the rate of the second-level cache; warps hide each other's waits if there are
+// enough of them.
+double Microseconds(const GpuScattered& s, double stream_cycles, const Target& target) {
+  const GpuModel gpu(target);
+  const double blocks = static_cast<double>(s.row_blocks() * s.panels());
+  const double of_block = stream_cycles / static_cast<double>(s.row_blocks());
+  const double fit =
+      std::max(1.0, std::floor(static_cast<double>(gpu.shared_bytes) / static_cast<double>(s.shared_bytes())));
+  const double busy = std::min(16.0, s.warps * std::min(fit, std::ceil(blocks / gpu.units)));
+  constexpr double kStart = 3500;  // cycles: launch, first data, sums over lanes
+  const double panel_cycles = static_cast<double>(s.depth) * kRowBytes / 50 + static_cast<double>(s.chunks()) * 1000;
+  const double waves = std::ceil(blocks / gpu.units);
+  const double cycles =
+      waves * (of_block * (16 / std::min(16.0, busy * 1.6)) + panel_cycles / std::min(fit, waves)) + kStart;
+  return gpu.launch_us + cycles / gpu.clock_ghz / 1e3;
+}
+
+}  // namespace
+
+std::vector<GpuScatteredWay> GpuScatteredWays(const SparseProblem& problem, const SparseShare& share,
+                                              const Target& target, std::string* why) {
+  GpuScattered s;
+  s.rows = problem.rows();
+  s.depth = problem.depth();
+  s.columns = problem.columns();
+  s.unit = problem.unit;
+  s.x = problem.source.type;
+  s.elements = problem.source.depth;
+  s.by_columns = problem.source.depth_step == 1;
+  constexpr int64_t kMost = int64_t{1} << 30;
+  if (target.capability < 80) {
+    *why = "the chip has no asynchronous copies";
+  } else if (s.by_columns != problem.by_columns) {
+    *why = "X lies along columns and Y along rows, or the other way round";
+  } else if (s.unit != SparseUnit::kF32 && !s.by_columns) {
+    *why = "bytes of a unit do not follow each other";
+  } else if (std::max({s.rows, s.depth, s.columns}) * 128 > kMost || s.row_groups() * s.panels() > kMost) {
+    *why = "too large for 32-bit indices";
+  } else {
+    const GpuModel gpu(target);
+    double cycles = 0;
+    int64_t counted = 0;
+    std::vector<GpuScatteredWay> ways;
+    for (const auto& [warps, groups] : {std::pair{16, 2}, {16, 1}, {8, 2}, {8, 1}, {4, 1}, {16, 4}}) {
+      s.warps = warps;
+      s.groups = groups;
+      if (warps * groups >= 2 * s.row_groups() && warps * groups > 4) continue;
+      const int64_t most = ((gpu.shared_bytes - int64_t{warps} * kRingBytes) / kRowBytes - 1) / kTileDepth * kTileDepth;
+      if (most < 64) continue;
+      const int64_t chunks = DivideUp(s.depth, most);
+      // A warp keeps the sums of one group while chunks pass.
+      if (chunks > 1 && groups > 1) continue;
+      s.chunk = DivideUp(DivideUp(s.depth, chunks), kTileDepth) * kTileDepth;
+      if (counted != s.chunk) cycles = MaskStreamCycles(*share.pattern, UsualMasks(), counted = s.chunk);
+      ways.push_back({s, Microseconds(s, cycles, target)});
+    }
+    std::stable_sort(ways.begin(), ways.end(), [](const auto& x, const auto& y) { return x.us < y.us; });
+    if (ways.empty()) *why = "shared memory is too small";
+    return ways;
+  }
+  return {};
+}
+
+void PlanGpuScatteredStep(const Node& node, const SparseProblem& problem, const SparseShare& share,
+                          GpuScattered scattered, const std::optional<StepArg>& addend, PlanBuilder& builder) {
+  GpuScattered& s = scattered;
+  const Graph& graph = builder.graph();
+  const Value& weights = graph[problem.weights];
+  const UnitReader reader(problem, share, weights.constant);
+  MaskStream stream = EncodeMaskStream(*share.pattern, UsualMasks(), s.chunk, s.panel_rows() - 1, reader);
+  // Warps behind the last group find nothing to do.
+  stream.first.resize(static_cast<size_t>(s.row_blocks() * s.warps * s.groups * s.chunks() + 1), stream.first.back());
+  if (stream.words.empty()) stream.words.resize(4, 0);
+  Tensor words(DType::kU32, Shape({static_cast<int64_t>(stream.words.size())}));
+  std::memcpy(words.mutable_bytes().data(), stream.words.data(), stream.words.size() * 4);
+  Tensor first(DType::kI32, Shape({static_cast<int64_t>(stream.first.size())}));
+  std::memcpy(first.mutable_bytes().data(), stream.first.data(), stream.first.size() * 4);
+
+  const TileEpilogue epilogue(graph, node, SparseColumnDims(graph, node));
+  PlanStep step;
+  step.args = {builder.Read(problem.x),
+               {.buffer = builder.Constant(weights.name + ".masks", std::move(words))},
+               {.buffer = builder.Constant(weights.name + ".segments", std::move(first))}};
+  s.adds = addend.has_value();
+  if (s.adds) step.args.push_back(*addend);
+  const size_t first_of_epilogue = step.args.size();
+  epilogue.AddArguments(node, builder, step);
+
+  // How much can be read and written at once, where these values lie.
+  const int64_t offset = step.args[0].offset, bytes = s.unit == SparseUnit::kF32 ? TypeInfo(s.x).bits / 8 : 4;
+  const int64_t run = s.by_columns ? s.depth : s.columns;
+  const bool whole = s.unit == SparseUnit::kF32 || s.elements % ElementsOf(s.unit) == 0;
+  s.x_vector = whole && run % 4 == 0 && offset % (4 * bytes) == 0 ? 4 : 1;
+  s.whole_units = whole && offset % bytes == 0;
+  s.y_vector = std::min(s.by_columns ? 2 : 4, epilogue.VectorWidth(std::span(step.args).subspan(first_of_epilogue)));
+
+  const std::vector<bool> may_alias = step.kernel.may_alias;
+  step.kernel = GpuScatteredKernel(s, epilogue);
+  step.kernel.may_alias = may_alias;
+  step.launch = {.x = s.row_blocks() * s.panels(),
+                 .threads = s.warps * kWarp,
+                 .shared_bytes = s.shared_bytes(),
+                 .overlap = builder.target().capability >= 90};
+  step.label = node.name;
+  step.flops = 2.0 * static_cast<double>(share.kept->Count()) * static_cast<double>(s.columns);
+  step.bytes = static_cast<double>(stream.words.size() * 4) +
+               static_cast<double>(ByteSize(s.x, s.columns * problem.source.depth)) +
+               static_cast<double>(ByteSize(epilogue.dtype(), s.columns * s.rows));
+  builder.AddStep(std::move(step));
+}
+
+extern const std::string_view kGpuScatteredDoc;
+const std::string_view kGpuScatteredDoc =
+    "products with pruned constant weights on GPUs, kept elements as data sorted by the rows that share them";
+
+std::vector<Way> WaysGpuScattered(const Graph& graph, const Node& node, const Target& target, std::string* why) {
+  const std::optional<SparseProblem> problem = ReadSparseProblem(graph, node, target, why);
+  if (!problem) return {};
+  if (!TileEpilogue(graph, node, SparseColumnDims(graph, node)).bytewise()) {
+    *why = "elements of less than a byte";
+    return {};
+  }
+  std::vector<Way> ways;
+  constexpr size_t kMostWays = 3;
+  for (const GpuScatteredWay& way : GpuScatteredWays(*problem, problem->all, target, why)) {
+    if (ways.size() < kMostWays) {
+      ways.push_back({.name = way.scattered.Way(), .us = way.us, .why = DescribeKept(*problem)});
+    }
+  }
+  return ways;
+}
+
+Status PlanGpuScattered(const Node& node, const std::string& way, PlanBuilder& builder) {
+  std::string why;
+  const std::optional<SparseProblem> problem = ReadSparseProblem(builder.graph(), node, builder.target(), &why);
+  TES_CHECK(problem.has_value(), why);
+  for (const GpuScatteredWay& w : GpuScatteredWays(*problem, problem->all, builder.target(), &why)) {
+    if (w.scattered.Way() != way) continue;
+    PlanGpuScatteredStep(node, *problem, problem->all, w.scattered, std::nullopt, builder);
+    return OkStatus();
+  }
+  return Error(ErrorCode::kInternal, "gpu_scattered has no way '", way, "'");
+}
+
+}  // namespace tessera
