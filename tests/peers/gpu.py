@@ -3,12 +3,16 @@
     bazel build --config=travel //engine:libengine.so //tools:convert        # they may be carried to another machine
     python3 tests/peers/gpu.py --rows=rows.jsonl --minutes=8                 # again with the same rows: what is left
     python3 tests/peers/gpu.py --cases=mlp:1,bert_base:32 --precision=f32,f16
+    python3 tests/peers/gpu.py --cases=sparse                                # the cases of SPARSE below
     python3 tests/peers/gpu.py --table --rows=rows.jsonl                     # the rows as a table
 
 Method (docs/results/README.md). A case is a network and a batch. The network is an ONNX file (networks.py); Tessera
 reads it through `convert`, PyTorch gets its weights (gpu_modules.py). PyTorch's time is that of its fastest form: eager
 and torch.compile, convolutions in NCHW and channels_last with cudnn.benchmark, constants in either order; each captured
 in a CUDA graph. f32 is strict on both sides, TF32 off; f32 rows with `tf32` beside them say what PyTorch gains by it.
+
+NAME@PATTERN[:BATCH] has its weights under a mask (networks.py; `matmul1024@90fine`, `matmul4096@70_64x64`). PyTorch gets
+the same masked weights, dense. Of `channels`, the peer is our own dense network, in the same way.
 
 Outputs of both are first held against PyTorch in double on the same weights and inputs; above the bound there is no
 time. Then blocks alternate: at least 20 back-to-back replays and 10 ms each (fewer of what takes longer than 50 ms),
@@ -22,6 +26,7 @@ Needs torch, numpy, onnx. `--time=0` compares outputs and times nothing: under c
 
 import argparse
 import ctypes
+import itertools
 import json
 import os
 import pathlib
@@ -44,22 +49,36 @@ from tests.peers.tessera import Session  # noqa: E402
 
 CASES = ["matmul1024", "matmul4096", "mlp:1", "mlp:32", "mlp:1024", "mobilenet_v1:1", "bert_base:1", "mobilenet_v1:32",
          "bert_base:32"]
+SPARSE = [f"matmul1024@{percent}fine" for percent in (50, 70, 80, 90, 95, 99)] + \
+    ["matmul4096@70_64x64", "matmul4096@90_64x64", "mobilenet_v1@60channels:32"]
+# What a case of SPARSE is asked for in; the others in every precision that is.
+ONLY = {"fine": ("f32",), "64x64": ("f16",), "channels": ("f32",)}
 DTYPES = {"f32": np.float32, "tf32": np.float32, "f16": np.float16, "int8": np.int8}
 # MEASURE.md: of one product, and five or ten times that for a network's layers one after the other.
 BOUNDS = {"f32": (1e-5, 1e-4), "tf32": (2e-3, 1e-2), "f16": (2e-3, 1e-2), "int8": (0, 0)}
 ROUNDS = 15
 
 
+def parts(case):
+    """Name, pattern as networks.py has it, batch."""
+    name, _, batch = case.partition(":")
+    name, _, pattern = name.partition("@")
+    if not pattern:
+        return name, "dense", int(batch or 1)
+    percent = "".join(itertools.takewhile(str.isdigit, pattern))
+    return name, f"{percent}:{pattern.removeprefix(percent).removeprefix('_')}", int(batch or 1)
+
+
 def write(case, precision, folder):
     """The ONNX file of a case."""
-    name, _, batch = case.partition(":")
+    name, pattern, batch = parts(case)
     dtype = DTYPES[precision]
-    path = pathlib.Path(folder) / f"{name}_{batch or 1}_{np.dtype(dtype)}.onnx"
+    path = pathlib.Path(folder) / f"{name}_{pattern.replace(':', '')}_{batch}_{np.dtype(dtype)}.onnx"
     if not path.exists():
         if name.startswith("matmul"):
-            networks.matmul(path, int(name.removeprefix("matmul")), dtype=dtype)
+            networks.matmul(path, int(name.removeprefix("matmul")), pattern, dtype=dtype)
         else:
-            networks.NETWORKS[name](path, batch=int(batch), dtype=dtype)
+            networks.NETWORKS[name](path, batch=batch, pattern=pattern, dtype=dtype)
     return path
 
 
@@ -136,7 +155,7 @@ class Torch:
 
 def forms(case, precision, model, x, compiled):
     """Every form of the network that PyTorch might be fastest in, not yet captured."""
-    name = case.partition(":")[0]
+    name = parts(case)[0]
     allow = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = allow
     torch.backends.cudnn.allow_tf32 = allow
@@ -178,7 +197,7 @@ def run_case(case, precision, args, library, folder):
         x = torch.randint(-128, 128, shape, dtype=torch.int8, generator=generator).to(device)
     else:
         x = torch.randn(shape, generator=generator).to(device, torch.float16 if precision == "f16" else torch.float32)
-    name = case.partition(":")[0]
+    name, pattern, batch = parts(case)
     with torch.inference_mode():
         reference = gpu_modules.build(name, model).to(device).double().eval()
         reference = torch.mm(x.double(), reference.weight.double()) if precision == "int8" else reference(x.double())
@@ -199,7 +218,14 @@ def run_case(case, precision, args, library, folder):
             row["peer_error"] = error(gpu_modules.build(name, model).to(device).eval()(x), reference)
         return row
     peers, row["peers"] = [], {}
-    for form in forms(case, precision, model, x, args.compile):
+    if pattern.endswith("channels"):
+        # The dense network of the same shape; its results are its own.
+        dense = convert(write(f"{name}:{batch}", precision, folder), args.bin / "tools" / "convert")
+        peer = Tessera(library, dense, args.device, args.target, args.cache, x, torch.empty_like(output))
+        peer.name, peer.error = "tessera, dense", 0.0
+        row["peers"][peer.name] = round(peer.replays(20), 2)
+        peers.append(peer)
+    for form in () if peers else forms(case, precision, model, x, args.compile):
         try:
             form.capture()
             with torch.inference_mode():
@@ -294,8 +320,11 @@ def main():
 
         emit(machine(args))
         for precision in args.precision.split(","):
-            for case in args.cases.split(","):
+            for case in SPARSE if args.cases == "sparse" else args.cases.split(","):
                 if (case, precision) in done or (precision == "int8" and not case.startswith("matmul")):
+                    continue
+                if case in SPARSE and not any(case.partition(":")[0].endswith(k) and precision in v
+                                              for k, v in ONLY.items()):
                     continue
                 if time.monotonic() - start > args.minutes * 60:
                     print(f"{case} {precision}: no time left in this phase", file=sys.stderr)

@@ -7,7 +7,8 @@ Shapes are those of the published networks; weights are random with the variance
 only time and agreement are measured with them. Trained networks come from models/zoo instead.
 
 A pattern masks the weights of linear layers and 1x1 convolutions, classifiers included: `90:fine` drops each element
-with probability 0.9, `90:1x4` each block of 4 consecutive inputs of one output; the mask has a seed of its own. The
+with probability 0.9, `90:1x4` each block of 4 consecutive inputs of one output, `60:channels` each output of every
+convolution with its bias; the mask has a seed of its own. The
 precisions `qdq` and `dynamic` are the f32 file through ONNX Runtime's quantiser (quantized.py).
 """
 
@@ -45,8 +46,8 @@ class Writer:
         self.weights.append(numpy_helper.from_array(values, name))
         return name
 
-    def normal(self, name, shape, fan_in):
-        return self.constant(name, (self.rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32))
+    def normal(self, name, shape, fan_in, kept=1):
+        return self.constant(name, (self.rng.standard_normal(shape) / np.sqrt(fan_in) * kept).astype(np.float32))
 
     def pruned(self, name, shape, fan_in, transposed=False):
         """A weight [out, in, 1, 1] (or [in, out] where transposed) under the mask, its variance as if dense."""
@@ -54,6 +55,7 @@ class Writer:
         if self.pattern != "dense":
             matrix = weight.T if transposed else weight.reshape(shape[0], -1)
             kept = mask(self.pattern, matrix.shape, self.mask_rng)
+            self.kept_outputs = kept.any(axis=1)
             matrix = matrix * kept / np.sqrt(max(kept.mean(), 1e-9))
             weight = matrix.T if transposed else matrix.reshape(shape)
         return self.constant(name, weight.astype(np.float32))
@@ -73,12 +75,14 @@ class Writer:
 
 
 def mask(pattern, shape, rng):
-    """True where an element of a weight [out, in] is kept. `pattern` is PERCENT:fine or PERCENT:1xWIDTH."""
+    """True where an element of a weight [out, in] is kept. `pattern` is PERCENT:fine, :HEIGHTxWIDTH or :channels."""
     percent, kind = pattern.split(":")
     dropped = float(percent) / 100
-    width = 1 if kind == "fine" else int(kind.removeprefix("1x"))
-    blocks = rng.random((shape[0], -(-shape[1] // width))) >= dropped
-    return np.repeat(blocks, width, axis=1)[:, :shape[1]]
+    if kind == "channels":  # whole outputs
+        return np.repeat(rng.random((shape[0], 1)) >= dropped, shape[1], axis=1)
+    height, width = (1, 1) if kind == "fine" else map(int, kind.split("x"))
+    blocks = rng.random((-(-shape[0] // height), -(-shape[1] // width))) >= dropped
+    return np.repeat(np.repeat(blocks, height, axis=0), width, axis=1)[:shape[0], :shape[1]]
 
 
 def matmul(path, size, pattern="dense", dtype=np.float32):
@@ -110,11 +114,13 @@ def mobilenet_v1(path, batch=1, pattern="dense", dtype=np.float32):
     w = Writer("mobilenet_v1", 2, pattern, dtype)
     x = w.input("image", [batch, 3, 224, 224])
 
+    channels_drop = pattern.endswith(":channels")  # of every convolution, with their bias
+
     def conv(x, name, inputs, outputs, kernel, stride, groups=1):
         fan_in = inputs // groups * kernel**2
-        draw = w.pruned if kernel == 1 else w.normal
+        draw = w.pruned if kernel == 1 or channels_drop else w.normal
         weight = draw(f"{name}.weight", (outputs, inputs // groups, kernel, kernel), fan_in / 2)
-        bias = w.normal(f"{name}.bias", (outputs,), 100)
+        bias = w.normal(f"{name}.bias", (outputs,), 100, w.kept_outputs if channels_drop else 1)
         pad = kernel // 2
         x = w.node("Conv", [x, weight, bias], kernel_shape=[kernel, kernel], strides=[stride, stride],
                    pads=[pad] * 4, group=groups)
@@ -130,7 +136,7 @@ def mobilenet_v1(path, batch=1, pattern="dense", dtype=np.float32):
         channels = outputs
     x = w.node("GlobalAveragePool", [x])
     x = w.node("Flatten", [x])
-    weight = w.pruned("classifier.weight", (1000, 1024), 1024)
+    weight = (w.normal if channels_drop else w.pruned)("classifier.weight", (1000, 1024), 1024)
     x = w.node("Gemm", [x, weight, w.normal("classifier.bias", (1000,), 1000)], transB=1)
     w.save(path, x, [batch, 1000])
 

@@ -245,7 +245,7 @@ class ScatteredEmitter {
     IrValue upper = ir().CreateLShr(lane_, I32(4));
     const int64_t tiles = DivideUp(s_.chunk, kTileDepth);
     const int64_t of_warp = DivideUp(tiles, s_.warps);
-    const int64_t at_once = std::min<int64_t>(of_warp, s_.chunks() == 1 ? 4 : 2);  // beside sums there is less room
+    const int64_t at_once = std::min<int64_t>(of_warp, s_.chunks() == 1 ? 4 : 1);  // beside sums there is less room
     b_.For("tile", b_.I64(0), b_.I64(of_warp), at_once, [&](IrValue number) {
       struct Held {
         IrValue k, piece;
