@@ -2,111 +2,23 @@
 // in every order of threads, and that each fault planted here is found and named: kernel, thread and place.
 #include <bit>
 #include <cstring>
-#include <functional>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "codegen/emit/kernel_builder.h"
-#include "codegen/llvm_module.h"
 #include "codegen/target.h"
+#include "codegen/testing/simt_case.h"
 #include "gtest/gtest.h"
 #include "runtime/device.h"
 
 namespace tessera {
 namespace {
 
-constexpr const char* kOrders[] = {"", ":reverse", ":random:1", ":random:2"};
-
-// A kernel for blocks, from `inputs` (bytes of any kind) to one output.
-struct Case {
-  std::string chip = "sm_80";
-  int threads = 32;
-  Launch launch;
-  int64_t shared_bytes = 0;
-  std::function<void(KernelBuilder&)> emit;
-  std::vector<std::vector<std::byte>> inputs;
-  int64_t output_bytes = 0;
-};
-
-template <typename T>
-std::vector<std::byte> Bytes(const std::vector<T>& values) {
-  std::vector<std::byte> bytes(values.size() * sizeof(T));
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-StatusOr<std::vector<std::byte>> RunBytes(const Case& c, const std::string& order) {
-  ASSIGN_OR_RETURN(const Target target, MakeTarget("simt:nvptx:" + c.chip + order));
-  KernelSpec spec;
-  spec.family = "probe";
-  spec.num_args = static_cast<int>(c.inputs.size()) + 1;
-  spec.block_threads = c.threads;
-  spec.emit = c.emit;
-  const KernelSpec* const specs[] = {&spec};
-  const std::string symbols[] = {"probe"};
-  ASSIGN_OR_RETURN(std::vector<std::byte> image, CompileKernels(specs, symbols, target));
-  auto program = std::make_shared<Program>();
-  program->name = "probes";
-  program->target = target.name;
-  program->kernels = {"probe"};
-  const auto owner = std::make_shared<const std::vector<std::byte>>(std::move(image));
-  program->images = {{.bytes = *owner, .owner = owner}};
-  Step step;
-  step.label = "node";
-  step.launch = c.launch;
-  step.launch.x = std::max<int64_t>(1, c.launch.x);
-  step.launch.threads = c.threads;
-  step.launch.shared_bytes = c.shared_bytes;
-  const auto port = [&](const std::string& name, BufferClass kind, int64_t bytes, std::vector<ProgramPort>& ports) {
-    const int buffer = static_cast<int>(program->buffers.size());
-    program->buffers.push_back(
-        {.name = name, .kind = kind, .bytes = bytes, .offset = static_cast<int64_t>(ports.size())});
-    ports.push_back({name, {DType::kU8, {bytes}}, buffer});
-    step.args.push_back({.buffer = buffer, .writes = kind == BufferClass::kOutput});
-  };
-  for (size_t k = 0; k < c.inputs.size(); ++k) {
-    port("x" + std::to_string(k), BufferClass::kInput, static_cast<int64_t>(c.inputs[k].size()), program->inputs);
-  }
-  port("y", BufferClass::kOutput, c.output_bytes, program->outputs);
-  program->steps.push_back(step);
-  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(target.device));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Executable> executable,
-                   device->Load(program, {.threads = 2, .cache_dir = {}}));
-  std::vector<const void*> inputs;
-  for (const auto& input : c.inputs) inputs.push_back(input.data());
-  std::vector<std::byte> output(static_cast<size_t>(c.output_bytes));
-  void* outputs[] = {output.data()};
-  RETURN_IF_ERROR(executable->Run(inputs, outputs));
-  return output;
-}
-
-template <typename T>
-std::vector<T> RunAs(const Case& c, const std::string& order) {
-  const StatusOr<std::vector<std::byte>> bytes = RunBytes(c, order);
-  EXPECT_TRUE(bytes.ok()) << order << ": " << bytes.status();
-  std::vector<T> values(static_cast<size_t>(c.output_bytes) / sizeof(T));
-  if (bytes.ok()) std::memcpy(values.data(), bytes->data(), bytes->size());
-  return values;
-}
-
-// The run ends with kKernelFaulty and a message with all `parts`, in every order.
-void ExpectFault(const Case& c, std::initializer_list<const char*> parts) {
-  for (const char* order : kOrders) {
-    const StatusOr<std::vector<std::byte>> bytes = RunBytes(c, order);
-    EXPECT_EQ(ErrorCode::kKernelFaulty, bytes.status().code()) << order << ": " << bytes.status();
-    for (const char* part : parts) {
-      EXPECT_NE(std::string::npos, bytes.status().message().find(part)) << order << ": " << bytes.status();
-    }
-  }
-}
-
-IrValue Wide(KernelBuilder& b, IrValue i32) { return b.ir().CreateZExt(i32, b.ir().getInt64Ty()); }
-
 // y[block] = sum of 256 elements of x a block: shuffles within a warp, shared memory and a barrier across them.
-Case BlockSum(int blocks, bool with_barrier) {
-  Case c;
+SimtCase BlockSum(int blocks, bool with_barrier) {
+  SimtCase c;
   c.threads = 256;
   c.launch.x = blocks;
   c.shared_bytes = 8 * 4;
@@ -143,7 +55,7 @@ Case BlockSum(int blocks, bool with_barrier) {
 }
 
 TEST(SimtTest, BlocksSumThroughShufflesAndSharedMemory) {
-  const Case c = BlockSum(5, true);
+  const SimtCase c = BlockSum(5, true);
   std::vector<float> x(5 * 256);
   std::memcpy(x.data(), c.inputs[0].data(), c.inputs[0].size());
   for (const char* order : kOrders) {
@@ -160,8 +72,8 @@ TEST(SimtTest, ARemovedBarrierIsFoundInEveryOrder) {
 }
 
 // y[k] = x[k + shift] by 64 threads.
-Case ShiftedCopy(int shift_from, int shift_to) {
-  Case c;
+SimtCase ShiftedCopy(int shift_from, int shift_to) {
+  SimtCase c;
   c.threads = 64;
   c.output_bytes = 64 * 4;
   c.inputs = {Bytes(std::vector<float>(64, 3))};
@@ -178,13 +90,13 @@ TEST(SimtTest, AccessesOutsideBuffersAreFound) {
   ExpectFault(ShiftedCopy(0, 1), {"kernel 'probe' of node 'node', block (0,0,0), thread 63 (warp 1, lane 31)", "store",
                                   "stores 4 bytes at offset 256 of 'y', which has 256 bytes"});
   ExpectFault(ShiftedCopy(-1, 0), {"thread 0 (warp 0, lane 0)", "loads 4 bytes at offset -4 of 'x0'"});
-  Case c = ShiftedCopy(0, 0);
+  SimtCase c = ShiftedCopy(0, 0);
   c.emit = [](KernelBuilder& b) { b.Store(b.arg(0), Wide(b, b.ThreadId()), DType::kF32, b.Constant(DType::kF32, 1)); };
   ExpectFault(c, {"of 'x0'", "may only be read"});
 }
 
 TEST(SimtTest, MisalignedVectorsAreFound) {
-  Case c = ShiftedCopy(0, 0);
+  SimtCase c = ShiftedCopy(0, 0);
   c.threads = 8;
   c.emit = [](KernelBuilder& b) {
     llvm::IRBuilder<>& ir = b.ir();
@@ -197,7 +109,7 @@ TEST(SimtTest, MisalignedVectorsAreFound) {
 }
 
 TEST(SimtTest, UnequalBarriersAndDivergedLanesAreFound) {
-  Case c = ShiftedCopy(0, 0);
+  SimtCase c = ShiftedCopy(0, 0);
   c.emit = [](KernelBuilder& b) {
     b.If("half", b.ir().CreateICmpULT(b.ThreadId(), b.ir().getInt32(32)), [&] { b.Barrier(); });
   };
@@ -218,9 +130,9 @@ TEST(SimtTest, UnequalBarriersAndDivergedLanesAreFound) {
 }
 
 // Tiles of x come by asynchronous copies into two halves of shared memory in turn; y = sum over tiles, mirrored.
-Case DoubleBuffer(int tiles, int groups_under_way, bool barrier_after_use) {
+SimtCase DoubleBuffer(int tiles, int groups_under_way, bool barrier_after_use) {
   constexpr int kThreads = 64;
-  Case c;
+  SimtCase c;
   c.threads = kThreads;
   c.shared_bytes = 2 * kThreads * 16;
   c.output_bytes = kThreads * 16;
@@ -260,7 +172,7 @@ Case DoubleBuffer(int tiles, int groups_under_way, bool barrier_after_use) {
 }
 
 TEST(SimtTest, CopiesArriveAtTheirWait) {
-  const Case c = DoubleBuffer(5, 1, true);
+  const SimtCase c = DoubleBuffer(5, 1, true);
   std::vector<int32_t> x(5 * 256), expected(256);
   std::memcpy(x.data(), c.inputs[0].data(), c.inputs[0].size());
   for (int thread = 0; thread < 64; ++thread) {
@@ -282,9 +194,9 @@ TEST(SimtTest, ABufferFilledWhileOthersReadItIsFound) {
 }
 
 // D = A·B + C for one tile: A is 16 rows of 32 bytes, B 8 columns of 32 bytes, both through ldmatrix.
-Case MatrixTile(const std::string& op, int accumulators, std::vector<std::byte> a, std::vector<std::byte> b_columns,
-                std::vector<std::byte> c_rows) {
-  Case c;
+SimtCase MatrixTile(const std::string& op, int accumulators, std::vector<std::byte> a, std::vector<std::byte> b_columns,
+                    std::vector<std::byte> c_rows) {
+  SimtCase c;
   c.shared_bytes = 24 * 32;
   c.output_bytes = static_cast<int64_t>(c_rows.size());
   c.inputs = {std::move(a), std::move(b_columns), std::move(c_rows)};
@@ -393,7 +305,7 @@ TEST(SimtTest, MatrixProductsOfEveryType) {
 TEST(SimtTest, WritingBeforeTheStepsBeforeHaveEndedIsFound) {
   // An input may be read before the wait; the output may not be written.
   for (const bool waits : {true, false}) {
-    Case c = ShiftedCopy(0, 0);
+    SimtCase c = ShiftedCopy(0, 0);
     c.chip = "sm_90";
     c.launch.overlap = true;
     c.emit = [waits](KernelBuilder& b) {
@@ -411,7 +323,7 @@ TEST(SimtTest, WritingBeforeTheStepsBeforeHaveEndedIsFound) {
 }
 
 TEST(SimtTest, MisspeltOpsAreNamed) {
-  Case c = ShiftedCopy(0, 0);
+  SimtCase c = ShiftedCopy(0, 0);
   c.emit = [](KernelBuilder& b) { DeviceOp(b, "gpu.barier", {}); };
   const Status status = RunBytes(c, "").status();
   EXPECT_EQ(ErrorCode::kInternal, status.code());

@@ -54,9 +54,7 @@ TEST(DeviceOpsTest, EveryRowBecomesInstructionsOfEveryChipThatHasIt) {
 TEST(DeviceOpsTest, NamesAreUniqueAndHaveStandIns) {
   for (const DeviceOpRow& row : AllDeviceOps()) {
     EXPECT_EQ(&row, FindDeviceOp(row.name)) << row.name;
-    // Rows of sm_90a alone may come before theirs; simt refuses such a kernel by the op's name.
-    const bool may_come_first = row.chip == "sm_90a" || row.name.substr(0, 12) == "gpu.barrier.";
-    EXPECT_TRUE(may_come_first || FindSimtStandIn(row.name) != nullptr) << row.name;
+    EXPECT_NE(nullptr, FindSimtStandIn(row.name)) << row.name;
     EXPECT_TRUE(row.name.substr(0, 4) == "gpu." || row.name.substr(0, 3) == "nv.") << row.name;
   }
   for (std::string_view name : SimtStandInNames()) EXPECT_NE(nullptr, FindDeviceOp(name)) << name;

@@ -31,7 +31,8 @@ Status SimtBlock::Run(const SimtLaunch& launch, std::array<int64_t, 3> id, const
   schedule_ = schedule;
   ops = launch.ops;
   RETURN_IF_ERROR(memory_.Resize(launch.shared_bytes));
-  memory_.StartBlock(launch.warp);
+  clocks_.Start(launch.threads);
+  memory_.StartBlock(launch.warp, &clocks_);
   shared = memory_.data();
   if (threads_.size() < count) threads_.resize(count);
   for (size_t t = 0; t < count; ++t) {
@@ -42,6 +43,13 @@ Status SimtBlock::Run(const SimtLaunch& launch, std::array<int64_t, 3> id, const
     thread.copies.clear();
     thread.groups.clear();
   }
+  fences_.assign(count, 0);
+  named_.clear();
+  barriers_.clear();
+  products_.clear();
+  readings_.clear();
+  next_mark_ = 1;
+  warpgroups_.assign((count + kGroup - 1) / kGroup, Warpgroup());
   warps_.assign((count + static_cast<size_t>(launch.warp) - 1) / static_cast<size_t>(launch.warp), Warp());
   for (size_t w = 0; w < warps_.size(); ++w) {
     warps_[w].lanes = std::min(launch_->warp, launch.threads - static_cast<int>(w) * launch_->warp);
@@ -83,6 +91,19 @@ void SimtBlock::RunThreads(void* self) {
     const int next = block.Next();
     if (next < 0) {
       if (block.ended_ < block.launch_->threads) block.NoteFault(block.current_, nullptr, block.WhoWaits());
+      for (const auto& [offset, barrier] : block.barriers_) {
+        if (block.fault_.ok() && !barrier.copies.empty()) {
+          block.NoteFault(block.current_, nullptr,
+                          internal::Join("the block ends, and nobody waited for ", barrier.bytes(),
+                                         " bytes of copies that the mbarrier at offset ", offset, " counts"));
+        }
+      }
+      for (const auto& [number, named] : block.named_) {
+        if (!block.fault_.ok() || named.came == 0) continue;
+        block.NoteFault(block.current_, nullptr,
+                        internal::Join("the block ends, and only ", named.came, " of ", named.count,
+                                       " threads have come to barrier ", number));
+      }
       block.Leave();
     }
     block.current_ = next;
@@ -185,7 +206,8 @@ void SimtBlock::CheckNeighbours(const char* site) {
   const int first = current_ / launch_->warp * launch_->warp;
   for (int t = first; t < std::min(first + launch_->warp, launch_->threads); ++t) {
     const Thread& other = threads_[static_cast<size_t>(t)];
-    const bool waits = other.state == State::kAtWarp || other.state == State::kAtBlock;
+    const bool waits = other.state == State::kAtWarp || other.state == State::kAtBlock ||
+                       other.state == State::kAtGroup || other.state == State::kAtNamed;
     if (!waits || other.site == site) continue;
     NoteFault(current_, site,
               internal::Join("lane ", t % launch_->warp, " of the same warp waits at another place: ", other.site));
@@ -220,6 +242,7 @@ void SimtBlock::MeetWarp(const char* site, const uint64_t* operands, uint64_t* r
 void SimtBlock::OrderWarp(int first_thread) {
   const int lanes = warps_[static_cast<size_t>(first_thread / launch_->warp)].lanes;
   for (int t = first_thread; t < first_thread + lanes; ++t) ++threads_[static_cast<size_t>(t)].warp_meetings;
+  clocks_.Meet(first_thread, lanes);
 }
 
 void SimtBlock::MeetBlock(const char* site) {
@@ -340,7 +363,7 @@ std::string SimtBlock::WhoWaits() const {
   int waiting = 0, example = -1, ended_example = -1;
   for (int t = 0; t < launch_->threads; ++t) {
     const State state = threads_[static_cast<size_t>(t)].state;
-    if (state == State::kAtBlock || state == State::kAtWarp) {
+    if (state != State::kNew && state != State::kReady && state != State::kEnded) {
       ++waiting;
       if (example < 0) example = t;
     } else if (state == State::kEnded && ended_example < 0) {
@@ -352,9 +375,17 @@ std::string SimtBlock::WhoWaits() const {
   if (ended_example >= 0) text += internal::Join(", while thread ", ended_example, " has ended");
   for (int t = 0; t < launch_->threads; ++t) {
     const Thread& thread = threads_[static_cast<size_t>(t)];
-    const bool waits = thread.state == State::kAtBlock || thread.state == State::kAtWarp;
+    const bool waits = thread.state != State::kNew && thread.state != State::kReady && thread.state != State::kEnded;
     if (!waits || thread.site == threads_[static_cast<size_t>(example)].site) continue;
-    return text + internal::Join(", thread ", t, " at ", thread.site);
+    text += internal::Join(", thread ", t, " at ", thread.site);
+    break;
+  }
+  const Barrier* told = nullptr;
+  for (int t = 0; t < launch_->threads; ++t) {
+    const Thread& thread = threads_[static_cast<size_t>(t)];
+    if (thread.state != State::kAtBarrier || thread.barrier == told) continue;
+    told = thread.barrier;
+    text += "; " + Lacks(*told);
   }
   return text;
 }

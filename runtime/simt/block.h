@@ -4,9 +4,11 @@
 //   RETURN_IF_ERROR(block->Run(launch, {0, 0, 0}, {.order = SimtOrder::kRandom, .seed = 7}));
 //
 // A thread runs until it must meet others (a barrier, a shuffle, a matrix product); then it waits on its fibre while
-// others come. The last to arrive does what the meeting is for. On the way is found, and named by kernel, node, block,
-// thread and place: an access outside the step's buffers, or misaligned, or to shared memory without a barrier between
-// (shared_memory.h); lanes of a warp that come to different operations; threads that end while others wait.
+// others come. The last to arrive does what the meeting is for. What goes on by itself (copies that an mbarrier counts,
+// products of warpgroups) takes effect as late as it may: at the wait for it. On the way is found, and named by kernel,
+// node, block, thread and place: an access outside the step's buffers, or misaligned, or to shared memory without a
+// barrier between (shared_memory.h); lanes of a warp that come to different operations; threads that end while others
+// wait.
 //
 // A SimtBlock belongs to one thread of the system and may run any number of blocks. What device ops compute:
 // stand_ins.h. Tested by block_test.cc.
@@ -15,6 +17,7 @@
 
 #include <array>
 #include <deque>
+#include <map>
 #include <memory>
 #include <random>
 #include <span>
@@ -23,9 +26,11 @@
 #include <vector>
 
 #include "base/status.h"
+#include "runtime/simt/clocks.h"
 #include "runtime/simt/context.h"
 #include "runtime/simt/fibre.h"
 #include "runtime/simt/shared_memory.h"
+#include "runtime/simt/wgmma.h"
 #include "runtime/tensor_map.h"
 
 namespace tessera {
@@ -98,8 +103,22 @@ class SimtBlock : public SimtContext {
   using WarpOp = void (*)(const WarpMeeting& meeting);
   // Returns when all lanes have come and `op`, called once, has given them their results.
   void MeetWarp(const char* site, const uint64_t* operands, uint64_t* results, WarpOp op);
-  // Returns when all threads of the block have come.
+  // Returns when all threads of the block have come; or `count` threads to the barrier of that number, of which those
+  // that do not wait only arrive.
   void MeetBlock(const char* site);
+  void MeetNamed(const char* site, int64_t number, int64_t count, bool waits);
+
+  // The same of the 128 threads of a warpgroup.
+  static constexpr int kGroup = 128;
+  struct GroupMeeting {
+    SimtBlock& block;
+    const char* site;
+    int first_thread;
+    std::array<const uint64_t*, kGroup> operands;
+    std::array<uint64_t*, kGroup> results;
+  };
+  using GroupOp = void (*)(const GroupMeeting& meeting);
+  void MeetGroup(const char* site, const uint64_t* operands, uint64_t* results, GroupOp op);
   // Orders shared memory within a warp; by a WarpOp.
   void OrderWarp(int first_thread);
 
@@ -111,6 +130,27 @@ class SimtBlock : public SimtContext {
   void CommitCopies();
   void WaitForCopies(size_t groups);
 
+  // mbarriers, in shared memory; `at` is checked.
+  void InitBarrier(const char* site, std::byte* at, int64_t count);
+  void ArriveAtBarrier(const char* site, std::byte* at, int64_t expected_bytes, bool arrives);
+  void WaitForBarrier(const char* site, std::byte* at, bool parity);
+  void FenceBarriers();
+  // Copies that `barrier` counts: `bytes` bytes, and a box of a tensor map at coordinates.
+  void StartBulkCopy(const char* site, std::byte* to, const std::byte* from, int64_t bytes, std::byte* barrier);
+  void StartBoxCopy(const char* site, std::byte* to, const void* map, std::byte* barrier,
+                    std::span<const int32_t> coordinates);
+  void CheckTensorMap(const char* site, const void* map, size_t rank);
+  // What the current thread wrote to shared memory is there for products.
+  void FenceProducts() { ++fences_[static_cast<size_t>(current_)]; }
+
+  // By GroupOps; see stand_ins.cc.
+  void FenceProductRegisters(const GroupMeeting& meeting);
+  void StartProduct(const GroupMeeting& meeting, const WgmmaShape& shape);
+  void CommitProducts(const GroupMeeting& meeting);
+  // Operand 0: how many groups may be under way; then `accumulators` of them.
+  void WaitForProducts(const GroupMeeting& meeting, int accumulators);
+  void SetRegisters(const GroupMeeting& meeting, bool more);
+
   // The steps before this one have ended, for the current thread, and for all after the next barrier.
   void WaitForGrid();
 
@@ -120,16 +160,18 @@ class SimtBlock : public SimtContext {
   [[noreturn]] void Leave();
 
  private:
-  enum class State : uint8_t { kNew, kReady, kAtWarp, kAtBlock, kEnded };
+  enum class State : uint8_t { kNew, kReady, kAtWarp, kAtGroup, kAtBlock, kAtNamed, kAtBarrier, kEnded };
   struct Copy {
     std::byte* to;
     const std::byte* from;
     int64_t bytes, size;
   };
+  struct Barrier;
   struct Thread {
     State state = State::kNew;
     Fibre* fibre = nullptr;
     const char* site = nullptr;  // where it waits
+    const Barrier* barrier = nullptr;
     const uint64_t* operands = nullptr;
     uint64_t* results = nullptr;
     uint16_t warp_meetings = 0;
@@ -139,6 +181,54 @@ class SimtBlock : public SimtContext {
   };
   struct Warp {
     int lanes = 0, waiting = 0, ended = 0;
+  };
+  // What threads tell each other through a barrier of some of them.
+  struct Told {
+    SimtClocks::Stamp stamp;
+    bool waited = false;  // for the steps before
+  };
+  struct Named {
+    int64_t count = 0, came = 0;
+    Told told;
+    std::vector<int> waiting;
+  };
+  struct BulkCopy {
+    const SimtTensorMap* map = nullptr;  // null: of bytes in a row
+    std::byte* to = nullptr;
+    const std::byte* from = nullptr;
+    int64_t bytes = 0;
+    std::array<int32_t, 5> at = {};
+    SharedMemory::Access by;
+  };
+  struct Barrier {
+    int64_t offset = 0, count = 0, missing = 0, expected = 0, phase = 0;
+    int thread = 0;       // that made it
+    bool fenced = false;  // for copies
+    int waiting = 0;
+    Told collecting, completed;
+    std::vector<BulkCopy> copies;  // of the phase under way
+    int64_t bytes() const {
+      int64_t sum = 0;
+      for (const BulkCopy& copy : copies) sum += copy.bytes;
+      return sum;
+    }
+  };
+  // A product of a warpgroup that nobody has waited for. The registers that its threads hold in the meantime are marks.
+  struct Product {
+    uint32_t first_mark = 0;
+    int warpgroup = 0, commit = -1;  // which of the warpgroup's commits; -1: none yet
+    int accumulators = 0, delivered = 0;
+    std::vector<uint32_t> values;  // [thread of the warpgroup, accumulator]
+  };
+  // What one instruction reads until its commit has been waited for.
+  struct Reading {
+    int warpgroup = 0, commit = -1;
+    std::vector<WgmmaOperand> operands;
+  };
+  struct Warpgroup {
+    int waiting = 0, commits = 0;
+    bool fenced = false;    // since registers could be accessed
+    int64_t registers = 0;  // of a thread, where it was set
   };
 
   SimtBlock() = default;
@@ -151,9 +241,26 @@ class SimtBlock : public SimtContext {
   void Shuffle();
   std::string WhoWaits() const;
   void CheckNeighbours(const char* site);
+  [[noreturn]] void Fault(const char* site, std::string_view what);
+  void Tell(Told& told);
+  void Hear(int thread, const Told& told);
+  Barrier& BarrierAt(const char* site, std::byte* at);
+  void AddCopy(const char* site, BulkCopy copy, std::byte* barrier);
+  void TryComplete(const char* site, Barrier& barrier);
+  void Land(const BulkCopy& copy);
+  std::string Lacks(const Barrier& barrier) const;
+  void CheckUniform(const GroupMeeting& meeting, int first, int narrow, int last);
+  template <typename Take>
+  void ReadOperand(const GroupMeeting& meeting, const WgmmaOperand& operand, const Take& take);
+  Product* ProductOf(uint32_t mark);
   void CheckShared(int thread, const char* site, const std::byte* address, SimtAccess access);
   std::string Where(const void* address) const;
-  SharedMemory::Access By(int thread) const { return {thread, threads_[static_cast<size_t>(thread)].warp_meetings}; }
+  SharedMemory::Access By(int thread) const {
+    return {.thread = thread,
+            .warp_meetings = threads_[static_cast<size_t>(thread)].warp_meetings,
+            .fences = fences_[static_cast<size_t>(thread)],
+            .time = clocks_.time(thread)};
+  }
 
   const SimtLaunch* launch_ = nullptr;
   std::array<int64_t, 3> id_ = {};
@@ -162,6 +269,16 @@ class SimtBlock : public SimtContext {
   SharedMemory memory_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
+  std::vector<uint16_t> fences_;  // of each thread, for products
+  SimtClocks clocks_;
+  std::map<int64_t, Named> named_;
+  std::map<int64_t, Barrier> barriers_;  // by offset in shared memory
+  std::deque<Product> products_;         // oldest first
+  std::deque<Reading> readings_;
+  SimtClocks::Stamp read_;
+  uint32_t next_mark_ = 1;
+  std::unique_ptr<WgmmaMatrices> matrices_;
   std::vector<int> order_;  // the order of a round
   size_t cursor_ = 0;
   int current_ = 0, runnable_ = 0, ended_ = 0, at_block_ = 0;

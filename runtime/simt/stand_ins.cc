@@ -208,6 +208,64 @@ void WaitForGrid(SimtContext* context, const char*, const uint64_t*, uint64_t*) 
 // There is no cache to fill, and no step starts before the one before has ended.
 void Nothing(SimtContext*, const char*, const uint64_t*, uint64_t*) {}
 
+// ---- What is new in sm_90a: see block.h.
+
+std::byte* At(uint64_t slot) { return reinterpret_cast<std::byte*>(slot); }
+
+template <bool kWaits>
+void NamedBarrier(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  Block(context).MeetNamed(site, I32(operands[0]), I32(operands[1]), kWaits);
+}
+void InitBarrier(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  Block(context).InitBarrier(site, At(operands[0]), I32(operands[1]));
+}
+template <bool kArrives, bool kExpects>
+void ArriveAtBarrier(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  Block(context).ArriveAtBarrier(site, At(operands[0]), kExpects ? I32(operands[1]) : 0, kArrives);
+}
+void WaitForBarrier(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  Block(context).WaitForBarrier(site, At(operands[0]), (operands[1] & 1) != 0);
+}
+void FenceBarriers(SimtContext* context, const char*, const uint64_t*, uint64_t*) { Block(context).FenceBarriers(); }
+void FenceProxy(SimtContext* context, const char*, const uint64_t*, uint64_t*) {
+  Block(context).FenceProducts();
+  Block(context).FenceBarriers();
+}
+void BulkLoad(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  Block(context).StartBulkCopy(site, At(operands[0]), At(operands[1]), I32(operands[2]), At(operands[3]));
+}
+template <int kRank>
+void BoxLoad(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  std::array<int32_t, kRank> coordinates;
+  for (size_t d = 0; d < kRank; ++d) coordinates[d] = I32(operands[3 + d]);
+  Block(context).StartBoxCopy(site, At(operands[0]), At(operands[1]), At(operands[2]), coordinates);
+}
+void PrefetchMap(SimtContext* context, const char* site, const uint64_t* operands, uint64_t*) {
+  Block(context).CheckTensorMap(site, At(operands[0]), 0);
+}
+
+using GroupMeeting = SimtBlock::GroupMeeting;
+
+// All threads of the warpgroup meet.
+template <SimtBlock::GroupOp op>
+void Group(SimtContext* context, const char* site, const uint64_t* operands, uint64_t* results) {
+  Block(context).MeetGroup(site, operands, results, op);
+}
+void WgmmaFence(const GroupMeeting& meeting) { meeting.block.FenceProductRegisters(meeting); }
+void WgmmaCommit(const GroupMeeting& meeting) { meeting.block.CommitProducts(meeting); }
+template <int kAccumulators>
+void WgmmaWait(const GroupMeeting& meeting) {
+  meeting.block.WaitForProducts(meeting, kAccumulators);
+}
+template <FragmentType kA, FragmentType kB, int kN, bool kRegisters>
+void Wgmma(const GroupMeeting& meeting) {
+  meeting.block.StartProduct(meeting, {.a = kA, .b = kB, .n = kN, .registers = kRegisters});
+}
+template <bool kMore>
+void SetRegisters(const GroupMeeting& meeting) {
+  meeting.block.SetRegisters(meeting, kMore);
+}
+
 constexpr FragmentType kF16 = FragmentType::kF16, kBF16 = FragmentType::kBF16, kTF32 = FragmentType::kTF32,
                        kS8 = FragmentType::kS8, kU8 = FragmentType::kU8;
 
@@ -291,6 +349,39 @@ constexpr Row kRows[] = {
     {"nv.prefetch_l2", Nothing},
     {"nv.grid_wait", WaitForGrid},
     {"nv.grid_launch_dependents", Nothing},
+    {"gpu.barrier.named", NamedBarrier<true>},
+    {"gpu.barrier.arrive", NamedBarrier<false>},
+    {"nv.mbarrier.init", InitBarrier},
+    {"nv.mbarrier.arrive", ArriveAtBarrier<true, false>},
+    {"nv.mbarrier.expect_tx", ArriveAtBarrier<false, true>},
+    {"nv.mbarrier.arrive_expect_tx", ArriveAtBarrier<true, true>},
+    {"nv.mbarrier.wait", WaitForBarrier},
+    {"nv.fence.mbarrier_init", FenceBarriers},
+    {"nv.fence.proxy_async", FenceProxy},
+    {"nv.bulk_load", BulkLoad},
+    {"nv.bulk_prefetch_l2", Nothing},
+    {"nv.tma.load.1d", BoxLoad<1>},
+    {"nv.tma.load.2d", BoxLoad<2>},
+    {"nv.tma.load.3d", BoxLoad<3>},
+    {"nv.tma.load.4d", BoxLoad<4>},
+    {"nv.tma.load.5d", BoxLoad<5>},
+    {"nv.tma.prefetch", PrefetchMap},
+    {"nv.setmaxnreg.inc", Group<SetRegisters<true>>},
+    {"nv.setmaxnreg.dec", Group<SetRegisters<false>>},
+    {"nv.wgmma.fence", Group<WgmmaFence>},
+    {"nv.wgmma.commit", Group<WgmmaCommit>},
+    {"nv.wgmma.wait", Group<WgmmaWait<0>>},
+#define TES_WGMMA_KIND(n, kind, a, b) \
+  {"nv.wgmma.m64n" #n kind, Group<Wgmma<a, b, n, false>>}, {"nv.wgmma.m64n" #n kind ".rs", Group<Wgmma<a, b, n, true>>},
+#define TES_WGMMA(n, half)                                                                                    \
+  {"nv.wgmma.wait.f32x" #half, Group<WgmmaWait<half>>}, {"nv.wgmma.wait.s32x" #half, Group<WgmmaWait<half>>}, \
+      TES_WGMMA_KIND(n, "k16.f32.f16", kF16, kF16) TES_WGMMA_KIND(n, "k16.f32.bf16", kBF16, kBF16)            \
+          TES_WGMMA_KIND(n, "k8.f32.tf32", kTF32, kTF32) TES_WGMMA_KIND(n, "k32.s32.s8", kS8, kS8)            \
+              TES_WGMMA_KIND(n, "k32.s32.u8.s8", kU8, kS8)
+    TES_WGMMA(8, 4) TES_WGMMA(16, 8) TES_WGMMA(32, 16) TES_WGMMA(64, 32) TES_WGMMA(96, 48) TES_WGMMA(128, 64)
+        TES_WGMMA(192, 96) TES_WGMMA(256, 128)
+#undef TES_WGMMA
+#undef TES_WGMMA_KIND
 };
 
 }  // namespace
