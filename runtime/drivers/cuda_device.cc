@@ -207,9 +207,11 @@ class CudaExecutable : public Executable {
         bound.values.push_back(static_cast<uint64_t>(step.tasks));
         bound.values.push_back(static_cast<uint64_t>(per_thread));
       }
+      // Whose products may round, rounds what they read.
+      const bool rounds_to_tf32 = program_.target.ends_with("+tf32");
       for (const TensorMap& map : step.tensor_maps) {
         RETURN_IF_ERROR(EncodeTensorMap(cuda_, map, AddressOf(step.args[static_cast<size_t>(map.arg)]),
-                                        KernelName(program_, step), &bound.tensor_maps.emplace_back()));
+                                        KernelName(program_, step), rounds_to_tf32, &bound.tensor_maps.emplace_back()));
       }
       steps_.push_back(std::move(bound));
     }

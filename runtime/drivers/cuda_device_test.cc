@@ -188,6 +188,19 @@ TEST_F(CudaDeviceTest, TensorMapsAreEncodedAndPassed) {
     EXPECT_EQ(second.box, (std::vector<unsigned>{16, 8}));
   }
   EXPECT_EQ(found, 2);
+
+  // Where products may round to tf32, f32 is rounded on the way.
+  std::shared_ptr<Program> rounding = WithTensorMaps();
+  rounding->target += "+tf32";
+  executable = Load(*device, std::move(rounding));
+  ASSERT_TRUE(executable->Run(ports.in, ports.out).ok());
+  FakeLaunch last;
+  for (const FakeLaunch& launch : fake().Launches()) {
+    if (launch.kernel == "mapped") last = launch;
+  }
+  ASSERT_EQ(last.tensor_maps.size(), 2u);
+  EXPECT_EQ(last.tensor_maps[0].type, 11);  // CU_TENSOR_MAP_DATA_TYPE_TFLOAT32
+  EXPECT_EQ(last.tensor_maps[1].type, 0);
 }
 
 TEST_F(CudaDeviceTest, ADriverWithoutProgrammaticEdgesGetsPlainOnes) {

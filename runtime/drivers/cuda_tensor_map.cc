@@ -6,8 +6,10 @@
 namespace tessera {
 namespace {
 
-// cuda.h's CUtensorMapDataType. Only its size matters to copies of boxes, and zeros around them are zeros of any type.
-int DataType(DType type) {
+// cuda.h's CUtensorMapDataType. Only its size matters to copies of boxes, and zeros around them are zeros of any type;
+// but values of TFLOAT32 are rounded on the way.
+int DataType(DType type, bool rounds_to_tf32) {
+  if (type == DType::kF32 && rounds_to_tf32) return 11;
   switch (type) {
     case DType::kF16: return 6;
     case DType::kF32: return 7;
@@ -26,7 +28,7 @@ int DataType(DType type) {
 }  // namespace
 
 Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr address, std::string_view what,
-                       CudaTensorMap* encoded) {
+                       bool rounds_to_tf32, CudaTensorMap* encoded) {
   if (cuda.cuTensorMapEncodeTiled == nullptr) {
     return Error(
         ErrorCode::kTargetUnsupported, what,
@@ -37,9 +39,10 @@ Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr ad
   const int swizzle = map.swizzle == 128 ? 3 : map.swizzle == 64 ? 2 : map.swizzle == 32 ? 1 : 0;
   const std::vector<uint64_t> dims(map.dims.begin(), map.dims.end()), strides(map.strides.begin(), map.strides.end());
   const std::vector<unsigned> box(map.box.begin(), map.box.end()), ones(map.box.size(), 1);
-  const CUresult r = cuda.cuTensorMapEncodeTiled(
-      encoded, DataType(map.type), static_cast<unsigned>(map.dims.size()), reinterpret_cast<void*>(address),
-      dims.data(), strides.data(), box.data(), ones.data(), /*interleave=*/0, swizzle, kL2Promotion256, /*fill=*/0);
+  const CUresult r =
+      cuda.cuTensorMapEncodeTiled(encoded, DataType(map.type, rounds_to_tf32), static_cast<unsigned>(map.dims.size()),
+                                  reinterpret_cast<void*>(address), dims.data(), strides.data(), box.data(),
+                                  ones.data(), /*interleave=*/0, swizzle, kL2Promotion256, /*fill=*/0);
   if (r == 0) return OkStatus();
   return cuda.Check(r, "cuTensorMapEncodeTiled", internal::Join(what, ", tensor map ", ToString(map)));
 }

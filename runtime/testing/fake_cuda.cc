@@ -432,10 +432,10 @@ CUresult cuTensorMapEncodeTiled(CudaTensorMap* map, int type, unsigned rank, voi
                                 const uint64_t* strides, const unsigned* box, const unsigned* element_strides,
                                 int interleave, int swizzle, int, int fill) {
   FAKE("cuTensorMapEncodeTiled");
-  constexpr uint64_t kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2};
+  constexpr uint64_t kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
   constexpr uint64_t kSpans[] = {256 * 8, 32, 64, 128};
   bool good = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0 &&
-              type >= 0 && type < 10 && rank >= 1 && rank <= 5 && interleave == 0 && swizzle >= 0 && swizzle < 4 &&
+              type >= 0 && type < 13 && rank >= 1 && rank <= 5 && interleave == 0 && swizzle >= 0 && swizzle < 4 &&
               fill == 0;
   for (unsigned d = 0; good && d < rank; ++d) {
     good = dims[d] >= 1 && dims[d] <= uint64_t{1} << 32 && box[d] >= 1 && box[d] <= 256 && element_strides[d] == 1;
