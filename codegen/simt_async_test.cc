@@ -116,6 +116,38 @@ TEST(SimtAsyncTest, FaultsOfMbarriersAreNamed) {
   ExpectFault(Pipeline(4, Fault::kArrivesTwice), {"byte", "of shared memory"});
 }
 
+// One thread fetches `y`, which steps before may still write, and waits for them before or after.
+TEST(SimtAsyncTest, CopiesOfWhatStepsBeforeWriteAreFound) {
+  for (const bool first : {true, false}) {
+    SimtCase c;
+    c.chip = "sm_90a";
+    c.launch.overlap = true;
+    c.shared_bytes = 128 + 8;
+    c.output_bytes = 128;
+    c.emit = [first](KernelBuilder& b) {
+      llvm::IRBuilder<>& ir = b.ir();
+      IrValue tile = b.Shared(128, 128), barrier = b.Shared(8, 8);
+      if (first) DeviceOp(b, "nv.grid_wait", {});
+      b.If("first", ir.CreateICmpEQ(b.ThreadId(), ir.getInt32(0)), [&] {
+        DeviceOp(b, "nv.mbarrier.init", {barrier, ir.getInt32(1)});
+        DeviceOp(b, "nv.fence.mbarrier_init", {});
+        DeviceOp(b, "nv.mbarrier.arrive_expect_tx", {barrier, ir.getInt32(128)});
+        DeviceOp(b, "nv.bulk_load", {tile, b.arg(0), ir.getInt32(128), barrier});
+      });
+      b.Barrier();
+      DeviceOp(b, "nv.mbarrier.wait", {barrier, ir.getInt32(0)});
+      if (!first) DeviceOp(b, "nv.grid_wait", {});
+      IrValue thread = Wide(b, b.ThreadId());
+      b.Store(b.arg(0), thread, DType::kI32, b.Load(tile, thread, DType::kI32, 1));
+    };
+    if (first) {
+      for (const char* order : kOrders) EXPECT_TRUE(RunBytes(c, order).ok()) << RunBytes(c, order).status();
+    } else {
+      ExpectFault(c, {"nv.bulk_load #1", "loads 128 bytes", "of 'y'", "before nv.grid_wait"});
+    }
+  }
+}
+
 // A box of f16 [rows, columns] at coordinates that reach outside, as it lies in shared memory, to the output.
 SimtCase BoxCopy(int swizzle, int columns, std::array<int, 2> at) {
   constexpr int kRows = 20, kWide = 72;

@@ -322,6 +322,15 @@ TEST(SimtTest, WritingBeforeTheStepsBeforeHaveEndedIsFound) {
   }
 }
 
+TEST(SimtTest, ABlockThatNeverWaitsForTheStepsBeforeIsFound) {
+  // Even one that has nothing to do: the step after it relies on it.
+  SimtCase c = ShiftedCopy(0, 0);
+  c.chip = "sm_90";
+  c.launch.overlap = true;
+  c.emit = [](KernelBuilder& b) { DeviceOp(b, "nv.grid_launch_dependents", {}); };
+  ExpectFault(c, {"the block ends without nv.grid_wait"});
+}
+
 TEST(SimtTest, MisspeltOpsAreNamed) {
   SimtCase c = ShiftedCopy(0, 0);
   c.emit = [](KernelBuilder& b) { DeviceOp(b, "gpu.barier", {}); };

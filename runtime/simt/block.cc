@@ -90,20 +90,7 @@ void SimtBlock::RunThreads(void* self) {
     block.EndThread();
     const int next = block.Next();
     if (next < 0) {
-      if (block.ended_ < block.launch_->threads) block.NoteFault(block.current_, nullptr, block.WhoWaits());
-      for (const auto& [offset, barrier] : block.barriers_) {
-        if (block.fault_.ok() && !barrier.copies.empty()) {
-          block.NoteFault(block.current_, nullptr,
-                          internal::Join("the block ends, and nobody waited for ", barrier.bytes(),
-                                         " bytes of copies that the mbarrier at offset ", offset, " counts"));
-        }
-      }
-      for (const auto& [number, named] : block.named_) {
-        if (!block.fault_.ok() || named.came == 0) continue;
-        block.NoteFault(block.current_, nullptr,
-                        internal::Join("the block ends, and only ", named.came, " of ", named.count,
-                                       " threads have come to barrier ", number));
-      }
+      block.CheckEnd();
       block.Leave();
     }
     block.current_ = next;
@@ -117,6 +104,28 @@ void SimtBlock::RunThreads(void* self) {
     block.running_ = block.threads_[static_cast<size_t>(next)].fibre;
     Fibre::Switch(*left, *block.running_);
   }
+}
+
+// No thread can run any more.
+void SimtBlock::CheckEnd() {
+  if (ended_ < launch_->threads) return NoteFault(current_, nullptr, WhoWaits());
+  for (const auto& [offset, barrier] : barriers_) {
+    if (barrier.copies.empty()) continue;
+    return NoteFault(current_, nullptr,
+                     internal::Join("the block ends, and nobody waited for ", barrier.bytes(),
+                                    " bytes of copies that the mbarrier at offset ", offset, " counts"));
+  }
+  for (const auto& [number, named] : named_) {
+    if (named.came == 0) continue;
+    return NoteFault(current_, nullptr,
+                     internal::Join("the block ends, and only ", named.came, " of ", named.count,
+                                    " threads have come to barrier ", number));
+  }
+  bool waited = false;
+  for (int t = 0; t < launch_->threads; ++t) waited |= threads_[static_cast<size_t>(t)].waited;
+  if (waited) return;
+  NoteFault(current_, nullptr,
+            "the block ends without nv.grid_wait: steps after this one could start while those before it still run");
 }
 
 void SimtBlock::EndThread() {

@@ -237,6 +237,7 @@ class SimtBlock : public SimtContext {
   void Wait(State state, const char* site);
   void Continue(int next);
   Fibre* TakeFibre();
+  void CheckEnd();
   void EndThread();
   void Shuffle();
   std::string WhoWaits() const;
