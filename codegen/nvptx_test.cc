@@ -7,6 +7,7 @@
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
+#include "runtime/testing/fake_cuda.h"
 
 namespace tessera {
 namespace {
@@ -40,6 +41,21 @@ TEST_P(NvptxTest, EveryOpBecomesPtx) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Chips, NvptxTest, testing::Values("sm_75", "sm_80", "sm_90", "sm_90a"));
+
+// "cuda" is the chip of the card: all of it where we know it, what it shares with older ones where we do not.
+TEST(NvptxTargetTest, TheCardsChipIsTaken) {
+  FakeCuda& fake = FakeCuda::Use("runtime/testing/fake_libcuda.so");
+  for (const auto& [capability, chip] :
+       {std::pair(75, "sm_75"), {80, "sm_80"}, {87, "sm_86"}, {90, "sm_90a"}, {100, "sm_90"}}) {
+    fake.Reset(nullptr);
+    fake.SetCapability(capability);
+    const StatusOr<Target> target = MakeTarget("cuda");
+    ASSERT_TRUE(target.ok()) << target.status();
+    EXPECT_EQ(chip, target->cpu);
+  }
+  fake.SetCapability(70);
+  EXPECT_EQ(ErrorCode::kTargetUnsupported, MakeTarget("cuda").status().code());
+}
 
 TEST(NvptxTargetTest, UnknownChipsAreNamed) {
   const StatusOr<Target> target = MakeTarget("cuda:sm_12");

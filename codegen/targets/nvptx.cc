@@ -28,9 +28,10 @@ StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
   const StatusOr<int> ordinal = CudaOrdinal(spec);  // "cuda", "cuda:1": the chip of that card
   if (ordinal.ok()) {
     ASSIGN_OR_RETURN(const int capability, CudaCapability(*ordinal));
-    // The newest row that is not newer than the machine: PTX is assembled for the chip by its driver.
+    // The newest row that is not newer than the machine: PTX is assembled for the chip by its driver. What ends in `a`
+    // is for that chip alone.
     for (const Chip& row : kChips) {
-      if (row.capability <= capability && row.name.back() != 'a') chip = &row;
+      if (row.capability == capability || (row.capability < capability && row.name.back() != 'a')) chip = &row;
     }
     if (chip == nullptr) {
       return Error(ErrorCode::kTargetUnsupported, "the GPU has compute capability ", capability / 10, ".",
