@@ -4,8 +4,8 @@
 //   us = gpu.launch_us + flops / (gpu.fma_per_clock * gpu.clock_ghz * 1e3 * gpu.units);
 //
 // Per clock and multiprocessor: multiply-adds of f32 outside the tensor cores, and of mma.sync by the width of operands
-// (on sm_90, where only wgmma reaches the peak, 62 % of it). Clocks are those that cards hold under load. Only ratios
-// between candidates matter.
+// (on sm_90, where only wgmma reaches the peak, 62 % of it), and of wgmma. Clocks are those that cards hold under load.
+// Only ratios between candidates matter.
 #ifndef TESSERA_CODEGEN_GPU_MODEL_H_
 #define TESSERA_CODEGEN_GPU_MODEL_H_
 
@@ -29,10 +29,11 @@ struct GpuModel {
 
   int units = 1;  // multiprocessors
   double clock_ghz = 1.7;
-  double fma_per_clock = 128, mma_f16_per_clock = 1024;
+  double fma_per_clock = 128, mma_f16_per_clock = 1024, wgmma_f16_per_clock = 2048;
   int64_t shared_bytes = 48 << 10;  // that a block may have, and all blocks of a multiprocessor together
   double l2_bytes_per_ns = 4000, memory_bytes_per_ns = 1500;
-  double launch_us = 1.5;  // a step of a graph: its start, and filling and draining the card
+  double tma_bytes_per_ns = 7500;  // of sm_90: from the second-level cache in boxes
+  double launch_us = 1.5;          // a step of a graph: its start, and filling and draining the card
 };
 
 }  // namespace tessera

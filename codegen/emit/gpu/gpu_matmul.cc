@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include "codegen/emit/gpu/wgmma_kernel.h"
 #include "codegen/emitter.h"
 #include "codegen/gpu_model.h"
 #include "graph/op.h"
@@ -29,21 +30,65 @@ constexpr Shape2d kMmaTiles[] = {
     {64, 32, 2, 1, 4},   {32, 64, 1, 2, 4},   {32, 32, 1, 1, 4},  {16, 64, 1, 2, 4},  {16, 32, 1, 1, 4},
 };
 constexpr size_t kMostWays = 6;
+constexpr int64_t kReservedBytes = 1024;  // of shared memory: the system's, for each block
+
+// Tiles of warpgroups, 64 rows each; stages, blocks on a multiprocessor. Large ones load least for what they multiply:
+// 192x192 comes at 0.0104 bytes a flop of f16, 128x256 at 0.0117, and the second-level cache gives 7.5 TB/s. (192x256
+// would at 0.0091, but ptxas gives 512 threads no 154 registers, which its products need.) 192 columns: networks are
+// 768 wide, and 4096x768 are 128 tiles of 128x192 for 132 multiprocessors.
+struct GroupTile {
+  int m, n, stages, per_unit;
+};
+constexpr GroupTile kWgmmaTiles[] = {
+    {128, 256, 4, 1}, {192, 192, 4, 1}, {128, 192, 5, 1}, {128, 128, 5, 1}, {128, 64, 7, 1},
+    {128, 64, 3, 2},  {64, 128, 8, 1},  {64, 128, 3, 2},  {64, 64, 12, 1},  {64, 64, 5, 2},
+};
 
 bool IsByte(DType type) { return type == DType::kU8 || type == DType::kI8; }
 
-// The cores that multiply these types on the target, or none with the reason in *why.
+// What may multiply these types on the target, or nothing with the reason in *why.
 std::vector<MatmulTiling::Core> CoresFor(DType a, DType b, const Target& target, std::string* why) {
   const bool has_bf16 = target.capability >= 80;
   const bool halves = a == b && (a == DType::kF16 || (a == DType::kBF16 && has_bf16));
+  using Core = MatmulTiling::Core;
   if (a == DType::kF32 && b == DType::kF32) {
-    if (target.allow_tf32) return {MatmulTiling::Core::kMma, MatmulTiling::Core::kFma};
-    return {MatmulTiling::Core::kFma};
+    if (target.allow_tf32) return {Core::kWgmma, Core::kMma, Core::kFma};
+    return {Core::kFma};
   }
-  if (halves || (IsByte(a) && IsByte(b))) return {MatmulTiling::Core::kMma};
+  if (halves || (IsByte(a) && IsByte(b))) return {Core::kWgmma, Core::kMma};
   *why = internal::Join("expected two of f32", has_bf16 ? ", f16 or bf16" : " or f16", ", or bytes, found ", Name(a),
                         " and ", Name(b));
   return {};
+}
+
+// With one share of the depth.
+std::vector<MatmulTiling> Tilings(MatmulTiling::Core core, const Target& target) {
+  std::vector<MatmulTiling> tilings;
+  if (core == MatmulTiling::Core::kWgmma) {
+    for (const GroupTile& tile : kWgmmaTiles) {
+      tilings.push_back({.core = core,
+                         .tile_m = tile.m,
+                         .tile_n = tile.n,
+                         .warps_m = tile.m / 16,
+                         .warps_n = 1,
+                         .stages = tile.stages,
+                         .per_unit = tile.per_unit});
+    }
+    return tilings;
+  }
+  const bool fma = core == MatmulTiling::Core::kFma;
+  for (const Shape2d& shape : fma ? std::span<const Shape2d>(kFmaTiles) : std::span<const Shape2d>(kMmaTiles)) {
+    const bool large = shape.m * shape.n > 128 * 128;
+    tilings.push_back({.core = core,
+                       .tile_m = shape.m,
+                       .tile_n = shape.n,
+                       .warps_m = shape.warps_m,
+                       .warps_n = shape.warps_n,
+                       .slices = shape.slices,
+                       .stages = fma || large ? 3 : 4});
+    if (!large && target.capability < 80) tilings.back().stages = 2;
+  }
+  return tilings;
 }
 
 int64_t Padded(int64_t elements, DType type) {
@@ -122,10 +167,13 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
   m.a.rounds = fragments && a == DType::kF32;
   m.b.rounds = fragments && b == DType::kF32 && !problem.b_constant;
   const GpuModel gpu(target);
-  if (!TileFits(tiling, m.a, tiling.warp_m(), 8, why) || !TileFits(tiling, m.b, tiling.warp_n(), 4, why)) {
+  if (tiling.core == MatmulTiling::Core::kWgmma) {
+    m.resident = int64_t{gpu.units} * tiling.per_unit;
+    if (!WgmmaTakes(m, target, why)) return std::nullopt;
+  } else if (!TileFits(tiling, m.a, tiling.warp_m(), 8, why) || !TileFits(tiling, m.b, tiling.warp_n(), 4, why)) {
     return std::nullopt;
   }
-  if (m.shared_bytes() > gpu.shared_bytes) {
+  if (m.shared_bytes() > gpu.shared_bytes / tiling.per_unit - (tiling.per_unit > 1 ? kReservedBytes : 0)) {
     *why = internal::Join("tiles of ", m.shared_bytes(), " bytes, shared memory has ", gpu.shared_bytes);
     return std::nullopt;
   }
@@ -151,10 +199,40 @@ double CopyCycles(const TileOperand& operand, int threads) {
   return pieces * (parts - 1) * each / kLanes;
 }
 
+double SplitSumMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
+  if (m.tiling.splits == 1) return 0;
+  const double results = static_cast<double>(m.problem.groups() * m.problem.rows * m.problem.columns);
+  return gpu.launch_us + results * 4 * (2.0 * m.tiling.splits + 1) / gpu.l2_bytes_per_ns / 1e3;
+}
+
+double TileTraffic(const GpuMatmul& m) {
+  return static_cast<double>(m.tiles() * m.steps_of_split()) * static_cast<double>(m.a.tile_bytes() + m.b.tile_bytes());
+}
+
+double WgmmaMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
+  const MatmulTiling& t = m.tiling;
+  const double groups = t.tile_m / 64.0;
+  // Cycles of a stage: the products; A and B through shared memory for each warpgroup at 128 bytes a cycle; what the
+  // number of stages leaves of its way from the second-level cache.
+  const double products = static_cast<double>(t.tile_m) * t.tile_n * t.tile_k_bytes / 2 / gpu.wgmma_f16_per_clock;
+  const double reads = groups * (64 + t.tile_n) * t.tile_k_bytes / 128.0;
+  const double tiles = static_cast<double>(m.tiles());
+  const double sharing = std::min<double>(t.per_unit, std::ceil(tiles / gpu.units));
+  const double stage = std::max(std::max(products, reads) / 0.93 * sharing, 1100.0 / (t.stages - 1));
+  // Results, through shared memory and out; other blocks of the multiprocessor multiply meanwhile.
+  const double finish = 400 + t.tile_m * t.tile_n / 10.0;
+  const double rounds = std::ceil(tiles / static_cast<double>(gpu.units * t.per_unit));
+  const double cycles = rounds * static_cast<double>(m.steps_of_split()) * stage + (rounds - 1) * finish / sharing;
+  const double us = std::max(cycles / gpu.clock_ghz, TileTraffic(m) / gpu.tma_bytes_per_ns) / 1e3;
+  constexpr double kStart = 1200;  // cycles: barriers, maps, the first stage's way
+  return gpu.launch_us + us + (kStart + finish) / gpu.clock_ghz / 1e3;
+}
+
 }  // namespace
 
 double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
   const GpuModel gpu(target);
+  if (m.tiling.core == MatmulTiling::Core::kWgmma) return WgmmaMicroseconds(m, gpu) + SplitSumMicroseconds(m, gpu);
   const MatmulTiling& t = m.tiling;
   const double steps = static_cast<double>(m.steps_of_split());
   const double warps = t.threads() / 32.0;
@@ -186,14 +264,10 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
   const double latency = 700.0 / std::max(1, asynchronous ? t.stages - 1 : 1);
   const double waves = std::ceil(blocks / static_cast<double>(gpu.units * fit));
   double work = std::max(of_unit * steps * cycles, waves * steps * latency);
-  const double traffic = blocks * steps * static_cast<double>(m.a.tile_bytes() + m.b.tile_bytes());
-  const double results = static_cast<double>(m.problem.groups() * m.problem.rows * m.problem.columns);
   const double finish =
       waves * (1200 + t.tile_m * t.tile_n / 32.0);  // cycles: first data, results through shared memory
-  double us = gpu.launch_us + (work + finish) / gpu.clock_ghz / 1e3;
-  us = std::max(us, traffic / gpu.l2_bytes_per_ns / 1e3);
-  if (t.splits > 1) us += gpu.launch_us + results * 4 * (2.0 * t.splits + 1) / gpu.l2_bytes_per_ns / 1e3;
-  return us;
+  const double us = gpu.launch_us + (work + finish) / gpu.clock_ghz / 1e3;
+  return std::max(us, TileTraffic(m) / gpu.l2_bytes_per_ns / 1e3) + SplitSumMicroseconds(m, gpu);
 }
 
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
@@ -201,28 +275,22 @@ std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, D
   std::vector<GpuMatmulWay> ways;
   const GpuModel gpu(target);
   for (MatmulTiling::Core core : CoresFor(a, b, target, why)) {
-    const bool fma = core == MatmulTiling::Core::kFma;
-    for (const Shape2d& shape : fma ? std::span<const Shape2d>(kFmaTiles) : std::span<const Shape2d>(kMmaTiles)) {
-      // A tile twice as tall or wide as the whole product only costs more; but lines along which rows or columns run
-      // have at least 64 of them.
-      const int least_m = problem.a_transposed ? 64 : 16,
-                least_n = problem.b_constant || problem.b_transposed ? 32 : 64;
-      if (shape.m > least_m && shape.m >= 2 * problem.rows) continue;
-      if (shape.n > least_n && shape.n >= 2 * problem.columns) continue;
+    const bool groups = core == MatmulTiling::Core::kWgmma;
+    // A tile twice as tall or wide as the whole product only costs more; but lines along which rows or columns run
+    // have at least 64 of them, and so has a warpgroup.
+    const int least_m = problem.a_transposed || groups ? 64 : 16,
+              least_n = (problem.b_constant || problem.b_transposed) && !groups ? 32 : 64;
+    // Of fewer rows a warpgroup has mostly zeros.
+    if (groups && problem.rows < 48) continue;
+    for (MatmulTiling tiling : Tilings(core, target)) {
+      if (tiling.tile_m > least_m && tiling.tile_m >= 2 * problem.rows) continue;
+      if (tiling.tile_n > least_n && tiling.tile_n >= 2 * problem.columns) continue;
       for (int splits : {1, 2, 4, 8}) {
-        MatmulTiling tiling = {.core = core,
-                               .tile_m = shape.m,
-                               .tile_n = shape.n,
-                               .warps_m = shape.warps_m,
-                               .warps_n = shape.warps_n,
-                               .slices = shape.slices,
-                               .stages = target.capability >= 80 ? (fma ? 3 : 4) : 2,
-                               .splits = splits};
-        if (shape.m * shape.n > 128 * 128) tiling.stages = 3;
+        tiling.splits = splits;
         const std::optional<GpuMatmul> m = LayGpuMatmul(problem, tiling, a, b, 0, 0, target, why, windows);
         if (!m) break;
         // Shares of the depth: where tiles do not fill the card, each with work of its own.
-        if (splits > 1 && (m->blocks() > 3 * gpu.units || m->steps_of_split() < 4 ||
+        if (splits > 1 && (m->tiles() > 3 * gpu.units || m->steps_of_split() < 4 ||
                            (splits - 1) * m->steps_of_split() >= m->steps())) {
           break;
         }
@@ -325,16 +393,20 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
                           const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder) {
   const DType a_type = operands.a_type, b_type = operands.b_type;
   std::string why;
-  const std::vector<GpuMatmulWay> ways =
-      GpuMatmulWays(problem, a_type, b_type, builder.target(), &why, operands.windows);
+  std::vector<GpuMatmulWay> ways = GpuMatmulWays(problem, a_type, b_type, builder.target(), &why, operands.windows);
   const auto chosen =
       std::find_if(ways.begin(), ways.end(), [&](const GpuMatmulWay& w) { return w.tiling.Name() == way; });
   TES_CHECK(chosen != ways.end(), way);
+  // Where operands begin is known only now: one that needs them aligned gives way to the next that does not.
+  std::rotate(ways.begin(), chosen, chosen + 1);
 
   PlanStep step;
   step.args = {operands.a, operands.b};
-  std::optional<GpuMatmul> m = LayGpuMatmul(problem, chosen->tiling, a_type, b_type, step.args[0].offset,
-                                            step.args[1].offset, builder.target(), &why, operands.windows);
+  std::optional<GpuMatmul> m;
+  for (auto w = ways.begin(); w != ways.end() && !m; ++w) {
+    m = LayGpuMatmul(problem, w->tiling, a_type, b_type, operands.a.offset, operands.b.offset, builder.target(), &why,
+                     operands.windows);
+  }
   TES_CHECK(m.has_value(), why);
 
   // The step that applies the epilogue: this one, or with shares of the depth another.
@@ -352,9 +424,15 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   epilogue.AddArguments(node, builder, last);
   m->vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
   while (m->groups_beside && problem.columns % m->vector != 0) m->vector /= 2;
+  if (m->tiling.core == MatmulTiling::Core::kWgmma) m->vector = std::min(m->vector, 4);
 
   const std::vector<bool> may_alias = last.kernel.may_alias;
-  step.kernel = GpuMatmulKernel(*m, epilogue);
+  if (m->tiling.core == MatmulTiling::Core::kWgmma) {
+    step.kernel = WgmmaKernel(*m, epilogue);
+    step.tensor_maps = WgmmaTensorMaps(*m);
+  } else {
+    step.kernel = GpuMatmulKernel(*m, epilogue);
+  }
   if (splits) second.kernel = SplitSumKernel(m->sum(), m->tiling.splits, rows, problem.columns, m->vector, epilogue);
   last.kernel.may_alias = may_alias;
   step.tasks = second.tasks = problem.rows == 0 || problem.columns == 0 || problem.groups() == 0 ? 0 : 1;

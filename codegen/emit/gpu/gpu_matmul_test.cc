@@ -10,77 +10,19 @@
 #include <set>
 
 #include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emit/gpu/testing/gpu_products.h"
 #include "codegen/emitter.h"
 #include "codegen/testing/run_compiled.h"
-#include "graph/builder.h"
-#include "graph/passes/pipeline.h"
-#include "tesa/random.h"
 
 namespace tessera {
 namespace {
-
-struct Product {
-  Shape a, b;
-  bool transpose_a = false, transpose_b = false, constant_b = true;
-  DType a_type = DType::kF32, b_type = DType::kF32;
-  bool epilogue = false;
-  double least = -1;  // of floats, which go up to least + 2
-};
-
-// x -> x·w, with a bias for each column, a residual and relu behind it where there is an epilogue.
-Graph MakeGraph(const Product& p, std::vector<Tensor>& inputs, uint64_t seed) {
-  Random random(seed);
-  const auto make = [&](DType type, const Shape& shape) {
-    return IsFloat(type) ? RandomTensorIn(random, {type, shape}, p.least, p.least + 2)
-                         : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
-  };
-  GraphBuilder builder("product");
-  inputs = {make(p.a_type, p.a)};
-  const ValueId a = builder.Input("a", p.a_type, p.a);
-  Tensor b_data = make(p.b_type, p.b);
-  ValueId b;
-  if (p.constant_b) {
-    b = builder.Constant("b", std::move(b_data));
-  } else {
-    inputs.push_back(std::move(b_data));
-    b = builder.Input("b", p.b_type, p.b);
-  }
-  ValueId c = builder.Matmul(a, b, p.transpose_a, p.transpose_b);
-  if (p.epilogue) {
-    const TensorType type = builder.TypeOf(c);
-    const auto operand = [&](const char* name, const Shape& shape) {
-      inputs.push_back(make(type.dtype, shape));
-      return builder.Input(name, type.dtype, shape);
-    };
-    c = builder.Add(c, operand("bias", {type.shape[type.shape.rank() - 1]}));
-    c = builder.Add(c, operand("residual", type.shape));
-    c = builder.Relu(c);
-  }
-  builder.Output(c);
-  StatusOr<Graph> graph = std::move(builder).Build();
-  TES_CHECK(graph.ok(), graph.status());
-  if (p.epilogue) {
-    const Status status = OptimizeForHost(*graph);
-    TES_CHECK(status.ok(), status);
-  }
-  return *std::move(graph);
-}
-
-double Bound(DType type) {
-  switch (type) {
-    case DType::kF16: return 2e-3;
-    case DType::kBF16: return 2e-2;
-    case DType::kF32: return 1e-5;
-    default: return 0;
-  }
-}
 
 class GpuMatmulTest : public testing::TestWithParam<std::string> {
  protected:
   // In the ways whose number is a multiple of `every`; how many ran.
   int Expect(const Product& p, uint64_t seed, int every = 1, const std::string& suffix = "", double tf32 = 2e-3) {
     std::vector<Tensor> inputs;
-    const Graph graph = MakeGraph(p, inputs, seed);
+    const Graph graph = ProductGraph(p, inputs, seed);
     const StatusOr<Target> target = MakeTarget(GetParam() + suffix);
     TES_CHECK(target.ok(), target.status());
     TES_CHECK(graph.nodes.size() == 1 && graph.nodes[0].op == Op::kMatmul, "not one matmul");
@@ -91,7 +33,7 @@ class GpuMatmulTest : public testing::TestWithParam<std::string> {
     const size_t start = ways.empty() ? 0 : seed % std::min<size_t>(every, ways.size());
     for (size_t k = start; k < ways.size() && !HasFailure(); k += every, ++ran) {
       const std::string way = ways[k].tiling.Name();
-      const double bound = suffix.empty() ? Bound(p.a_type) : tf32;
+      const double bound = suffix.empty() ? ProductBound(p.a_type) : tf32;
       EXPECT_TRUE(CompiledAgrees(graph, inputs, GetParam() + suffix,
                                  {.threads = 1, .only_emitter = "gpu_matmul:" + way}, bound))
           << way << " " << Name(p.a_type) << " " << p.a << p.transpose_a << " " << p.b << p.transpose_b

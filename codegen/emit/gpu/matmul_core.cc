@@ -280,8 +280,12 @@ class MmaCore : public CoreBase {
 }  // namespace
 
 std::string MatmulTiling::Name() const {
-  std::string name = internal::Join(core == Core::kFma ? "fma " : "mma ", tile_m, "x", tile_n, " ", warps_m, "x",
-                                    warps_n, "x", slices, " stages ", stages);
+  std::string name = internal::Join(core == Core::kFma   ? "fma "
+                                    : core == Core::kMma ? "mma "
+                                                         : "wgmma ",
+                                    tile_m, "x", tile_n);
+  if (core != Core::kWgmma) name += internal::Join(" ", warps_m, "x", warps_n, "x", slices);
+  name += internal::Join(" stages ", stages, per_unit == 2 ? " twice" : "");
   return splits == 1 ? name : internal::Join(name, " split ", splits);
 }
 

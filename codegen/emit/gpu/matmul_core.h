@@ -12,6 +12,8 @@
 //
 //   mma   f16, bf16, tf32, bytes: mma.sync on fragments of 16 rows, 8 columns and 32 bytes of depth, by ldmatrix
 //
+// The third kind of tiling, wgmma, is a kernel of its own (wgmma_kernel.h).
+//
 // Whatever type they are of, operands lie as TileCopy writes them. Sums are f32, or i32 of bytes. Tested by
 // gpu_matmul_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_GPU_MATMUL_CORE_H_
@@ -26,18 +28,26 @@
 namespace tessera {
 
 struct MatmulTiling {
-  enum class Core : uint8_t { kFma, kMma };
+  enum class Core : uint8_t { kFma, kMma, kWgmma };
   Core core = Core::kFma;
   int tile_m = 128, tile_n = 128;
   int tile_k_bytes = 128;  // of depth, in the operands' bytes
   int warps_m = 2, warps_n = 4, slices = 1;
   int stages = 3;
-  int splits = 1;  // blocks that share a tile's depth
+  int splits = 1;    // blocks that share a tile's depth
+  int per_unit = 1;  // kWgmma: blocks on a multiprocessor at once
 
-  int threads() const { return 32 * warps_m * warps_n * slices; }
+  // Those that multiply, and with kWgmma the warp that has the tiles brought: a warpgroup of its own where the others
+  // need the registers that its threads leave.
+  bool gives_registers() const { return core == Core::kWgmma && tile_m * tile_n > 128 * 192; }
+  int threads() const {
+    const int bringing = core != Core::kWgmma ? 0 : gives_registers() ? 4 : 1;
+    return 32 * (warps_m * warps_n * slices + bringing);
+  }
   int warp_m() const { return tile_m / warps_m; }
   int warp_n() const { return tile_n / warps_n; }
-  // "fma 128x64 4x2x1 stages 3 split 2": tile, warps and slices, stages; splits where there are any. Names stay.
+  // "fma 128x64 4x2x1 stages 3 split 2": tile, warps and slices, stages; splits where there are any. "wgmma 128x256
+  // stages 4", "wgmma 64x64 stages 6 twice": with two blocks on a multiprocessor. Names stay.
   std::string Name() const;
 };
 

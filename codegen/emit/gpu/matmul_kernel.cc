@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "codegen/emit/gpu/wgmma_kernel.h"
+
 namespace tessera {
 namespace {
 
@@ -19,15 +21,18 @@ class MatmulEmitter {
       : b_(b), m_(matmul), t_(matmul.tiling), epilogue_(epilogue) {}
 
   void Emit() {
-    FindPlace();
+    place_ = PlaceOfTile(b_, m_, b_.BlockId(0));
     core_ = MakeMatmulCore(b_, t_, m_.a, m_.b);
     const int64_t stage = m_.a.tile_bytes() + m_.b.tile_bytes();
     shared_ = b_.Shared(m_.shared_bytes(), 1024);
-    TileCopy a(b_, m_.a, t_.threads(), b_.ElementPointer(b_.arg(0), a_at_, m_.a.type), first_row_);
-    TileCopy b(b_, m_.b, t_.threads(), b_.ElementPointer(b_.arg(1), b_at_, m_.b.type), first_column_);
+    const auto matrix = [&](int arg, IrValue number, int64_t elements, DType type) {
+      return b_.ElementPointer(b_.arg(arg), ir().CreateMul(number, b_.I64(elements)), type);
+    };
+    TileCopy a(b_, m_.a, t_.threads(), matrix(0, place_.a_matrix, m_.a_matrix, m_.a.type), place_.first_row);
+    TileCopy b(b_, m_.b, t_.threads(), matrix(1, place_.b_matrix, m_.b_matrix, m_.b.type), place_.first_column);
     asynchronous_ = a.asynchronous() || b.asynchronous();
     const auto fetch = [&](IrValue step, IrValue offset) {
-      IrValue depth = ir().CreateMul(ir().CreateAdd(first_step_, step), I32(m_.tile_k()));
+      IrValue depth = ir().CreateMul(ir().CreateAdd(place_.first_step, step), I32(m_.tile_k()));
       IrValue to = At(offset);
       IrValues held = a.Fetch(depth, to);
       const IrValues more = b.Fetch(depth, At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))));
@@ -43,7 +48,7 @@ class MatmulEmitter {
       if (asynchronous_) DeviceOp(b_, "nv.cp_async.commit", {});
     };
     for (int s = 0; s + 1 < t_.stages; ++s) {
-      b_.If("first_stages", ir().CreateICmpSLT(I32(s), num_steps_),
+      b_.If("first_stages", ir().CreateICmpSLT(I32(s), place_.num_steps),
             [&] { store(fetch(I32(s), I32(s * stage)), I32(s * stage)); });
       commit();
     }
@@ -53,14 +58,14 @@ class MatmulEmitter {
     const size_t sums = carried.size();
     carried.push_back(I32(0));                        // the stage that is read
     carried.push_back(I32((t_.stages - 1) * stage));  // the stage that is written
-    IrValue steps = ir().CreateZExt(num_steps_, ir().getInt64Ty());
+    IrValue steps = ir().CreateZExt(place_.num_steps, ir().getInt64Ty());
     carried = b_.For("step", b_.I64(0), steps, 1, carried, [&](IrValue step64, const IrValues& now) {
       IrValue step = ir().CreateTrunc(step64, ir().getInt32Ty());
       IrValue read = now[sums], write = now[sums + 1];
       if (asynchronous_) DeviceOp(b_, "nv.cp_async.wait", {I32(std::max(0, t_.stages - 2))});
       b_.Barrier();
       IrValue next = ir().CreateAdd(step, I32(t_.stages - 1));
-      IrValue more = ir().CreateICmpSLT(next, num_steps_);
+      IrValue more = ir().CreateICmpSLT(next, place_.num_steps);
       const IrValues held = b_.IfElse("fetch", more, [&] { return fetch(next, write); }, [&] { return nothing; });
       commit();
       IrValues result = core_->Multiply(At(read), At(ir().CreateAdd(read, I32(m_.a.tile_bytes()))),
@@ -82,44 +87,7 @@ class MatmulEmitter {
  private:
   llvm::IRBuilder<>& ir() { return b_.ir(); }
   IrValue I32(int64_t value) { return b_.ir().getInt32(static_cast<uint32_t>(value)); }
-  IrValue I64Of(IrValue value) { return ir().CreateZExt(value, ir().getInt64Ty()); }
   IrValue At(IrValue offset) { return ir().CreateGEP(ir().getInt8Ty(), shared_, offset); }
-
-  // block -> group, split, tile; and where its operands lie.
-  void FindPlace() {
-    const int64_t tiles_m = m_.tiles_m(), tiles_n = m_.tiles_n();
-    IrValue rest = b_.BlockId(0);
-    IrValue tile = ir().CreateURem(rest, I32(tiles_m * tiles_n));
-    rest = ir().CreateUDiv(rest, I32(tiles_m * tiles_n));
-    split_ = ir().CreateURem(rest, I32(t_.splits), "split");
-    group_ = ir().CreateUDiv(rest, I32(t_.splits), "group");
-    IrValue strip = ir().CreateUDiv(tile, I32(kStrip * tiles_n));
-    IrValue in_strip = ir().CreateURem(tile, I32(kStrip * tiles_n));
-    IrValue height = I32(kStrip);
-    IrValue above = ir().CreateMul(strip, I32(kStrip));
-    if (tiles_m % kStrip != 0) {
-      height = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, height, ir().CreateSub(I32(tiles_m), above));
-    }
-    IrValue tile_m = ir().CreateAdd(above, ir().CreateURem(in_strip, height));
-    IrValue tile_n = ir().CreateUDiv(in_strip, height);
-    first_row_ = ir().CreateMul(tile_m, I32(t_.tile_m), "first_row");
-    first_column_ = ir().CreateMul(tile_n, I32(t_.tile_n), "first_column");
-    first_step_ = ir().CreateMul(split_, I32(m_.steps_of_split()));
-    num_steps_ = I32(m_.steps());
-    if (t_.splits > 1) {
-      num_steps_ = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, I32(m_.steps_of_split()),
-                                              ir().CreateSub(I32(m_.steps()), first_step_));
-    }
-    a_at_ = b_at_ = b_.I64(0);
-    rest = I64Of(group_);
-    const std::vector<MatmulProblem::BatchDim>& batch = m_.problem.batch;
-    for (size_t d = batch.size(); d-- > 0;) {
-      IrValue index = d == 0 ? rest : ir().CreateURem(rest, b_.I64(batch[d].extent));
-      if (d > 0) rest = ir().CreateUDiv(rest, b_.I64(batch[d].extent));
-      a_at_ = ir().CreateAdd(a_at_, ir().CreateMul(index, b_.I64(batch[d].a_step * m_.a_matrix)));
-      b_at_ = ir().CreateAdd(b_at_, ir().CreateMul(index, b_.I64(batch[d].b_step * m_.b_matrix)));
-    }
-  }
 
   void Finish(const IrValues& sums) {
     const int all = core_->num_register_rows(), count = m_.rows_at_once(all);
@@ -157,15 +125,10 @@ class MatmulEmitter {
         in_tile = ir().CreateAdd(in_tile, ir().CreateURem(row, I32(warp_rows)));
         in_tile = ir().CreateAdd(in_tile, I32(int64_t{first} * register_row));
       }
-      IrValue in_matrix = ir().CreateAdd(first_row_, in_tile);
-      IrValue in_row = ir().CreateAdd(first_column_, column);
-      IrValue there = nullptr;
-      if (m_.problem.rows % t_.tile_m != 0) there = ir().CreateICmpULT(in_matrix, I32(m_.problem.rows));
-      if (m_.problem.columns % t_.tile_n != 0) {
-        IrValue inside = ir().CreateICmpULT(in_row, I32(m_.problem.columns));
-        there = there == nullptr ? inside : ir().CreateAnd(there, inside);
-      }
-      const auto write = [&] { Write(at, in_matrix, in_row); };
+      IrValue in_matrix = ir().CreateAdd(place_.first_row, in_tile);
+      IrValue in_row = ir().CreateAdd(place_.first_column, column);
+      IrValue there = InsideResult(b_, m_, in_matrix, in_row);
+      const auto write = [&] { FinishSums(b_, m_, epilogue_, place_, shared_, at, in_matrix, in_row); };
       if (there == nullptr) {
         write();
       } else {
@@ -190,26 +153,6 @@ class MatmulEmitter {
     }
   }
 
-  // The vector of sums at element `at` of the staging area.
-  void Write(IrValue at, IrValue row, IrValue column) {
-    IrValue in_c = I64Of(row), column64 = I64Of(column);
-    if (m_.groups_beside) {
-      column64 = ir().CreateAdd(ir().CreateMul(I64Of(group_), b_.I64(m_.problem.columns)), column64);
-    } else {
-      in_c = ir().CreateAdd(ir().CreateMul(I64Of(group_), b_.I64(m_.problem.rows)), in_c);
-    }
-    b_.AssumeAligned(m_.vector > 1);
-    IrValue sums = b_.Load(shared_, I64Of(at), m_.sum(), m_.vector);
-    if (t_.splits > 1) {
-      IrValue of_split = ir().CreateMul(I64Of(split_), b_.I64(m_.problem.groups() * m_.problem.rows));
-      IrValue place = ir().CreateMul(ir().CreateAdd(of_split, in_c), b_.I64(m_.problem.columns));
-      b_.Store(b_.arg(2), ir().CreateAdd(place, column64), m_.sum(), sums);
-    } else {
-      EpilogueEmitter(b_, epilogue_, 2).Store(sums, in_c, column64);
-    }
-    b_.AssumeAligned(false);
-  }
-
   KernelBuilder& b_;
   const GpuMatmul& m_;
   const MatmulTiling& t_;
@@ -217,12 +160,84 @@ class MatmulEmitter {
   std::unique_ptr<MatmulCore> core_;
   bool asynchronous_ = false;
   IrValue shared_ = nullptr;
-  IrValue split_ = nullptr, group_ = nullptr, first_row_ = nullptr, first_column_ = nullptr;
-  IrValue first_step_ = nullptr, num_steps_ = nullptr;
-  IrValue a_at_ = nullptr, b_at_ = nullptr;  // elements to the group's matrices
+  TilePlace place_ = {};
 };
 
 }  // namespace
+
+TilePlace PlaceOfTile(KernelBuilder& b, const GpuMatmul& m, IrValue number) {
+  auto& ir = b.ir();
+  const auto i32 = [&](int64_t value) { return ir.getInt32(static_cast<uint32_t>(value)); };
+  const MatmulTiling& t = m.tiling;
+  const int64_t tiles_m = m.tiles_m(), tiles_n = m.tiles_n();
+  TilePlace place;
+  IrValue tile = ir.CreateURem(number, i32(tiles_m * tiles_n));
+  IrValue rest = ir.CreateUDiv(number, i32(tiles_m * tiles_n));
+  place.split = ir.CreateURem(rest, i32(t.splits), "split");
+  place.group = ir.CreateUDiv(rest, i32(t.splits), "group");
+  IrValue strip = ir.CreateUDiv(tile, i32(kStrip * tiles_n));
+  IrValue in_strip = ir.CreateURem(tile, i32(kStrip * tiles_n));
+  IrValue height = i32(kStrip);
+  IrValue above = ir.CreateMul(strip, i32(kStrip));
+  if (tiles_m % kStrip != 0) {
+    height = ir.CreateBinaryIntrinsic(llvm::Intrinsic::umin, height, ir.CreateSub(i32(tiles_m), above));
+  }
+  IrValue tile_m = ir.CreateAdd(above, ir.CreateURem(in_strip, height));
+  IrValue tile_n = ir.CreateUDiv(in_strip, height);
+  place.first_row = ir.CreateMul(tile_m, i32(t.tile_m), "first_row");
+  place.first_column = ir.CreateMul(tile_n, i32(t.tile_n), "first_column");
+  place.first_step = ir.CreateMul(place.split, i32(m.steps_of_split()));
+  place.num_steps = i32(m.steps());
+  if (t.splits > 1) {
+    place.num_steps = ir.CreateBinaryIntrinsic(llvm::Intrinsic::umin, i32(m.steps_of_split()),
+                                               ir.CreateSub(i32(m.steps()), place.first_step));
+  }
+  place.a_matrix = place.b_matrix = b.I64(0);
+  rest = ir.CreateZExt(place.group, ir.getInt64Ty());
+  const std::vector<MatmulProblem::BatchDim>& batch = m.problem.batch;
+  for (size_t d = batch.size(); d-- > 0;) {
+    IrValue index = d == 0 ? rest : ir.CreateURem(rest, b.I64(batch[d].extent));
+    if (d > 0) rest = ir.CreateUDiv(rest, b.I64(batch[d].extent));
+    place.a_matrix = ir.CreateAdd(place.a_matrix, ir.CreateMul(index, b.I64(batch[d].a_step)));
+    place.b_matrix = ir.CreateAdd(place.b_matrix, ir.CreateMul(index, b.I64(batch[d].b_step)));
+  }
+  return place;
+}
+
+IrValue InsideResult(KernelBuilder& b, const GpuMatmul& m, IrValue row, IrValue column) {
+  auto& ir = b.ir();
+  IrValue there = nullptr;
+  if (m.problem.rows % m.tiling.tile_m != 0) {
+    there = ir.CreateICmpULT(row, ir.getInt32(static_cast<uint32_t>(m.problem.rows)));
+  }
+  if (m.problem.columns % m.tiling.tile_n != 0) {
+    IrValue inside = ir.CreateICmpULT(column, ir.getInt32(static_cast<uint32_t>(m.problem.columns)));
+    there = there == nullptr ? inside : ir.CreateAnd(there, inside);
+  }
+  return there;
+}
+
+void FinishSums(KernelBuilder& b, const GpuMatmul& m, const TileEpilogue& epilogue, const TilePlace& place,
+                IrValue staging, IrValue at, IrValue row, IrValue column) {
+  auto& ir = b.ir();
+  const auto i64 = [&](IrValue value) { return ir.CreateZExt(value, ir.getInt64Ty()); };
+  IrValue in_c = i64(row), column64 = i64(column);
+  if (m.groups_beside) {
+    column64 = ir.CreateAdd(ir.CreateMul(i64(place.group), b.I64(m.problem.columns)), column64);
+  } else {
+    in_c = ir.CreateAdd(ir.CreateMul(i64(place.group), b.I64(m.problem.rows)), in_c);
+  }
+  b.AssumeAligned(m.vector > 1);
+  IrValue sums = b.Load(staging, i64(at), m.sum(), m.vector);
+  if (m.tiling.splits > 1) {
+    IrValue of_split = ir.CreateMul(i64(place.split), b.I64(m.problem.groups() * m.problem.rows));
+    IrValue there = ir.CreateMul(ir.CreateAdd(of_split, in_c), b.I64(m.problem.columns));
+    b.Store(b.arg(2), ir.CreateAdd(there, column64), m.sum(), sums);
+  } else {
+    EpilogueEmitter(b, epilogue, 2).Store(sums, in_c, column64);
+  }
+  b.AssumeAligned(false);
+}
 
 int64_t GpuMatmul::staging_bytes(int padding, int register_rows, int all) const {
   return int64_t{tiling.tile_m} / all * register_rows * (tiling.tile_n + padding) * 4;
@@ -237,6 +252,7 @@ int GpuMatmul::rows_at_once(int all) const {
 }
 
 int64_t GpuMatmul::shared_bytes() const {
+  if (tiling.core == MatmulTiling::Core::kWgmma) return WgmmaSharedBytes(tiling);
   const int64_t stages = tiling.stages * (a.tile_bytes() + b.tile_bytes());
   const int all = RegisterRows(tiling);
   return std::max(stages, staging_bytes(Padding(tiling), rows_at_once(all), all));

@@ -19,6 +19,7 @@
 #ifndef TESSERA_CODEGEN_EMIT_GPU_MATMUL_KERNEL_H_
 #define TESSERA_CODEGEN_EMIT_GPU_MATMUL_KERNEL_H_
 
+#include <algorithm>
 #include <string>
 
 #include "codegen/emit/epilogue.h"
@@ -37,13 +38,17 @@ struct GpuMatmul {
   int vector = 1;
   // The groups' columns lie beside each other in C's rows, not their rows below each other.
   bool groups_beside = false;
+  int64_t resident = 0;  // kWgmma: blocks that the card holds at once
 
   int64_t tiles_m() const { return (problem.rows + tiling.tile_m - 1) / tiling.tile_m; }
   int64_t tiles_n() const { return (problem.columns + tiling.tile_n - 1) / tiling.tile_n; }
   int tile_k() const { return tiling.tile_k_bytes / a.element_bytes(); }
   int64_t steps() const { return (problem.depth + tile_k() - 1) / tile_k(); }  // stages' worth of the whole depth
   int64_t steps_of_split() const { return (steps() + tiling.splits - 1) / tiling.splits; }
-  int64_t blocks() const { return tiles_m() * tiles_n() * problem.groups() * tiling.splits; }
+  // Tiles of C, each counted once for every share of its depth.
+  int64_t tiles() const { return tiles_m() * tiles_n() * problem.groups() * tiling.splits; }
+  // Of a launch: a tile each, or as many as stay on the card from the first tile to the last.
+  int64_t blocks() const { return resident > 0 ? std::min(resident, tiles()) : tiles(); }
   DType sum() const { return IsFloat(a.type) ? DType::kF32 : DType::kI32; }
   // Register rows that are finished at once, a divisor of `all`.
   int rows_at_once(int all) const;
@@ -51,6 +56,22 @@ struct GpuMatmul {
   int64_t shared_bytes() const;
   std::string Key() const;
 };
+
+// Where a tile's rows, columns and depth begin and which matrices they are of.
+struct TilePlace {
+  IrValue split, group;             // i32
+  IrValue first_row, first_column;  // i32
+  IrValue first_step, num_steps;    // i32: stages of the depth
+  IrValue a_matrix, b_matrix;       // i64
+};
+// Of tile `number` (i32) of GpuMatmul::tiles(). Neighbours share rows or columns that the cache then holds.
+TilePlace PlaceOfTile(KernelBuilder& b, const GpuMatmul& matmul, IrValue number);
+// `matmul.vector` sums at element `at` (i32) of `staging` are C's at `row` and `column` (i32) of the place's matrix: to
+// memory by way of the epilogue, or with splits as they are.
+void FinishSums(KernelBuilder& b, const GpuMatmul& matmul, const TileEpilogue& epilogue, const TilePlace& place,
+                IrValue staging, IrValue at, IrValue row, IrValue column);
+// Is that place inside C? nullptr where all places of all tiles are.
+IrValue InsideResult(KernelBuilder& b, const GpuMatmul& matmul, IrValue row, IrValue column);
 
 // The product; arguments A, B, then the epilogue's operands and C, or with splits the partial sums.
 KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue);
