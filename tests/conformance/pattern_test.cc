@@ -1,5 +1,6 @@
-// Every way to compute a product with sparse weights: op × pattern × precision × processor level, on odd sizes, with
-// both places of the weights, all transpositions, biases and activations, against the interpreter. f32 within 1e-5 of
+// Every way to compute a product with sparse weights: op × pattern × precision × level of processors and of GPUs (on
+// the host's stand-in for them, or on a card if there is one), on odd sizes, with both places of the weights, all
+// transpositions, biases and activations, against the interpreter. f32 within 1e-5 of
 // the largest result, integers exact. What a way is and which there are is the emitters' business: all that the sparse
 // ones offer run, in their own words.
 #include <gtest/gtest.h>
@@ -132,6 +133,9 @@ std::vector<std::string> Levels() {
     const bool runs = (!target->has_avx512 || host->has_avx512) && target->vector_bits <= host->vector_bits;
     if (runs) levels.push_back(level);
   }
+  // Threads in order, and in any.
+  for (const char* level : {"simt:nvptx:sm_80", "simt:nvptx:sm_90a:random"}) levels.push_back(level);
+  if (MakeTarget("cuda").ok()) levels.push_back("cuda");
   return levels;
 }
 
@@ -146,7 +150,8 @@ class PatternTest : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(expected.ok()) << expected.status();
     for (const Emitter& emitter : AllEmitters()) {
       std::string why;
-      if (emitter.name.substr(0, 6) != "sparse") continue;
+      const bool sparse = emitter.name.substr(0, 6) == "sparse";
+      if (!sparse && emitter.name != "gpu_scattered" && emitter.name != "gpu_blocks") continue;
       for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], *target, &why)) {
         const std::string name = Choice{&emitter, way}.ToString();
         SCOPED_TRACE(name);
@@ -190,7 +195,9 @@ TEST_P(PatternTest, EveryPatternInEveryPrecision) {
   // What the patterns above are there for was among what ran.
   std::set<std::string> wanted = {"sparse_loop", "sparse_parts:rows and columns by tiles",
                                   "sparse_parts:blocks x by tiles"};
-  if (GetParam() == "host:x86-64") {
+  if (GetParam().substr(0, 4) != "host") {
+    wanted = {"gpu_scattered:x", "gpu_blocks:blocks by fma x xx stages "};
+  } else if (GetParam() == "host:x86-64") {
     wanted.insert({"sparse_parts:: by loop", "sparse_parts:: + scattered by loop",
                    "sparse_parts:blocks x + scattered by tiles + loop",
                    "sparse_parts:blocks + scattered by tiles + loop"});

@@ -11,7 +11,7 @@ reads it through `convert`, PyTorch gets its weights (gpu_modules.py). PyTorch's
 and torch.compile, convolutions in NCHW and channels_last with cudnn.benchmark, constants in either order; each captured
 in a CUDA graph. f32 is strict on both sides, TF32 off; f32 rows with `tf32` beside them say what PyTorch gains by it.
 
-NAME@PATTERN[:BATCH] has its weights under a mask (networks.py; `matmul1024@90fine`, `matmul4096@70_64x64`). PyTorch gets
+NAME@PATTERN[:BATCH] has its weights under a mask (networks.py; `matmul1024@90fine`, `matmul4096@70_64x64`). PyTorch has
 the same masked weights, dense. Of `channels`, the peer is our own dense network, in the same way.
 
 Outputs of both are first held against PyTorch in double on the same weights and inputs; above the bound there is no

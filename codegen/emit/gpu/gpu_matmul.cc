@@ -230,6 +230,32 @@ double WgmmaMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
 
 }  // namespace
 
+GpuMatmul ListTiles(GpuMatmul m, int64_t listed) {
+  TES_CHECK(m.problem.b_constant && m.tiling.splits == 1, m.Key());
+  m.listed = listed;
+  m.b.lines = listed * m.tiling.tile_n;
+  m.b.run = m.b.pitch = m.tile_k();
+  m.b.granule = kPieceBytes;
+  return m;
+}
+
+std::vector<MatmulTiling> GpuTilings(DType a, DType b, const Target& target, std::string* why) {
+  std::vector<MatmulTiling> all;
+  for (MatmulTiling::Core core : CoresFor(a, b, target, why)) {
+    const std::vector<MatmulTiling> tilings = Tilings(core, target);
+    all.insert(all.end(), tilings.begin(), tilings.end());
+    // Narrow and tall: A comes again for each list.
+    if (core == MatmulTiling::Core::kWgmma) {
+      MatmulTiling tall = tilings.front();
+      tall.tile_m = 192, tall.tile_n = 64, tall.warps_m = 12, tall.stages = 5, tall.per_unit = 1;
+      all.push_back(tall);
+      tall.tile_n = 128, tall.stages = 4;
+      all.push_back(tall);
+    }
+  }
+  return all;
+}
+
 double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
   const GpuModel gpu(target);
   if (m.tiling.core == MatmulTiling::Core::kWgmma) return WgmmaMicroseconds(m, gpu) + SplitSumMicroseconds(m, gpu);

@@ -28,6 +28,10 @@ struct GpuMatmulWay {
 };
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
                                         std::string* why, const ConvGeometry* windows = nullptr);
+// The same where B is `listed` tiles of a constant (GpuMatmul::listed).
+GpuMatmul ListTiles(GpuMatmul matmul, int64_t listed);
+// Tilings, with the whole depth each, for operands of these types.
+std::vector<MatmulTiling> GpuTilings(DType a, DType b, const Target& target, std::string* why);
 double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target);
 
 // B of a matmul node as [columns, depth] with lines that start at multiples of 16 bytes: a constant that is laid so

@@ -32,10 +32,10 @@ class MatmulEmitter {
     TileCopy b(b_, m_.b, t_.threads(), matrix(1, place_.b_matrix, m_.b_matrix, m_.b.type), place_.first_column);
     asynchronous_ = a.asynchronous() || b.asynchronous();
     const auto fetch = [&](IrValue step, IrValue offset) {
-      IrValue depth = ir().CreateMul(ir().CreateAdd(place_.first_step, step), I32(m_.tile_k()));
+      const StepPlace at = PlaceOfStep(b_, m_, place_, step);
       IrValue to = At(offset);
-      IrValues held = a.Fetch(depth, to);
-      const IrValues more = b.Fetch(depth, At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))));
+      IrValues held = a.Fetch(at.a_depth, to);
+      const IrValues more = b.Fetch(at.b_depth, At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))), at.b_line);
       held.insert(held.end(), more.begin(), more.end());
       return held;
     };
@@ -192,6 +192,13 @@ TilePlace PlaceOfTile(KernelBuilder& b, const GpuMatmul& m, IrValue number) {
     place.num_steps = ir.CreateBinaryIntrinsic(llvm::Intrinsic::umin, i32(m.steps_of_split()),
                                                ir.CreateSub(i32(m.steps()), place.first_step));
   }
+  if (m.listed >= 0) {
+    const auto begin = [&](IrValue column) {
+      return b.Load(b.arg(2), ir.CreateZExt(column, ir.getInt64Ty()), DType::kI32, 1);
+    };
+    place.first_step = begin(tile_n);
+    place.num_steps = ir.CreateSub(begin(ir.CreateAdd(tile_n, i32(1))), place.first_step);
+  }
   place.a_matrix = place.b_matrix = b.I64(0);
   rest = ir.CreateZExt(place.group, ir.getInt64Ty());
   const std::vector<MatmulProblem::BatchDim>& batch = m.problem.batch;
@@ -217,6 +224,18 @@ IrValue InsideResult(KernelBuilder& b, const GpuMatmul& m, IrValue row, IrValue 
   return there;
 }
 
+StepPlace PlaceOfStep(KernelBuilder& b, const GpuMatmul& m, const TilePlace& place, IrValue step) {
+  auto& ir = b.ir();
+  const auto i32 = [&](int64_t value) { return ir.getInt32(static_cast<uint32_t>(value)); };
+  IrValue number = ir.CreateAdd(place.first_step, step);
+  if (m.listed < 0) {
+    IrValue depth = ir.CreateMul(number, i32(m.tile_k()));
+    return {depth, depth, place.first_column};
+  }
+  IrValue stage = b.Load(b.arg(3), ir.CreateZExt(number, ir.getInt64Ty()), DType::kI32, 1);
+  return {ir.CreateMul(stage, i32(m.tile_k())), i32(0), ir.CreateMul(number, i32(m.tiling.tile_n))};
+}
+
 void FinishSums(KernelBuilder& b, const GpuMatmul& m, const TileEpilogue& epilogue, const TilePlace& place,
                 IrValue staging, IrValue at, IrValue row, IrValue column) {
   auto& ir = b.ir();
@@ -234,7 +253,7 @@ void FinishSums(KernelBuilder& b, const GpuMatmul& m, const TileEpilogue& epilog
     IrValue there = ir.CreateMul(ir.CreateAdd(of_split, in_c), b.I64(m.problem.columns));
     b.Store(b.arg(2), ir.CreateAdd(there, column64), m.sum(), sums);
   } else {
-    EpilogueEmitter(b, epilogue, 2).Store(sums, in_c, column64);
+    EpilogueEmitter(b, epilogue, m.first_epilogue_arg()).Store(sums, in_c, column64);
   }
   b.AssumeAligned(false);
 }
@@ -264,13 +283,14 @@ std::string GpuMatmul::Key() const {
                                    "x", problem.depth, " vectors ", vector);
   if (groups_beside) key += " groups beside";
   for (const auto& dim : problem.batch) key += internal::Join(" batch ", dim.extent, "/", dim.a_step, "/", dim.b_step);
+  if (listed >= 0) key += internal::Join(" listed ", listed);
   return key;
 }
 
 KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue) {
   KernelSpec kernel;
   kernel.family = matmul.tiling.core == MatmulTiling::Core::kFma ? "matmul_fma" : "matmul_mma";
-  kernel.num_args = matmul.tiling.splits > 1 ? 3 : 2 + epilogue.num_args();
+  kernel.num_args = matmul.tiling.splits > 1 ? 3 : matmul.first_epilogue_arg() + epilogue.num_args();
   kernel.block_threads = matmul.tiling.threads();
   // Registers as the sums need them. Small tiles have few, and with no bound the assembler starts so many loads early
   // that it runs out (seen on sm_75).

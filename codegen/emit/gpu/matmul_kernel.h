@@ -38,13 +38,21 @@ struct GpuMatmul {
   int vector = 1;
   // The groups' columns lie beside each other in C's rows, not their rows below each other.
   bool groups_beside = false;
+  // Of B there are only that many tiles, tile_n columns by tile_k of the depth each, one after the other; a column of
+  // tiles finds its own by argument 2 (i32: where its list begins, and the end) and which stages of the depth they are
+  // by argument 3 (i32 each). Each column has at least one. -1: B is whole.
+  int64_t listed = -1;
   int64_t resident = 0;  // kWgmma: blocks that the card holds at once
 
   int64_t tiles_m() const { return (problem.rows + tiling.tile_m - 1) / tiling.tile_m; }
   int64_t tiles_n() const { return (problem.columns + tiling.tile_n - 1) / tiling.tile_n; }
   int tile_k() const { return tiling.tile_k_bytes / a.element_bytes(); }
   int64_t steps() const { return (problem.depth + tile_k() - 1) / tile_k(); }  // stages' worth of the whole depth
-  int64_t steps_of_split() const { return (steps() + tiling.splits - 1) / tiling.splits; }
+  int64_t steps_of_split() const {
+    if (listed >= 0) return (listed + tiles_n() - 1) / std::max<int64_t>(1, tiles_n());  // on average
+    return (steps() + tiling.splits - 1) / tiling.splits;
+  }
+  int first_epilogue_arg() const { return listed >= 0 ? 4 : 2; }
   // Tiles of C, each counted once for every share of its depth.
   int64_t tiles() const { return tiles_m() * tiles_n() * problem.groups() * tiling.splits; }
   // Of a launch: a tile each, or as many as stay on the card from the first tile to the last.
@@ -66,6 +74,12 @@ struct TilePlace {
 };
 // Of tile `number` (i32) of GpuMatmul::tiles(). Neighbours share rows or columns that the cache then holds.
 TilePlace PlaceOfTile(KernelBuilder& b, const GpuMatmul& matmul, IrValue number);
+// Of stage `step` (i32) of the place's depth: where it begins in A's depth and in B's, and B's line that its tile
+// begins with (i32).
+struct StepPlace {
+  IrValue a_depth, b_depth, b_line;
+};
+StepPlace PlaceOfStep(KernelBuilder& b, const GpuMatmul& matmul, const TilePlace& place, IrValue step);
 // `matmul.vector` sums at element `at` (i32) of `staging` are C's at `row` and `column` (i32) of the place's matrix: to
 // memory by way of the epilogue, or with splits as they are.
 void FinishSums(KernelBuilder& b, const GpuMatmul& matmul, const TileEpilogue& epilogue, const TilePlace& place,

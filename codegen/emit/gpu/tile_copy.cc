@@ -74,13 +74,14 @@ IrValue TileCopy::To(IrValue stage, int j) {
   return ir().CreateGEP(ir().getInt8Ty(), stage, at);
 }
 
-IrValues TileCopy::Fetch(IrValue depth, IrValue stage) {
+IrValues TileCopy::Fetch(IrValue depth, IrValue stage, IrValue first) {
   if (operand_.windows) return FetchWindows(depth, stage);
+  if (first == nullptr) first = first_;
   const int bytes = operand_.element_bytes(), step = threads_ / pieces_;
   llvm::Type* i64 = ir().getInt64Ty();
-  IrValue line = ir().CreateAdd(operand_.depth_inner ? first_ : depth, line_);
+  IrValue line = ir().CreateAdd(operand_.depth_inner ? first : depth, line_);
   IrValue along =
-      ir().CreateAdd(operand_.depth_inner ? depth : first_, ir().CreateMul(piece_, I32(kPieceBytes / bytes)));
+      ir().CreateAdd(operand_.depth_inner ? depth : first, ir().CreateMul(piece_, I32(kPieceBytes / bytes)));
   IrValue element =
       ir().CreateAdd(ir().CreateMul(ir().CreateZExt(line, i64), b_.I64(operand_.pitch)), ir().CreateZExt(along, i64));
   IrValue from = ir().CreateGEP(ir().getInt8Ty(), matrix_, ir().CreateMul(element, b_.I64(bytes)));

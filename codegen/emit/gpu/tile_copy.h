@@ -74,7 +74,8 @@ class TileCopy {
 
   bool asynchronous() const { return asynchronous_; }
   // Starts to copy the tile that begins at `depth` (i32) to `stage` (address space 3). Gives what Store stores.
-  IrValues Fetch(IrValue depth, IrValue stage);
+  // `first`: the tile's first row or column, where it is not the constructor's.
+  IrValues Fetch(IrValue depth, IrValue stage, IrValue first = nullptr);
   void Store(const IrValues& held, IrValue stage);
   // How many values Fetch gives, and their type, for loops and branches that carry them.
   int num_held() const { return asynchronous_ ? 0 : passes_; }

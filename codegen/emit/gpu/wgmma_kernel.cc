@@ -100,10 +100,12 @@ class WgmmaEmitter {
         IrValue full = Full(now[0]);
         DeviceOp(b_, "nv.mbarrier.wait", {Empty(now[0]), ir().CreateXor(now[1], I32(1))});
         DeviceOp(b_, "nv.mbarrier.arrive_expect_tx", {full, I32(StageBytes(t_))});
-        IrValue depth = ir().CreateMul(ir().CreateAdd(place.first_step, I32Of(step)), I32(m_.tile_k()));
+        const StepPlace at = PlaceOfStep(b_, m_, place, I32Of(step));
         IrValue to = At(tiles_, ir().CreateMul(now[0], I32(StageBytes(t_))));
-        DeviceOp(b_, "nv.tma.load.2d", {to, map_a, full, depth, row});
-        DeviceOp(b_, "nv.tma.load.2d", {At(to, int64_t{t_.tile_m} * kLineBytes), map_b, full, depth, column});
+        DeviceOp(b_, "nv.tma.load.2d", {to, map_a, full, at.a_depth, row});
+        DeviceOp(
+            b_, "nv.tma.load.2d",
+            {At(to, int64_t{t_.tile_m} * kLineBytes), map_b, full, at.b_depth, m_.listed >= 0 ? at.b_line : column});
         return Advance(now[0], now[1]);
       });
     });
@@ -292,7 +294,7 @@ int64_t WgmmaSharedBytes(const MatmulTiling& tiling) {
 KernelSpec WgmmaKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue) {
   KernelSpec kernel;
   kernel.family = "matmul_groups";  // (what ptxas says of kernels is searched for complaints about wgmma)
-  kernel.num_args = matmul.tiling.splits > 1 ? 3 : 2 + epilogue.num_args();
+  kernel.num_args = matmul.tiling.splits > 1 ? 3 : matmul.first_epilogue_arg() + epilogue.num_args();
   kernel.block_threads = matmul.tiling.threads();
   kernel.blocks_per_unit = matmul.tiling.per_unit;
   kernel.tensor_maps = 2;
@@ -311,7 +313,8 @@ std::vector<TensorMap> WgmmaTensorMaps(const GpuMatmul& m) {
                      .box = {operand.tile_run, operand.tile_lines},
                      .swizzle = kLineBytes};
   };
-  return {map(0, m.a, m.problem.a_matrices * m.problem.rows), map(1, m.b, m.problem.b_matrices * m.problem.columns)};
+  const int64_t b_lines = m.listed >= 0 ? m.b.lines : m.problem.b_matrices * m.problem.columns;
+  return {map(0, m.a, m.problem.a_matrices * m.problem.rows), map(1, m.b, b_lines)};
 }
 
 }  // namespace tessera

@@ -1,0 +1,118 @@
+// Products with weights of blocks on GPUs against the interpreter: every way on every type, sizes that tiles do not
+// divide, columns of tiles that keep nothing, a rest beside the tiles, epilogues, 1x1 convolutions.
+#include <gtest/gtest.h>
+
+#include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emitter.h"
+#include "codegen/testing/run_compiled.h"
+#include "graph/builder.h"
+#include "graph/passes/pipeline.h"
+#include "tesa/random.h"
+
+namespace tessera {
+namespace {
+
+const Emitter& Blocks() {
+  for (const Emitter& emitter : AllEmitters()) {
+    if (emitter.name == "gpu_blocks") return emitter;
+  }
+  TES_CHECK(false, "no gpu_blocks");
+  return AllEmitters()[0];
+}
+
+struct Options {
+  DType x = DType::kF32, w = DType::kF32;
+  int64_t block = 64;
+  double beside = 0;  // of the elements outside blocks, kept
+  bool transposed = false, epilogue = false;
+};
+
+class GpuBlocksTest : public testing::TestWithParam<std::string> {
+ protected:
+  // `rows` of W, the result's features.
+  void Expect(int64_t rows, int64_t depth, int64_t columns, double density, const Options& o) {
+    Random random(static_cast<uint64_t>(rows * 1000 + columns));
+    const auto make = [&](DType type, const Shape& shape) {
+      return IsFloat(type) ? RandomTensorIn(random, {type, shape}, -1, 1)
+                           : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
+    };
+    GraphBuilder builder("blocks");
+    std::vector<Tensor> inputs = {make(o.x, {columns, depth})};
+    const ValueId x = builder.Input("x", o.x, {columns, depth});
+    const Shape shape = o.transposed ? Shape{rows, depth} : Shape{depth, rows};
+    std::vector<uint8_t> blocks, kept;
+    const int64_t across = (depth + o.block - 1) / o.block;
+    for (int64_t b = 0; b < across * ((rows + o.block - 1) / o.block); ++b) {
+      blocks.push_back(random.Uniform(0, 1) < density ? 1 : 0);
+    }
+    for (int64_t at = 0; at < rows * depth; ++at) {
+      const int64_t row = o.transposed ? at / depth : at % rows, k = o.transposed ? at % depth : at / rows;
+      const bool in_block = blocks[static_cast<size_t>(row / o.block * across + k / o.block)] != 0;
+      kept.push_back(in_block || random.Uniform(0, 1) < o.beside ? 1 : 0);
+    }
+    const Attribute tesa = Attribute::FromKept(shape, kept, TypeInfo(o.w).bits);
+    const ValueId w = builder.Constant("w", tesa.ApplyTo(make(o.w, shape)));
+    builder.SetTesa(w, tesa);
+    ValueId y = builder.Matmul(x, w, false, o.transposed);
+    if (o.epilogue) {
+      inputs.push_back(make(o.x, {rows}));
+      y = builder.Relu(builder.Add(y, builder.Input("bias", o.x, {rows})));
+    }
+    builder.Output(y);
+    StatusOr<Graph> graph = std::move(builder).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    if (o.epilogue) {
+      ASSERT_TRUE(OptimizeForHost(*graph).ok());
+    }
+    const StatusOr<Target> target = MakeTarget(GetParam());
+    ASSERT_TRUE(target.ok()) << target.status();
+    std::string why;
+    const std::vector<Way> ways = WaysOf(Blocks(), *graph, graph->nodes[0], *target, &why);
+    ASSERT_FALSE(ways.empty()) << why;
+    const double bound = o.x == DType::kF32 ? 1e-5 : o.x == DType::kF16 ? 2e-3 : o.x == DType::kBF16 ? 2e-2 : 0;
+    for (const Way& way : ways) {
+      rests_ += way.name.find("scattered") != std::string::npos ? 1 : 0;
+      EXPECT_TRUE(
+          CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "gpu_blocks:" + way.name}, bound))
+          << way.name << " " << Name(o.x) << " " << rows << "x" << depth << "x" << columns;
+      if (HasFailure()) return;
+    }
+  }
+  int rests_ = 0;  // ways with a scattered rest, so far
+};
+
+constexpr DType kF32 = DType::kF32, kF16 = DType::kF16, kBF16 = DType::kBF16, kI8 = DType::kI8, kU8 = DType::kU8;
+
+TEST_P(GpuBlocksTest, Types) {
+  Expect(192, 256, 64, 0.3, {.x = kF16, .w = kF16});
+  Expect(128, 192, 64, 0.3, {.x = kBF16, .w = kBF16, .transposed = true});
+  Expect(128, 128, 64, 0.3, {.block = 32});
+  Expect(128, 512, 64, 0.3, {.x = kU8, .w = kI8});
+  Expect(128, 512, 64, 0.3, {.x = kI8, .w = kI8, .transposed = true});
+}
+
+TEST_P(GpuBlocksTest, OddSizes) {
+  Expect(100, 333, 37, 0.3, {.block = 32, .epilogue = true});
+  Expect(77, 203, 65, 0.3, {.x = kF16, .w = kF16, .epilogue = true});
+  Expect(130, 129, 33, 0.2, {.x = kF16, .w = kF16, .block = 16, .transposed = true});
+}
+
+TEST_P(GpuBlocksTest, NothingKept) { Expect(128, 128, 64, 0, {.x = kF16, .w = kF16}); }
+
+TEST_P(GpuBlocksTest, ARestBesideTheTiles) {
+  Expect(256, 512, 64, 0.2, {.beside = 0.002, .epilogue = true});
+  Expect(250, 510, 60, 0.2, {.x = kF16, .w = kF16, .beside = 0.002});
+  Expect(256, 512, 64, 0.2, {.x = kU8, .w = kI8, .beside = 0.002});
+  EXPECT_GT(rests_, 0);
+}
+
+// With warpgroups as well.
+std::vector<std::string> Levels() {
+  std::vector<std::string> levels = GpuLevels();
+  levels.push_back("simt:nvptx:sm_90a");
+  return levels;
+}
+INSTANTIATE_TEST_SUITE_P(Levels, GpuBlocksTest, testing::ValuesIn(Levels()), GpuLevelName);
+
+}  // namespace
+}  // namespace tessera
