@@ -23,7 +23,7 @@ double Microseconds(const GpuScattered& s, double stream_cycles, const Target& t
   const double fit =
       std::max(1.0, std::floor(static_cast<double>(gpu.shared_bytes) / static_cast<double>(s.shared_bytes())));
   const double busy = std::min(16.0, s.warps * std::min(fit, std::ceil(blocks / gpu.units)));
-  constexpr double kStart = 3500;  // cycles: launch, first data, sums over lanes
+  constexpr double kStart = 5500;  // cycles: launch, first data, sums over lanes
   const double panel_cycles = static_cast<double>(s.depth) * kRowBytes / 50 + static_cast<double>(s.chunks()) * 1000;
   const double waves = std::ceil(blocks / gpu.units);
   const double cycles =
