@@ -139,7 +139,7 @@ std::vector<Way> WaysGpuScattered(const Graph& graph, const Node& node, const Ta
   std::vector<Way> ways;
   constexpr size_t kMostWays = 3;
   for (const GpuScatteredWay& way : GpuScatteredWays(*problem, problem->all, target, why)) {
-    if (ways.size() < kMostWays) {
+    if (ways.size() < kMostWays || target.whole_space) {
       ways.push_back({.name = way.scattered.Way(), .us = way.us, .why = DescribeKept(*problem)});
     }
   }
