@@ -7,7 +7,8 @@
 // In each round every contender is timed once, in every other round from the last to the first: a phase in which the
 // machine is slow meets all of them, and none always follows the same one. A time is the mean of as many runs as fit,
 // after some that are not counted, in which workers of the contender before fall asleep and caches fill with this one's
-// weights. Tested by timed_rounds_test.cc.
+// weights. A round in which the system gave one of our processors to somebody else can be taken again. Tested by
+// timed_rounds_test.cc.
 #ifndef TESSERA_RUNTIME_TIMED_ROUNDS_H_
 #define TESSERA_RUNTIME_TIMED_ROUNDS_H_
 
@@ -22,8 +23,10 @@ namespace tessera {
 // Microseconds of a run, by contender and round.
 using RoundTimes = std::vector<std::vector<double>>;
 
-// `seconds`: of the counted runs of one contender in one round, one run at least. The first error ends it.
-StatusOr<RoundTimes> TimeRounds(std::span<const std::function<Status()>> contenders, int rounds, double seconds);
+// `seconds`: of the counted runs of one contender in one round, one run at least. `again`: rounds at most that are
+// taken again because a thread of this process was pushed aside meanwhile. The first error ends it.
+StatusOr<RoundTimes> TimeRounds(std::span<const std::function<Status()>> contenders, int rounds, double seconds,
+                                int again = 0);
 
 // The same turns for contenders that tell their time themselves, in microseconds: by a device's clock.
 StatusOr<RoundTimes> TimeRounds(std::span<const std::function<StatusOr<double>()>> contenders, int rounds);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "graph/graph.h"
@@ -34,6 +35,7 @@ struct CompareOptions {
   int pairs = 15;
   double run_seconds = 0.001;  // of each half of a pair, at least one run
   double bound = 0.03;
+  int again = 60;  // pairs at most that are taken again because another process had one of our processors
   uint64_t seed = 1;
 };
 
@@ -41,10 +43,14 @@ struct Verdict {
   double dense_us = 0, sparse_us = 0;  // medians
   double ratio = 1;                    // dense over sparse, median of the pairs
   bool slower = false;
-  std::string way;  // what computes the layer, from the decision report
+  std::string way;       // what computes the layer, from the decision report
+  std::string decision;  // that report's line
 };
 
-// TES-4001 when the two give different results.
+// The first third of the rows kept whole, of the others 1 %: what equal blocks of rows share out badly.
+inline constexpr std::string_view kSkewed = "skewed";
+
+// `prune`: as ParsePruneSpec takes it, or kSkewed. TES-4001 when the two give different results.
 StatusOr<Verdict> Compare(const Layer& layer, const std::string& prune, const CompareOptions& options);
 
 // The lower end of a one-sided 95 % confidence interval of the mean of log(sparse / dense), as a slowdown: 0.03 is 3 %

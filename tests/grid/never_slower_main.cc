@@ -1,4 +1,6 @@
-// Prints how the grid of never_slower.h comes out: bazel run //tests/grid:never_slower [-- LAYERS [SEED [THREADS]]].
+// Prints how the grid of never_slower.h comes out: bazel run //tests/grid:never_slower [-- LAYERS [SEED [THREADS
+// [ONLY]]]]. ONLY: nothing but cells whose name ("f32 matmul 22x500x185, 50%:fine") has this text, each of them
+// printed.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,7 +13,8 @@
 namespace tessera {
 namespace {
 
-std::vector<std::string> Prunes() {
+std::vector<std::string> Prunes(const std::string& only) {
+  if (only.find(kSkewed) != std::string::npos) return {std::string(kSkewed)};
   std::vector<std::string> prunes = {"none"};
   for (const char* share : {"30%", "50%", "70%", "90%"}) {
     for (const char* pattern : {"fine", "4x1", "16x16", "channels"}) {
@@ -27,7 +30,7 @@ struct Sum {
   double log_ratio = 0, least = 1e9;
 };
 
-int Main(int layers, uint64_t seed, int threads) {
+int Main(int layers, uint64_t seed, int threads, const std::string& only) {
   Random random(seed);
   std::map<std::string, Sum> sums;
   int failed = 0, cells = 0;
@@ -37,7 +40,9 @@ int Main(int layers, uint64_t seed, int threads) {
       Random same = at;
       const Layer layer = RandomLayer(same, int8);
       if (int8) random = same;
-      for (const std::string& prune : Prunes()) {
+      for (const std::string& prune : Prunes(only)) {
+        const std::string cell = layer.name + ", " + prune;
+        if (cell.find(only) == std::string::npos) continue;
         const StatusOr<Verdict> verdict = Compare(layer, prune, {.threads = threads, .seed = seed});
         if (!verdict.ok()) {
           std::printf("%s\n", verdict.status().ToString().c_str());
@@ -48,11 +53,12 @@ int Main(int layers, uint64_t seed, int threads) {
         ++sum.cells;
         sum.log_ratio += std::log(verdict->ratio);
         sum.least = std::min(sum.least, verdict->ratio);
-        if (!verdict->slower) continue;
-        ++sum.slower;
-        ++failed;
-        std::printf("slower: %s, %s: dense %.1f us, %.1f us by %s (%.2f)\n", layer.name.c_str(), prune.c_str(),
+        sum.slower += verdict->slower ? 1 : 0;
+        failed += verdict->slower ? 1 : 0;
+        if (!verdict->slower && only.empty()) continue;
+        std::printf("%s%s: dense %.2f us, %.2f us by %s (%.2f)\n", verdict->slower ? "slower: " : "", cell.c_str(),
                     verdict->dense_us, verdict->sparse_us, verdict->way.c_str(), verdict->ratio);
+        if (!only.empty()) std::printf("  %s\n", verdict->decision.c_str());
         std::fflush(stdout);
       }
     }
@@ -73,5 +79,5 @@ int Main(int layers, uint64_t seed, int threads) {
 int main(int argc, char** argv) {
   const int layers = argc > 1 ? std::atoi(argv[1]) : 40;
   const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
-  return tessera::Main(layers, seed, argc > 3 ? std::atoi(argv[3]) : 1);
+  return tessera::Main(layers, seed, argc > 3 ? std::atoi(argv[3]) : 1, argc > 4 ? argv[4] : "");
 }
