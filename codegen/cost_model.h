@@ -31,14 +31,14 @@ struct MachineModel {
     const int64_t most = (tasks + threads - 1) / threads * threads;
     return tasks <= 0 ? ns : ns * static_cast<double>(most) / static_cast<double>(tasks);
   }
-  // What it takes that all threads read `bytes` of which each has written its share.
+  // What it takes that all threads read `bytes` of which each has written its share, and writes it again next time.
   double ForeignNanoseconds(double bytes) const { return bytes / 64 * (threads - 1) * kForeignLineNs; }
 
   static constexpr double kCycle = 1 / 3.5;  // nanoseconds
-  // Starting a step: a call, cold code; the barrier in front of it; a line that another core has written. The last two
-  // are 100 and 1.1 where two cores share a third-level cache, 400 and 5.5 where they do not
-  // (docs/results/host_networks.md).
-  static constexpr double kStartNs = 100, kBarrierNs = 250, kForeignLineNs = 2;
+  // Starting a step: a call, cold code; the barrier in front of it, 100 where two cores share a third-level cache and
+  // 400 where they do not (docs/results/host_networks.md); a line that one core writes and another reads in turn, of
+  // both together (sparse products with panels that a step packs against those that each thread packs: 10 to 16).
+  static constexpr double kStartNs = 100, kBarrierNs = 250, kForeignLineNs = 12;
   double fma_ns;                     // a vector multiply-add (two instructions where there is no fused one)
   double op_ns;                      // any other vector operation
   double load_ns;                    // a vector load from the first-level cache

@@ -18,6 +18,7 @@
 
 #include "codegen/compile.h"
 #include "codegen/emit/sparse_parts.h"
+#include "codegen/emit/sparse_schedule.h"
 #include "codegen/emit/sparse_tiles.h"
 #include "codegen/emit/testing/benchmark_target.h"
 #include "codegen/emit/testing/kernel_runner.h"

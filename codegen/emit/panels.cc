@@ -68,16 +68,19 @@ IrValue Plus(KernelBuilder& b, IrValue x, int64_t y) { return Plus(b, x, b.I64(y
 // Writes the kernels that pack while the program runs.
 class PackEmitter {
  public:
-  PackEmitter(KernelBuilder& b, const PanelSource& source, int64_t width, int lanes)
-      : b_(b), s_(source), width_(width), lanes_(lanes) {}
+  // `panels`: where the words go.
+  PackEmitter(KernelBuilder& b, const PanelSource& source, int64_t width, int lanes, IrValue panels)
+      : b_(b), s_(source), width_(width), lanes_(lanes), panels_(panels) {}
 
   void Emit() {
     ForEachPanelVector(b_, s_, s_.units() * s_.dot.parts(), width_, lanes_,
-                       [&](IrValue matrix, IrValue vector, IrValue to) {
-                         to_ = to;
-                         IrValue from = Times(b_, matrix, s_.matrix_step), column = Times(b_, vector, lanes_);
-                         s_.depth_step == 1 ? EmitTurned(from, column) : EmitCopied(from, column);
-                       });
+                       [&](IrValue matrix, IrValue vector, IrValue to) { EmitVector(matrix, vector, to); });
+  }
+  // A vector of columns of a matrix; its first word is `to`.
+  void EmitVector(IrValue matrix, IrValue vector, IrValue to) {
+    to_ = to;
+    IrValue from = Times(b_, matrix, s_.matrix_step), column = Times(b_, vector, lanes_);
+    s_.depth_step == 1 ? EmitTurned(from, column) : EmitCopied(from, column);
   }
 
  private:
@@ -91,13 +94,14 @@ class PackEmitter {
     const IrValues parts = EmitParts(b_, s_.dot, s_.type, units);
     for (size_t p = 0; p < parts.size(); ++p) {
       IrValue at = Plus(b_, to_, Times(b_, number, s_.dot.parts() * width_));
-      b_.Store(b_.arg(1), Plus(b_, at, static_cast<int64_t>(p) * width_ + offset), stored(), parts[p]);
+      b_.Store(panels_, Plus(b_, at, static_cast<int64_t>(p) * width_ + offset), stored(), parts[p]);
     }
   }
 
   // Elements of a column are neighbours, and so a unit is one load:
   //   for unit, lanes at a time:  load lanes units of lanes columns, turn them, store
-  //   for the last units:         unit by unit
+  //   for the last units:         the same with a mask where a word is an element; otherwise unit by unit, whose
+  //                               narrow stores take as long as a square
   void EmitTurned(IrValue from, IrValue first_column) {
     // Columns beyond the last repeat it: nobody looks at what they give.
     IrValues columns;
@@ -117,6 +121,10 @@ class PackEmitter {
       rows = EmitLaneTranspose(b_, rows);
       for (int l = 0; l < lanes_; ++l) Store(Plus(b_, number, l), rows[l]);
     });
+    if (s_.dot.kind == Dot::Kind::kOne && b_.target().vector_bits >= 256) {
+      if (squares < whole) EmitLastElements(columns, squares);
+      return;
+    }
     const auto single = [&](IrValue number, int64_t start_of_last) {
       const int64_t count = number != nullptr ? unit : s_.dot.UnitCount(last_unit(), s_.depth);
       IrValue start = number != nullptr ? Times(b_, number, unit) : b_.I64(start_of_last);
@@ -130,13 +138,24 @@ class PackEmitter {
     if (last_is_odd()) single(nullptr, s_.dot.UnitStart(last_unit(), s_.depth));
   }
 
+  void EmitLastElements(const IrValues& columns, int64_t first) {
+    const int64_t count = s_.depth - first;
+    IrValue mask = b_.MaskBelow(b_.I64(count), lanes_), zero = b_.Zero(ComputeType(s_.type), 1);
+    IrValues rows;
+    for (IrValue column : columns) {
+      rows.push_back(b_.Load(b_.arg(0), Plus(b_, column, first), s_.type, lanes_, mask, zero));
+    }
+    rows = EmitLaneTranspose(b_, rows);
+    for (int64_t k = 0; k < count; ++k) Store(b_.I64(first + k), rows[k]);
+  }
+
   void StoreOne(IrValue number, IrValue bits, int lane) {
     if (s_.dot.parts() == 1) return Store(number, bits, lane);
     // Parts come of vectors.
     IrValues parts = EmitParts(b_, s_.dot, s_.type, b_.Splat(bits, 4));
     for (size_t p = 0; p < parts.size(); ++p) {
       IrValue at = Plus(b_, to_, Times(b_, number, s_.dot.parts() * width_));
-      b_.Store(b_.arg(1), Plus(b_, at, static_cast<int64_t>(p) * width_ + lane), DType::kI32,
+      b_.Store(panels_, Plus(b_, at, static_cast<int64_t>(p) * width_ + lane), DType::kI32,
                ir().CreateExtractElement(parts[p], uint64_t{0}));
     }
   }
@@ -189,6 +208,7 @@ class PackEmitter {
   const PanelSource& s_;
   const int64_t width_;
   const int lanes_;
+  IrValue panels_;
   IrValue to_ = nullptr;  // the word of the first unit and column
 };
 
@@ -205,6 +225,18 @@ void ForEachPanelVector(KernelBuilder& b, const PanelSource& s, int64_t panel_de
     IrValue panel_number = Plus(b, Times(b, matrix, panels), panel);
     body(matrix, vector, Plus(b, Times(b, panel_number, panel_depth * width), Times(b, in_panel, lanes)));
   });
+}
+
+void ForEachVectorOfPanel(KernelBuilder& b, const PanelSource& s, int64_t width, int lanes, IrValue panel,
+                          const std::function<void(IrValue vector, IrValue to)>& body) {
+  auto& ir = b.ir();
+  const int64_t all = DivideUp(s.columns, lanes), most = width / lanes;
+  IrValue first = Times(b, panel, most), count = b.I64(most);
+  if (all % most != 0) {
+    IrValue left = ir.CreateSub(b.I64(all), first);
+    count = ir.CreateSelect(ir.CreateICmpSLT(left, count), left, count);
+  }
+  b.For("vector", b.I64(0), count, 1, [&](IrValue v) { body(Plus(b, first, v), Times(b, v, lanes)); });
 }
 
 int64_t PackedWords(const PanelSource& source, int64_t width) {
@@ -244,12 +276,22 @@ PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, 
   step.kernel.key = internal::Join("pack_panels ", Name(source.type), " for ", source.dot.Key(), " ", source.matrices,
                                    "x", source.depth, "x", source.columns, " steps ", source.matrix_step, " ",
                                    source.depth_step, " ", source.column_step, " width ", width);
-  step.kernel.emit = [source, width, lanes](KernelBuilder& b) { PackEmitter(b, source, width, lanes).Emit(); };
+  step.kernel.emit = [source, width, lanes](KernelBuilder& b) {
+    PackEmitter(b, source, width, lanes, b.arg(1)).Emit();
+  };
   step.args = {from, to};
   step.tasks = source.matrices * DivideUp(source.columns, lanes);
   step.bytes = static_cast<double>(ByteSize(source.type, source.matrices * source.depth * source.columns) +
                                    PackedBytes(source, width));
   return step;
+}
+
+void EmitPackPanel(KernelBuilder& b, const PanelSource& source, int64_t width, IrValue panel, IrValue to) {
+  TES_CHECK(source.matrices == 1 && (source.depth_step == 1 || source.column_step == 1), source.matrices);
+  const int lanes = b.target().Lanes(TypeInfo(source.dot.word()).bits);
+  PackEmitter pack(b, source, width, lanes, to);
+  ForEachVectorOfPanel(b, source, width, lanes, panel,
+                       [&](IrValue vector, IrValue at) { pack.EmitVector(b.I64(0), vector, at); });
 }
 
 double PackPanelsMicroseconds(const PanelSource& source, const Target& target) {

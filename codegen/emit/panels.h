@@ -44,6 +44,8 @@ Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width
 // A step that packs while the program runs; args: from, to (PackedBytes). depth_step or column_step must be 1, and the
 // run whole. Positions of the last panel that have no column hold anything.
 PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target);
+// The same for one panel of the only matrix, within a kernel whose argument 0 is the source; `to` points at its words.
+void EmitPackPanel(KernelBuilder& b, const PanelSource& source, int64_t width, IrValue panel, IrValue to);
 double PackPanelsMicroseconds(const PanelSource& source, const Target& target);
 
 // The loop over the tasks of a step that packs into panels `panel_depth` vectors of `width` words deep. A task is one
@@ -51,6 +53,10 @@ double PackPanelsMicroseconds(const PanelSource& source, const Target& target);
 // word where its first vector lies.
 void ForEachPanelVector(KernelBuilder& b, const PanelSource& source, int64_t panel_depth, int64_t width, int lanes,
                         const std::function<void(IrValue matrix, IrValue vector, IrValue to)>& body);
+// The vectors of columns of one panel: `body` gets the vector among all of its matrix, and the word of the panel where
+// its first vector lies.
+void ForEachVectorOfPanel(KernelBuilder& b, const PanelSource& source, int64_t width, int lanes, IrValue panel,
+                          const std::function<void(IrValue vector, IrValue to)>& body);
 
 }  // namespace tessera
 

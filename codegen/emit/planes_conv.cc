@@ -265,7 +265,8 @@ double Microseconds(const PlanesProduct& p, const PlanesSchedule& s, const Targe
   const double vectors =
       static_cast<double>(p.g.batch * p.panels() * p.rows()) * kPanelLanes / std::min(kPanelLanes, target.Lanes(32));
   const double finish = (s.direct ? epilogue_cost : epilogue_cost + 3) * machine.op_ns;
-  double us = StreamCoreNanoseconds(p.AsProblem(), p.AsProblem().all, s.tasks, target) + vectors * finish;
+  const StreamCounts counts = CountStream(*p.pattern, s.tasks.blocks);
+  double us = StreamCoreNanoseconds(p.AsProblem(), counts, s.tasks, target) + vectors * finish;
   us = (us + machine.step_ns) / 1000;
   if (!p.pointwise()) us += PackWindowsMicroseconds(p.g, target);
   return us;

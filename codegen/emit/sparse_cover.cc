@@ -22,6 +22,7 @@
 #include "codegen/cover.h"
 #include "codegen/emit/part_costs.h"
 #include "codegen/emit/sparse_parts.h"
+#include "codegen/emit/sparse_schedule.h"
 #include "codegen/emit/sparse_tiles.h"
 #include "codegen/emitter.h"
 
@@ -31,7 +32,7 @@ namespace {
 // A cover whose parts cost so much more than the cheapest one's is not priced as a plan.
 constexpr double kWorthPricing = 1.5;
 // Nor is one that saves less than this of a dense matrix; and what it saves must show beside a dense kernel's time.
-constexpr double kOfDense = 0.9, kMargin = 1.03;
+constexpr double kOfDense = 0.9, kMargin = 1.03, kMarginOfThreads = 1.1;
 
 // Rows of a rolled stream's groups: a divisor of the blocks' heights, as many as give a loop work for every load.
 int RolledGroupRows(const SparseProblem& problem, const Target& target) {
@@ -72,13 +73,56 @@ enum class Core : uint8_t { kTiles, kStream, kLoop };
 struct Assembly {
   std::vector<std::pair<Core, SparseShare>> parts;
   SparseSchedule schedule;
-  double code_bytes = 0;  // that the pattern takes
+  double us = 0, code_bytes = 0;  // that the pattern takes
 };
 
 constexpr std::string_view kBy = " by ";
 
+// Orders the tasks of the assembly, and prices it.
+void Price(const SparseProblem& problem, int epilogue_cost, const Target& target, Assembly& assembly) {
+  double ns = 0, data_bytes = 0;  // of parts that are loops over data
+  double weight_bytes = 0;
+  std::vector<StreamCounts> streams;
+  for (const auto& [core, share] : assembly.parts) {
+    const auto kept = static_cast<double>(share.pattern->num_kept());
+    weight_bytes += 4 * kept;
+    switch (core) {
+      case Core::kTiles:
+        ns += TilesCoreNanoseconds(problem, share, assembly.schedule, target);
+        data_bytes += 4 * kept;
+        break;
+      case Core::kLoop:
+        ns += LoopCoreNanoseconds(problem, share, target);
+        data_bytes += 8 * kept;
+        break;
+      case Core::kStream:
+        streams.push_back(CountStream(*share.pattern, assembly.schedule.blocks));
+        assembly.code_bytes += StreamCodeBytes(streams.back(), problem, target);
+        break;
+    }
+  }
+  const auto microseconds = [&](const SparseSchedule& schedule) {
+    double all = ns;
+    if (schedule.panels_outer) all = std::max(ns, PassingNanoseconds(data_bytes, problem, schedule, target));
+    for (const StreamCounts& counts : streams) all += StreamCoreNanoseconds(problem, counts, schedule, target);
+    return SparseMicroseconds(problem, schedule, target, epilogue_cost, all);
+  };
+  // Panels first, when it is they that would be read again and again from beyond the second level.
+  const auto l2 = static_cast<double>(target.l2_bytes);
+  const bool weights_stay = weight_bytes + assembly.code_bytes <= 1.25 * l2;
+  SparseSchedule& schedule = assembly.schedule;
+  schedule.panels_outer = weights_stay && static_cast<double>(problem.panel_bytes()) > l2 / 2;
+  // One product with many panels does not share them.
+  constexpr int64_t kManyPanels = 16;
+  const bool f32_columns = problem.unit == SparseUnit::kF32 && problem.source.depth_step == 1;
+  schedule.packs = schedule.panels_outer && problem.panels() >= kManyPanels && f32_columns;
+  schedule = OrderSparse(problem, schedule, target, microseconds);
+  assembly.us = microseconds(schedule);
+}
+
 // `cores`: what stands behind "by" in a way's name.
-Assembly Assemble(const SparseProblem& problem, const Cover& cover, std::string_view cores, const Target& target) {
+Assembly Assemble(const SparseProblem& problem, const Cover& cover, std::string_view cores, int epilogue_cost,
+                  const Target& target) {
   Assembly result;
   if (cores == "stream") {
     Bitmap stored(problem.rows() * problem.depth());
@@ -109,38 +153,18 @@ Assembly Assemble(const SparseProblem& problem, const Cover& cover, std::string_
   constexpr int kTall = 128;
   result.schedule = ScheduleSparse(problem, kTall, row_bytes, target);
   result.schedule.blocks.group_rows = StreamFormFor(problem, target).MaxGroupRows();
-  double weight_bytes = 0;
   if (cores == "stream") {
     result.schedule.blocks.group_rows = RolledGroupRows(problem, target);
     result.schedule.blocks.rolled = true;
   }
-  for (const auto& [core, share] : result.parts) {
-    weight_bytes += 4 * static_cast<double>(share.pattern->num_kept());
-    if (core == Core::kStream) {
-      result.code_bytes += StreamCodeBytes(CountStream(*share.pattern, result.schedule.blocks), problem, target);
-    }
+  std::optional<Assembly> cut;
+  if (const auto balanced = BalanceSparse(problem, result.schedule, target); balanced) {
+    cut = result;
+    cut->schedule = *balanced;
+    Price(problem, epilogue_cost, target, *cut);
   }
-  // Panels first, when it is they that would be read again and again from beyond the second level.
-  const auto l2 = static_cast<double>(target.l2_bytes);
-  const bool weights_stay = weight_bytes + result.code_bytes <= 1.25 * l2;
-  const bool panels_pass = static_cast<double>(problem.panel_bytes()) > l2 / 2;
-  result.schedule.panels_outer = weights_stay && panels_pass;
-  // Enough panels that threads get equal shares.
-  constexpr int64_t kFewPanels = 16;
-  result.schedule.packs = result.schedule.panels_outer && problem.panels() >= kFewPanels && CanPackInside(problem);
-  return result;
-}
-
-double CoreNanoseconds(const SparseProblem& problem, const Assembly& assembly, const Target& target) {
-  double ns = 0;
-  for (const auto& [core, share] : assembly.parts) {
-    switch (core) {
-      case Core::kTiles: ns += TilesCoreNanoseconds(problem, share, assembly.schedule, target); break;
-      case Core::kStream: ns += StreamCoreNanoseconds(problem, share, assembly.schedule, target); break;
-      case Core::kLoop: ns += LoopCoreNanoseconds(problem, share, target); break;
-    }
-  }
-  return ns;
+  Price(problem, epilogue_cost, target, result);
+  return cut && cut->us < result.us ? *std::move(cut) : result;
 }
 
 // "blocks 8x8" of "blocks 8x8 + scattered" and the like: what is alike but for numbers.
@@ -191,11 +215,9 @@ std::vector<Way> WaysSparseParts(const Graph& graph, const Node& node, const Tar
     const StatusOr<Cover> cover = MakeCover(matrix, candidate.name, costs);
     TES_CHECK(cover.ok(), cover.status());
     for (const std::string& cores : CoresFor(candidate.name, target)) {
-      const Assembly assembly = Assemble(*problem, *cover, cores, target);
-      const double us = kMargin * SparseMicroseconds(*problem, assembly.schedule, target, epilogue_cost,
-                                                     CoreNanoseconds(*problem, assembly, target));
+      const Assembly assembly = Assemble(*problem, *cover, cores, epilogue_cost, target);
       ways.push_back({.name = candidate.name + std::string(kBy) + cores,
-                      .us = us,
+                      .us = (target.threads > 1 ? kMarginOfThreads : kMargin) * assembly.us,
                       .why = candidate.why,
                       .code_bytes = assembly.code_bytes});
     }
@@ -217,7 +239,8 @@ Status PlanSparseParts(const Node& node, const std::string& way, PlanBuilder& bu
   TES_CHECK(by != std::string::npos, way);
   ASSIGN_OR_RETURN(const Cover cover, MakeCover(MatrixOf(*problem), std::string_view(way).substr(0, by),
                                                 CoverCostsFor(problem->unit, target)));
-  const Assembly assembly = Assemble(*problem, cover, std::string_view(way).substr(by + kBy.size()), target);
+  const Assembly assembly = Assemble(*problem, cover, std::string_view(way).substr(by + kBy.size()),
+                                     TileEpilogue(builder.graph(), node).cost(), target);
   std::vector<SparsePart> parts;
   for (const auto& [core, share] : assembly.parts) {
     const bool adds = !parts.empty();

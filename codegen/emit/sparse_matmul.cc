@@ -3,27 +3,17 @@
 #include <algorithm>
 
 #include "base/round.h"
-#include "codegen/cost_model.h"
 #include "codegen/emit/lane_transpose.h"
 
 namespace tessera {
 namespace {
-
-// Sums of a block take 64 bytes a row; a quarter of a first-level cache of 32 KiB.
-constexpr int64_t kMaxBlockRows = 128;
-
-// What the kernel takes beside its tasks, first calls of functions whose code is not near; more than a dense one's.
-constexpr double kKernelNs = 250;
-
-// Straight code for the epilogue up to this many instructions per vector; longer bodies are written once, in a loop.
-constexpr int kMaxStraightEpilogue = 8;
 
 // Are results narrowed before they are turned?
 bool FinishesBytes(const TileEpilogue& epilogue) {
   return (epilogue.dtype() == DType::kU8 || epilogue.dtype() == DType::kI8) && epilogue.by_column();
 }
 
-// Where, in elements of a thread's scratch, a task that packs has its panel: behind a block's sums and their square.
+// Where, in elements of a thread's scratch, tasks that pack have their panels: behind a block's sums and their square.
 int64_t PackedPlace(const SparseSchedule& schedule) { return (schedule.blocks.block_rows + kPanelLanes) * kPanelLanes; }
 
 // task = a block of a panel: the core, then the way to memory.
@@ -33,6 +23,8 @@ class SparseEmitter {
                 const TileEpilogue& epilogue, int first_arg)
       : b_(b),
         s_(schedule),
+        unit_(problem.unit),
+        source_(problem.source),
         depth_(problem.depth()),
         columns_(problem.columns()),
         by_columns_(problem.by_columns),
@@ -42,12 +34,12 @@ class SparseEmitter {
         lanes_(std::min(kPanelLanes, b.target().Lanes(32))) {}
 
   void Emit(const std::vector<SparsePart>& parts) {
-    if (s_.packs) return EmitPacking(parts);
     b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue task) {
       const int64_t blocks = s_.blocks.blocks(), panels = DivideUp(columns_, kPanelLanes);
       const int64_t inner = s_.panels_outer ? blocks : panels;
       IrValue outer_at = ir().CreateUDiv(task, b_.I64(inner)), inner_at = ir().CreateURem(task, b_.I64(inner));
       IrValue block = s_.panels_outer ? inner_at : outer_at, panel = s_.panels_outer ? outer_at : inner_at;
+      if (s_.packs) return EmitBlock(parts, block, panel, EmitPack(task, block, panel));
       IrValue x = b_.ElementPointer(b_.arg(0), Times(panel, depth_ * kPanelLanes), DType::kF32);
       EmitBlock(parts, block, panel, x);
     });
@@ -81,40 +73,25 @@ class SparseEmitter {
     b_.Outline("finish", {row, rows, column}, [&](const IrValues& at) { Finish(at[0], at[1], at[2]); });
   }
 
-  // task = a panel: packed behind the sums and their square, then block by block.
-  void EmitPacking(const std::vector<SparsePart>& parts) {
-    const int64_t place = PackedPlace(s_);
-    b_.For("task", b_.begin(), b_.end(), 1, [&](IrValue panel) {
-      b_.Outline("pack", {panel}, [&](const IrValues& at) { Pack(at[0], place); });
-      b_.For("block", b_.I64(0), b_.I64(s_.blocks.blocks()), 1, [&](IrValue block) {
-        EmitBlock(parts, block, panel, b_.ElementPointer(b_.scratch(), b_.I64(place), DType::kF32));
+  // Packs the panel unless this thread has packed it for a task before; where it is. One place for each panel, or,
+  // where all blocks of a panel follow each other, one for all.
+  IrValue EmitPack(IrValue task, IrValue block, IrValue panel) {
+    IrValue place = b_.I64(PackedPlace(s_)), is_new = nullptr;
+    if (s_.panels_outer) {
+      is_new = ir().CreateOr(ir().CreateICmpEQ(block, b_.I64(0)), ir().CreateICmpEQ(task, b_.begin()));
+    } else {
+      place = Plus(place, Times(panel, depth_ * kPanelLanes));
+      is_new = ir().CreateICmpSLT(ir().CreateSub(task, b_.begin()), b_.I64(DivideUp(columns_, kPanelLanes)));
+    }
+    b_.If("new_panel", is_new, [&] {
+      b_.Outline("pack", {panel, place}, [&](const IrValues& at) {
+        IrValue to = b_.ElementPointer(b_.scratch(), at[1], DType::kF32);
+        const int elements = ElementsOf(unit_);
+        elements == 1 ? EmitPackPanel(b_, source_, kPanelLanes, at[0], to)
+                      : EmitPackUnitsPanel(b_, source_, elements, kPanelLanes, at[0], to);
       });
     });
-  }
-  // As PlanPackPanels does for panels in memory.
-  void Pack(IrValue panel, int64_t place) {
-    for (int first = 0; first < kPanelLanes; first += lanes_) {
-      IrValues columns;  // those beyond the last repeat it: nobody looks at what they give
-      for (int l = 0; l < lanes_; ++l) {
-        IrValue column = Plus(Times(panel, kPanelLanes), b_.I64(first + l));
-        column = ir().CreateSelect(ir().CreateICmpSLT(column, b_.I64(columns_)), column, b_.I64(columns_ - 1));
-        columns.push_back(Times(column, depth_));
-      }
-      const auto to = [&](IrValue k) { return Plus(Times(k, kPanelLanes), b_.I64(place + first)); };
-      const int64_t squares = depth_ / lanes_ * lanes_;
-      b_.For("square", b_.I64(0), b_.I64(squares), lanes_, [&](IrValue k) {
-        IrValues rows;
-        for (IrValue column : columns) rows.push_back(b_.Load(b_.arg(0), Plus(column, k), DType::kF32, lanes_));
-        rows = EmitLaneTranspose(b_, rows);
-        for (int l = 0; l < lanes_; ++l) b_.Store(b_.scratch(), to(Plus(k, b_.I64(l))), DType::kF32, rows[l]);
-      });
-      b_.For("single", b_.I64(squares), b_.I64(depth_), 1, [&](IrValue k) {
-        for (int l = 0; l < lanes_; ++l) {
-          IrValue element = b_.Load(b_.arg(0), Plus(columns[l], k), DType::kF32, 1);
-          b_.Store(b_.scratch(), Plus(to(k), b_.I64(l)), DType::kF32, element);
-        }
-      });
-    }
+    return b_.ElementPointer(b_.scratch(), place, DType::kF32);
   }
 
   void Finish(IrValue first_row, IrValue rows, IrValue first_column) {
@@ -138,7 +115,7 @@ class SparseEmitter {
     if (FinishesBytes(epilogue_)) return FinishBytesByColumns(first_row, first_column, rows, tokens);
     b_.For("square", b_.I64(0), rows, lanes_, [&](IrValue r) {
       IrValue feature = Plus(first_row, r);
-      const bool straight = epilogue_.cost() <= kMaxStraightEpilogue;
+      const bool straight = epilogue_.cost() <= kMaxStraightSparse;
       const auto any = [&] {
         FinishSquares(r, feature, first_column, tokens);
         return IrValues();
@@ -317,6 +294,8 @@ class SparseEmitter {
 
   KernelBuilder& b_;
   const SparseSchedule& s_;
+  const SparseUnit unit_;
+  const PanelSource& source_;
   const int64_t depth_, columns_;
   const bool by_columns_;
   const DType sums_;
@@ -331,67 +310,6 @@ std::string SparseSchedule::Key() const {
   return blocks.Key() + (panels_outer ? " panels first" : "") + (packs ? " packing" : "");
 }
 
-double PanelMissShare(const SparseProblem& problem, const Target& target) {
-  const auto panel = static_cast<double>(problem.depth() * kPanelLanes * 4), l1 = static_cast<double>(target.l1d_bytes);
-  return std::clamp((panel - 0.75 * l1) / (0.5 * l1), 0.0, 1.0);
-}
-
-int64_t ChunkFor(const SparseProblem& problem, const Target& target) {
-  const int64_t fits =
-      std::max<int64_t>(16, (target.l1d_bytes - kMaxBlockRows * kPanelLanes * 4) * 7 / 8 / (kPanelLanes * 4));
-  if (problem.depth() <= fits) return 0;
-  return DivideUp(problem.depth(), DivideUp(problem.depth(), fits));
-}
-
-SparseSchedule ScheduleSparse(const SparseProblem& problem, int group_rows, double row_bytes, const Target& target) {
-  SparseSchedule schedule;
-  ScatteredBlocks& blocks = schedule.blocks;
-  blocks.rows = problem.rows();
-  blocks.group_rows = group_rows;
-  // The block height that makes the fewest groups; of equals the lowest, whose sums stay nearest.
-  int64_t fewest = 0;
-  for (int64_t height = kPanelLanes; height <= kMaxBlockRows; height += kPanelLanes) {
-    if (fewest != 0 && static_cast<double>(height) * row_bytes > static_cast<double>(target.l2_bytes) / 2) break;
-    ScatteredBlocks candidate = blocks;
-    candidate.block_rows = height;
-    int64_t groups = 0;
-    for (int64_t block = 0; block < candidate.blocks(); ++block) groups += candidate.groups_of(block);
-    if (fewest != 0 && groups >= fewest) continue;
-    fewest = groups;
-    blocks.block_rows = height;
-  }
-  return schedule;
-}
-
-double SparseMicroseconds(const SparseProblem& problem, const SparseSchedule& schedule, const Target& target,
-                          int epilogue_cost, double core_ns) {
-  const MachineModel machine(target);
-  const int lanes = std::min(kPanelLanes, target.Lanes(32));
-  double vectors = static_cast<double>(DivideUp(problem.rows(), lanes) * lanes * problem.panels());
-  vectors *= kPanelLanes / lanes;
-  // Shuffles and the epilogue's arithmetic share the ports in part; loads and stores run beside them.
-  double shuffles = 0;
-  for (int l = problem.by_columns ? lanes : 1; l > 1; l /= 2) ++shuffles;
-  if (epilogue_cost > kMaxStraightEpilogue) shuffles += 3;  // through memory
-  const double more = std::max<double>(shuffles, epilogue_cost), less = std::min<double>(shuffles, epilogue_cost);
-  const double per_vector = (more + 0.3 * less) * machine.op_ns + machine.load_ns;
-  const int64_t blocks = schedule.blocks.blocks(), tasks = blocks * problem.panels();
-  const int elements = ElementsOf(problem.unit);
-  double pack = elements == 1 ? PackPanelsMicroseconds(problem.source, target)
-                              : PackUnitsMicroseconds(problem.source, elements, target);
-  double ns = core_ns + vectors * per_vector + static_cast<double>(tasks) * 40 * MachineModel::kCycle;
-  ns = machine.Shared(ns, schedule.packs ? problem.panels() : tasks) + kKernelNs + machine.step_ns;
-  if (schedule.packs) {
-    pack -= machine.step_ns / 1000;
-  } else {
-    pack = machine.Shared(pack - machine.step_ns / 1000, problem.panels()) + machine.step_ns / 1000;
-    // Threads pack panels and then compute blocks of rows: of a panel that one packed, others read all.
-    const bool alike = blocks == 1 || schedule.panels_outer;
-    if (!alike) ns += machine.ForeignNanoseconds(static_cast<double>(problem.panel_bytes()));
-  }
-  return ns / 1000 + pack;
-}
-
 std::pair<IrValue, IrValue> EmitBlockRows(KernelBuilder& b, const ScatteredBlocks& blocks, IrValue block) {
   auto& ir = b.ir();
   if (!blocks.cuts.empty()) {
@@ -404,11 +322,6 @@ std::pair<IrValue, IrValue> EmitBlockRows(KernelBuilder& b, const ScatteredBlock
   if (blocks.rows % blocks.block_rows == 0) return {first, b.I64(blocks.block_rows)};
   IrValue left = ir.CreateSub(b.I64(blocks.rows), first);
   return {first, ir.CreateSelect(ir.CreateICmpSLT(left, b.I64(blocks.block_rows)), left, b.I64(blocks.block_rows))};
-}
-
-bool CanPackInside(const SparseProblem& problem) {
-  return problem.unit == SparseUnit::kF32 && problem.source.depth_step == 1 &&
-         problem.source.column_step == problem.source.depth;
 }
 
 StepArg PlanSparsePanels(const Node& node, const SparseProblem& problem, PlanBuilder& builder) {
@@ -442,15 +355,19 @@ void PlanSparseKernel(const Node& node, const SparseProblem& problem, const Spar
     step.flops += part.flops * static_cast<double>(problem.columns());
   }
   step.kernel.key += "; " + epilogue.Key();
+  if (schedule.packs) {
+    step.kernel.key += internal::Join("; from ", problem.source.depth, " deep, steps ", problem.source.depth_step, " ",
+                                      problem.source.column_step);
+  }
   const auto first_arg = static_cast<int>(step.args.size());
   step.kernel.emit = [problem, schedule, epilogue, first_arg, parts = std::move(parts)](KernelBuilder& b) {
     SparseEmitter(b, problem, schedule, epilogue, first_arg).Emit(parts);
   };
   epilogue.AddArguments(node, builder, step);
-  step.tasks = schedule.packs ? problem.panels() : schedule.blocks.blocks() * problem.panels();
+  step.tasks = schedule.blocks.blocks() * problem.panels();
   // Sums, and a square on its way.
   step.scratch_bytes = 4 * PackedPlace(schedule);
-  if (schedule.packs) step.scratch_bytes += problem.panel_bytes() / problem.panels();
+  if (schedule.packs) step.scratch_bytes += problem.panel_bytes() / (schedule.panels_outer ? problem.panels() : 1);
   step.label = node.name;
   const int64_t columns = problem.columns();
   step.bytes = static_cast<double>(4 * problem.all.pattern->num_kept() +
@@ -461,7 +378,6 @@ void PlanSparseKernel(const Node& node, const SparseProblem& problem, const Spar
 
 void PlanSparseSteps(const Node& node, const SparseProblem& problem, const SparseSchedule& schedule,
                      const std::string& family, std::vector<SparsePart> parts, PlanBuilder& builder) {
-  TES_CHECK(!schedule.packs || CanPackInside(problem), node.name);
   const StepArg panels = schedule.packs ? builder.Read(problem.x) : PlanSparsePanels(node, problem, builder);
   PlanSparseKernel(node, problem, schedule, family, std::move(parts), panels, builder);
 }

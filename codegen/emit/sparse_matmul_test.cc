@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "codegen/emit/sparse_parts.h"
 #include "codegen/emit/testing/kernel_runner.h"
@@ -370,28 +371,8 @@ TEST(SparseChoiceTest, BlocksAndScatteredElementsAreRolled) {
   EXPECT_EQ(SelectEmitter(graph, graph.nodes[0], *target, "", &report).emitter->name, "sparse_parts") << report;
 }
 
-// Packing is a step of its own, and what it writes is read by the other threads.
-TEST(SparseChoiceTest, StepsCostSeveralThreadsMore) {
-  StatusOr<Target> target = MakeTarget("host:x86-64-v4");
-  ASSERT_TRUE(target.ok());
-  Random random(1);
-  const Graph graph = OneProduct({.rows = 383, .depth = 12, .columns = 153, .density = 0.3}, random).Build();
-  const auto dearer_by = [&](int threads) {
-    target->threads = threads;
-    double dense = 0, sparse = 0;
-    for (const Choice& choice : RankWays(graph, graph.nodes[0], *target, {}, nullptr)) {
-      if (choice.ToString() == "matmul") dense = choice.way.us;
-      if (choice.ToString() == "sparse_stream:whole depth") sparse = choice.way.us;
-    }
-    EXPECT_GT(dense, 0);
-    EXPECT_GT(sparse, 0);
-    return sparse - dense;
-  };
-  EXPECT_GT(dearer_by(2), dearer_by(1) + 0.3);
-}
-
-// Runs all steps of a plan of one input and one output on this thread.
-std::vector<std::byte> RunPlan(const Plan& plan, const Target& target, const Tensor& input) {
+// Runs all steps of a plan of one input and one output on this thread, in the shares of `threads`.
+std::vector<std::byte> RunPlan(const Plan& plan, const Target& target, const Tensor& input, int threads = 1) {
   std::vector<std::vector<std::byte>> buffers;
   size_t output = 0;
   for (const PlanBuffer& buffer : plan.buffers) {
@@ -407,8 +388,10 @@ std::vector<std::byte> RunPlan(const Plan& plan, const Target& target, const Ten
     TES_CHECK(run.ok(), run.status());
     std::vector<void*> args;
     for (const StepArg& arg : step.args) args.push_back(buffers[arg.buffer].data() + arg.offset);
-    std::vector<std::byte> scratch(step.scratch_bytes);
-    (*run)(args, 0, step.tasks, scratch.data());
+    for (int thread = 0; thread < threads; ++thread) {
+      std::vector<std::byte> scratch(step.scratch_bytes);
+      (*run)(args, step.tasks* thread / threads, step.tasks * (thread + 1) / threads, scratch.data());
+    }
   }
   buffers[output].resize(plan.buffers[output].bytes);
   return buffers[output];
@@ -455,6 +438,51 @@ TEST(SparsePartsTest, AddUpToTheProduct) {
       Tensor result((*expected)[0].type.dtype, (*expected)[0].type.shape);
       std::memcpy(result.mutable_bytes().data(), found.data(), found.size());
       EXPECT_TRUE(Close(result, (*expected)[0].ToTensor(), integers ? 0 : 1e-5));
+    }
+  }
+}
+
+// Whatever the order of tasks, whoever packs, however x and y lie, and wherever threads' shares begin.
+TEST(SparsePartsTest, EveryOrderGivesTheProduct) {
+  int turn = 0;
+  for (const std::string& level : RunnableLevels()) {
+    const StatusOr<Target> target = MakeTarget(level);
+    ASSERT_TRUE(target.ok());
+    for (int k = 0; k < 16; ++k) {
+      Random random(15 + k);
+      const int64_t columns[] = {8, 16, 41, 70};
+      const Case c = {.rows = 150,
+                      .depth = random.Int(1, 60),
+                      .columns = columns[(k + turn++) % 4],
+                      .weights_left = (k & 4) != 0,
+                      .transpose_x = (k & 8) != 0,
+                      .density = 0.3,
+                      .integers = (k & 1) != 0};
+      OneProduct product(c, random);
+      const Graph graph = product.Build();
+      std::string why;
+      const std::optional<SparseProblem> problem = ReadSparseProblem(graph, graph.nodes[0], *target, &why);
+      ASSERT_TRUE(problem.has_value()) << why;
+      SparseSchedule schedule;
+      schedule.blocks = {.rows = 150, .block_rows = 32, .group_rows = 6};
+      if (k % 3 == 0) schedule.blocks.cuts = {0, 16, 48, 80, 96, 128, 150};
+      schedule.packs = true;
+      schedule.panels_outer = (k & 2) != 0;
+      const StatusOr<std::vector<RefTensor>> expected = Interpret(graph, product.inputs);
+      ASSERT_TRUE(expected.ok()) << expected.status();
+      for (const int threads : {1, 2, 5}) {
+        SCOPED_TRACE(
+            internal::Join(level, " case ", k, " depth ", c.depth, " columns ", c.columns, " threads ", threads));
+        PlanBuilder builder(graph, *target);
+        PlanSparseSteps(graph.nodes[0], *problem, schedule, "parts",
+                        {LoopPart(*problem, problem->all, schedule, builder)}, builder);
+        const Plan plan = builder.Finish();
+        EXPECT_EQ(plan.steps.size(), 1u);
+        const std::vector<std::byte> found = RunPlan(plan, *target, product.inputs[0], threads);
+        Tensor result((*expected)[0].type.dtype, (*expected)[0].type.shape);
+        std::memcpy(result.mutable_bytes().data(), found.data(), found.size());
+        EXPECT_TRUE(Close(result, (*expected)[0].ToTensor(), c.integers ? 0 : 1e-5));
+      }
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/int8_dot.h"
+#include "codegen/emit/sparse_schedule.h"
 
 namespace tessera {
 namespace {
@@ -23,6 +24,15 @@ int PanelVectors(const Target& target) { return kPanelLanes / std::min(kPanelLan
 double UnitNanoseconds(const SparseProblem& problem, const Target& target) {
   const MachineModel machine(target);
   return problem.unit == SparseUnit::kInt16x2 ? machine.fma_ns + 0.5 * machine.op_ns : machine.fma_ns;
+}
+
+// Bytes of weights and code that pass by: a block's, or with panels outer those of all, are read once for all panels if
+// they fit the second level, otherwise for each. With panels outer every thread reads all.
+double PassingBytes(double bytes, const SparseProblem& problem, const SparseSchedule& schedule, const Target& target) {
+  const auto panels = static_cast<double>(problem.panels());
+  const double at_once = bytes / static_cast<double>(schedule.panels_outer ? 1 : schedule.blocks.blocks());
+  if (at_once >= 0.75 * static_cast<double>(target.l2_bytes)) return bytes * panels;
+  return schedule.panels_outer ? bytes * std::min<double>(panels, std::max(1, target.threads)) : bytes;
 }
 
 double KeptFlops(const SparseShare& share) { return 2.0 * static_cast<double>(share.kept->Count()); }
@@ -98,10 +108,14 @@ double StreamCodeBytes(const StreamCounts& counts, const SparseProblem& problem,
   return element * elements + (target.has_avx512 ? 7 : 14) * loads + 34 * static_cast<double>(counts.runs);
 }
 
-double StreamCoreNanoseconds(const SparseProblem& problem, const SparseShare& share, const SparseSchedule& schedule,
+double PassingNanoseconds(double bytes, const SparseProblem& problem, const SparseSchedule& schedule,
+                          const Target& target) {
+  return PassingBytes(bytes, problem, schedule, target) / kStreamBytesPerNs;
+}
+
+double StreamCoreNanoseconds(const SparseProblem& problem, const StreamCounts& counts, const SparseSchedule& schedule,
                              const Target& target) {
   const MachineModel machine(target);
-  const StreamCounts counts = CountStream(*share.pattern, schedule.blocks);
   const int vectors = PanelVectors(target);
   const auto elements = static_cast<double>(counts.elements), loads = static_cast<double>(counts.column_loads);
   const auto panels = static_cast<double>(problem.panels());
@@ -118,10 +132,7 @@ double StreamCoreNanoseconds(const SparseProblem& problem, const SparseShare& sh
   const double starts = (2.2 * rows + 3.5 * starts_again) * vectors * machine.op_ns;
   const double slowest = std::max({fma, load, transfer});
   const double core = panels * (slowest + 0.065 * (fma + load + transfer - slowest) + starts);
-  // A block's code and weights are read once for all panels if they fit the second level, otherwise for each.
-  const double block_bytes = stream_bytes / static_cast<double>(schedule.blocks.blocks());
-  const bool resident = block_bytes < 0.75 * static_cast<double>(target.l2_bytes);
-  const double passes = stream_bytes * (resident ? 1 : panels);
+  const double passes = PassingBytes(stream_bytes, problem, schedule, target);
   // From memory, every line is waited for.
   double time = core + passes / kFarStreamBytesPerNs;
   if (stream_bytes < kFarBytes) time = std::max(core, passes / kStreamBytesPerNs);

@@ -24,8 +24,12 @@ StreamForm StreamFormFor(const SparseProblem& problem, const Target& target);
 SparsePart StreamPart(const SparseProblem& problem, const SparseShare& share, const SparseSchedule& schedule, bool adds,
                       PlanBuilder& builder);
 double StreamCodeBytes(const StreamCounts& counts, const SparseProblem& problem, const Target& target);
-double StreamCoreNanoseconds(const SparseProblem& problem, const SparseShare& share, const SparseSchedule& schedule,
+// `counts`: of the share in the schedule's blocks.
+double StreamCoreNanoseconds(const SparseProblem& problem, const StreamCounts& counts, const SparseSchedule& schedule,
                              const Target& target);
+// What it takes at least that `bytes` of weights pass by panels in the schedule's order.
+double PassingNanoseconds(double bytes, const SparseProblem& problem, const SparseSchedule& schedule,
+                          const Target& target);
 
 // For every target.
 SparsePart LoopPart(const SparseProblem& problem, const SparseShare& share, const SparseSchedule& schedule,

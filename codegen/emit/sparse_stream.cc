@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "codegen/emit/sparse_parts.h"
+#include "codegen/emit/sparse_schedule.h"
 #include "codegen/emitter.h"
 
 namespace tessera {
@@ -29,28 +30,42 @@ constexpr int64_t kMaxCodeBytes = int64_t{64} << 20;
 
 // What the estimate is raised by before it is compared with dense ones: straight code depends more on what else is in
 // the caches (on a busy machine, layers of 2 MB of code and more were seen to lose a third where dense lost a tenth).
-constexpr double kMargin = 1.05;
+// On several threads shares are less even than they are counted: 10x169x690 with half kept, 0.95 of dense.
+constexpr double kMargin = 1.05, kMarginOfThreads = 1.1;
 
 struct Candidate {
   SparseSchedule schedule;
   double us = 0, code_bytes = 0;
 };
 
-Candidate Consider(const SparseProblem& problem, const Target& target, int epilogue_cost, bool chunked) {
-  Candidate result;
-  const auto rows = static_cast<double>(problem.rows());
-  const auto kept_per_row = static_cast<double>(problem.all.pattern->num_kept()) / rows;
-  result.schedule = ScheduleSparse(problem, StreamFormFor(problem, target).MaxGroupRows(),
-                                   kept_per_row * (target.has_avx512 ? 12 : 22), target);
-  if (chunked) result.schedule.blocks.depth_chunk = ChunkFor(problem, target);
-  result.code_bytes = StreamCodeBytes(CountStream(*problem.all.pattern, result.schedule.blocks), problem, target);
+Candidate Price(const SparseProblem& problem, const SparseSchedule& blocks, const Target& target, int epilogue_cost) {
+  Candidate result = {.schedule = blocks};
+  const StreamCounts counts = CountStream(*problem.all.pattern, result.schedule.blocks);
+  result.code_bytes = StreamCodeBytes(counts, problem, target);
   const double stream_bytes = static_cast<double>(problem.all.pattern->num_kept()) * 4 + result.code_bytes;
   // Panels first, when it is they that would be read again and again from beyond the second level.
   const double half = static_cast<double>(target.l2_bytes) / 2, panels = static_cast<double>(problem.panel_bytes());
   result.schedule.panels_outer = stream_bytes < half && panels > half;
-  result.us = kMargin * SparseMicroseconds(problem, result.schedule, target, epilogue_cost,
-                                           StreamCoreNanoseconds(problem, problem.all, result.schedule, target));
+  const auto microseconds = [&](const SparseSchedule& schedule) {
+    return SparseMicroseconds(problem, schedule, target, epilogue_cost,
+                              StreamCoreNanoseconds(problem, counts, schedule, target));
+  };
+  result.schedule = OrderSparse(problem, result.schedule, target, microseconds);
+  result.us = (target.threads > 1 ? kMarginOfThreads : kMargin) * microseconds(result.schedule);
   return result;
+}
+
+Candidate Consider(const SparseProblem& problem, const Target& target, int epilogue_cost, bool chunked) {
+  const auto rows = static_cast<double>(problem.rows());
+  const auto kept_per_row = static_cast<double>(problem.all.pattern->num_kept()) / rows;
+  SparseSchedule schedule = ScheduleSparse(problem, StreamFormFor(problem, target).MaxGroupRows(),
+                                           kept_per_row * (target.has_avx512 ? 12 : 22), target);
+  if (chunked) schedule.blocks.depth_chunk = ChunkFor(problem, target);
+  const Candidate equal = Price(problem, schedule, target, epilogue_cost);
+  const std::optional<SparseSchedule> balanced = BalanceSparse(problem, schedule, target);
+  if (!balanced) return equal;
+  const Candidate cut = Price(problem, *balanced, target, epilogue_cost);
+  return cut.us < equal.us ? cut : equal;
 }
 
 // The names of the ways: each group of rows meets the whole depth, or all of a block's a chunk of it after the other.

@@ -6,6 +6,7 @@
 
 #include "codegen/cost_model.h"
 #include "codegen/emit/int8_dot.h"
+#include "codegen/emit/sparse_schedule.h"
 
 namespace tessera {
 namespace {

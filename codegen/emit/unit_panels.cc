@@ -13,27 +13,36 @@ namespace {
 // u8 into units of 32 bits; `lanes` units make a vector.
 class UnitPacker {
  public:
-  UnitPacker(KernelBuilder& b, const PanelSource& s, int elements, int64_t width, int lanes)
-      : b_(b), s_(s), elements_(elements), units_(DivideUp(s.depth, elements)), width_(width), lanes_(lanes) {}
+  // `panels`: where the units go.
+  UnitPacker(KernelBuilder& b, const PanelSource& s, int elements, int64_t width, int lanes, IrValue panels)
+      : b_(b),
+        s_(s),
+        elements_(elements),
+        units_(DivideUp(s.depth, elements)),
+        width_(width),
+        lanes_(lanes),
+        panels_(panels) {}
 
   void Emit() {
-    ForEachPanelVector(b_, s_, units_, width_, lanes_, [&](IrValue matrix, IrValue vector, IrValue to) {
-      IrValue from = Times(matrix, s_.matrix_step), column = Times(vector, lanes_);
-      if (s_.depth_step == 1) return Turn(from, column, to);
-      if (s_.columns % lanes_ == 0) return Interleave(Plus(from, column), lanes_, to);
-      // The columns that are left, one by one.
-      const auto some = [&] {
-        IrValue left = ir().CreateSub(b_.I64(s_.columns), column);
-        b_.For("column", b_.I64(0), left, 1,
-               [&](IrValue c) { Interleave(Plus(from, Plus(column, c)), 1, Plus(to, c)); });
-        return IrValues();
-      };
-      const auto all = [&] {
-        Interleave(Plus(from, column), lanes_, to);
-        return IrValues();
-      };
-      b_.IfElse("whole", ir().CreateICmpSLE(Plus(column, b_.I64(lanes_)), b_.I64(s_.columns)), all, some);
-    });
+    ForEachPanelVector(b_, s_, units_, width_, lanes_,
+                       [&](IrValue matrix, IrValue vector, IrValue to) { EmitVector(matrix, vector, to); });
+  }
+  // A vector of columns of a matrix; its first unit goes to `to`.
+  void EmitVector(IrValue matrix, IrValue vector, IrValue to) {
+    IrValue from = Times(matrix, s_.matrix_step), column = Times(vector, lanes_);
+    if (s_.depth_step == 1) return Turn(from, column, to);
+    if (s_.columns % lanes_ == 0) return Interleave(Plus(from, column), lanes_, to);
+    // The columns that are left, one by one.
+    const auto some = [&] {
+      IrValue left = ir().CreateSub(b_.I64(s_.columns), column);
+      b_.For("column", b_.I64(0), left, 1, [&](IrValue c) { Interleave(Plus(from, Plus(column, c)), 1, Plus(to, c)); });
+      return IrValues();
+    };
+    const auto all = [&] {
+      Interleave(Plus(from, column), lanes_, to);
+      return IrValues();
+    };
+    b_.IfElse("whole", ir().CreateICmpSLE(Plus(column, b_.I64(lanes_)), b_.I64(s_.columns)), all, some);
   }
 
  private:
@@ -81,7 +90,7 @@ class UnitPacker {
       }
       rows = EmitLaneTranspose(b_, rows);
       for (int u = 0; u < units; ++u) {
-        b_.Store(b_.arg(1), Plus(to, Times(Plus(unit, b_.I64(u)), width_)), DType::kI32, rows[u]);
+        b_.Store(panels_, Plus(to, Times(Plus(unit, b_.I64(u)), width_)), DType::kI32, rows[u]);
       }
     };
     const int64_t whole = s_.depth / (lanes_ * elements_) * lanes_;
@@ -98,7 +107,7 @@ class UnitPacker {
         IrValue part = ir().CreateShl(b_.Load(b_.arg(0), at, DType::kU8, lanes), e * (32 / elements_));
         sum = sum == nullptr ? part : ir().CreateOr(sum, part);
       }
-      b_.Store(b_.arg(1), Plus(to, Times(unit, width_)), DType::kI32, sum);
+      b_.Store(panels_, Plus(to, Times(unit, width_)), DType::kI32, sum);
     };
     const int64_t whole = s_.depth / elements_;
     b_.For("unit", b_.I64(0), b_.I64(whole), 1, [&](IrValue unit) { unit_of(unit, elements_); });
@@ -110,6 +119,7 @@ class UnitPacker {
   const int elements_;
   const int64_t units_, width_;
   const int lanes_;
+  IrValue panels_;
 };
 
 }  // namespace
@@ -130,13 +140,22 @@ PlanStep PlanPackUnits(const PanelSource& source, int elements, int64_t width, S
       internal::Join("pack_units u8 by ", elements, " ", source.matrices, "x", source.depth, "x", source.columns,
                      " steps ", source.matrix_step, " ", source.depth_step, " ", source.column_step, " width ", width);
   step.kernel.emit = [source, elements, width, lanes](KernelBuilder& b) {
-    UnitPacker(b, source, elements, width, lanes).Emit();
+    UnitPacker(b, source, elements, width, lanes, b.arg(1)).Emit();
   };
   step.args = {from, to};
   step.tasks = source.matrices * DivideUp(source.columns, lanes);
   const double packed = static_cast<double>(PackedUnits(source, elements, width));
   step.bytes = 4 * packed + static_cast<double>(source.matrices * source.depth * source.columns);
   return step;
+}
+
+void EmitPackUnitsPanel(KernelBuilder& b, const PanelSource& source, int elements, int64_t width, IrValue panel,
+                        IrValue to) {
+  TES_CHECK(source.matrices == 1 && (source.depth_step == 1 || source.column_step == 1), source.matrices);
+  const int lanes = static_cast<int>(std::min<int64_t>(width, b.target().Lanes(32)));
+  UnitPacker pack(b, source, elements, width, lanes, to);
+  ForEachVectorOfPanel(b, source, width, lanes, panel,
+                       [&](IrValue vector, IrValue at) { pack.EmitVector(b.I64(0), vector, at); });
 }
 
 double PackUnitsMicroseconds(const PanelSource& source, int elements, const Target& target) {

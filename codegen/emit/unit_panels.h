@@ -15,6 +15,9 @@ namespace tessera {
 int64_t PackedUnits(const PanelSource& source, int elements, int64_t width);  // lanes of all matrices
 PlanStep PlanPackUnits(const PanelSource& source, int elements, int64_t width, StepArg from, StepArg to,
                        const Target& target);
+// The same for one panel of the only matrix, within a kernel whose argument 0 is the source; `to` points at its lanes.
+void EmitPackUnitsPanel(KernelBuilder& b, const PanelSource& source, int elements, int64_t width, IrValue panel,
+                        IrValue to);
 double PackUnitsMicroseconds(const PanelSource& source, int elements, const Target& target);
 
 }  // namespace tessera

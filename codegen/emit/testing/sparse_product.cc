@@ -46,7 +46,10 @@ StatusOr<std::vector<std::vector<Tensor>>> RunGuarded(const Graph& graph, std::s
                                                       const std::string& level, const std::string& emitter,
                                                       const std::vector<int>& threads) {
   ASSIGN_OR_RETURN(const Target target, MakeTarget(level));
-  ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, {.threads = 1, .only_emitter = emitter}));
+  // For the last count: whoever runs it, the results are the same.
+  CompileOptions options = {.threads = 1, .only_emitter = emitter};
+  options.run_threads = threads.back();
+  ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, options));
   ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice("host"));
   std::vector<std::vector<Tensor>> results;
   for (const int count : threads) {

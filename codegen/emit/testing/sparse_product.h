@@ -50,7 +50,8 @@ class Random {
   std::mt19937_64 rng_;
 };
 
-// The outputs of the compiled graph with each number of threads; inputs and outputs end where memory ends.
+// The outputs of the graph, compiled for the last number of threads and run with each; inputs and outputs end where
+// memory ends.
 StatusOr<std::vector<std::vector<Tensor>>> RunGuarded(const Graph& graph, std::span<const Tensor> inputs,
                                                       const std::string& level, const std::string& emitter,
                                                       const std::vector<int>& threads);
