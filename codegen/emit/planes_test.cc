@@ -289,6 +289,20 @@ TEST_P(PlanesTest, ProductsAndFiltersInTurn) {
   EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 2}, 1e-5));
 }
 
+TEST_P(PlanesTest, WhatAConvolutionReadsIsAddedToItsResult) {
+  for (const std::string emitter : {"generic", "planes_conv", "sparse_loop"}) {
+    if (emitter == "planes_conv" && GetParam() == "host:x86-64") continue;
+    GraphBuilder b("own");
+    const ValueId x = b.Input("x", DType::kF32, {1, 6, 5, 4});
+    const ValueId d = Depthwise(b, x, 3, 3, {});
+    b.Output(Depthwise(b, Finish(b, Scattered(b, d, 6, 1, 1, {.pads = {0, 0, 0, 0}}, 0.6), d), 3, 3, {}));
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    const std::vector<Tensor> inputs = {Make({1, 6, 5, 4})};
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.only_emitter = emitter}, 1e-5)) << emitter;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Levels, PlanesTest, testing::ValuesIn(RunnableLevels()),
                          [](const auto& info) { return "Level" + std::to_string(info.index); });
 

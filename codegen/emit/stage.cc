@@ -283,6 +283,11 @@ PreparedStage PrepareStage(const Compute& compute, const Stage& original,
   step.args.back().writes = true;
   stage.write.buffer = {BufferKind::kOutput, 0};
   const int out = static_cast<int>(step.args.size()) - 1;
+  // Nor with one that another argument reads too: what a convolution reads, added to its result.
+  std::erase_if(in_place, [&](const auto& pair) {
+    return std::count_if(step.args.begin(), step.args.end() - 1,
+                         [&](const StepArg& arg) { return arg.buffer == step.args[pair.first].buffer; }) > 1;
+  });
   for (auto& pair : in_place) pair.second = out;
   step.in_place = in_place;
 
