@@ -228,7 +228,7 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& compiled_for, const C
   if (options.max_code_bytes > 0) KeepCodeWithin(static_cast<double>(options.max_code_bytes), ranked, notes);
   std::vector<Choice> choices;
   for (std::vector<Choice>& ways : ranked) choices.push_back(std::move(ways[0]));
-  ChoosePitches(choices, builder);
+  ChoosePlaneLayouts(choices, builder);
   ChoosePlaces(choices, builder);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];

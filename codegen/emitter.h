@@ -31,9 +31,15 @@ struct Way {
   std::string why;   // what the time rests on ("scattered, 10 % kept"), for the decision report; may be empty
   // Of machine code that grows with what is kept; 0 for kernels of a few KiB. A budget for code is held by these.
   double code_bytes = 0;
-  // Does the plan ask PlanBuilder::PitchOf where planes lie, for the first operand, operands of the epilogue and the
-  // result?
+  // Does the plan ask PlanBuilder::PlanesOf where planes lie, for the first operand, operands of the epilogue and the
+  // result? Then the result may lie in bands too, with operands of its shape alike.
   bool padded_planes = false;
+  // Of such a plan whose first operand may lie in bands: the rows beside a band that the tasks of one touch; -1: it may
+  // not.
+  int64_t band_halo = -1;
+  // May each operand of the epilogue that is an image, and the result, lie in bands or not as it likes? Otherwise those
+  // of one shape lie alike.
+  bool bands_apart = false;
 };
 
 struct Emitter {

@@ -4,6 +4,10 @@
 
 namespace tessera {
 
+std::string PlaneLayout::Key() const {
+  return internal::Join("pitch ", pitch, banded() ? internal::Join(" bands ", band_pixels, " + ", band_gap) : "");
+}
+
 PlanBuilder::Place PlanBuilder::PlaceOf(ValueId id) {
   auto [it, inserted] = place_of_.try_emplace(id, Place{static_cast<int>(plan_.buffers.size()), 0});
   if (!inserted) return it->second;
@@ -11,8 +15,10 @@ PlanBuilder::Place PlanBuilder::PlaceOf(ValueId id) {
   PlanBuffer buffer;
   buffer.name = value.name;
   int64_t elements = value.type.shape.num_elements();
-  if (const auto pitch = pitch_of_.find(id); pitch != pitch_of_.end()) {
-    elements = value.type.shape[0] * value.type.shape[1] * pitch->second;
+  if (const auto planes = planes_of_.find(id); planes != planes_of_.end()) {
+    const Shape& shape = value.type.shape;
+    const int64_t bands = planes->second.banded() ? shape[2] * shape[3] / planes->second.band_pixels : 1;
+    elements = shape[0] * shape[1] * planes->second.pitch * bands;
   }
   buffer.bytes = ByteSize(value.type.dtype, elements);
   const auto position = [&](const std::vector<ValueId>& list) {
@@ -33,11 +39,11 @@ PlanBuilder::Place PlanBuilder::PlaceOf(ValueId id) {
   return it->second;
 }
 
-int64_t PlanBuilder::PitchOf(ValueId id) const {
-  const auto pitch = pitch_of_.find(id);
-  if (pitch != pitch_of_.end()) return pitch->second;
+PlaneLayout PlanBuilder::PlanesOf(ValueId id) const {
+  const auto planes = planes_of_.find(id);
+  if (planes != planes_of_.end()) return planes->second;
   const Shape& shape = graph_[id].type.shape;
-  return shape.rank() == 4 ? shape[2] * shape[3] : 0;
+  return {.pitch = shape.rank() == 4 ? shape[2] * shape[3] : 0};
 }
 
 int PlanBuilder::Temp(std::string name, int64_t bytes) {

@@ -66,6 +66,18 @@ struct Plan {
   std::vector<std::string> notes;  // one line per node: which emitter, and why not the others
 };
 
+// Where the elements of an image [N, C, H, W] lie: (n, c, p), p = y * W + x, at
+// (n * C + c) * pitch + p + p / band_pixels * band_gap. emit/planes.h says why.
+struct PlaneLayout {
+  int64_t pitch = 0;  // from one plane to the next; at least the pixels of a plane, or of a band where there are bands
+  int64_t band_pixels = 0;  // whole rows, which divide the plane; 0: all pixels of a plane lie together
+  int64_t band_gap = 0;     // what lies between the end of a plane's band and its next one
+
+  bool banded() const { return band_pixels > 0; }
+  std::string Key() const;
+  friend bool operator==(const PlaneLayout&, const PlaneLayout&) = default;
+};
+
 // What an emitter sees of a node while it plans, and where it puts its steps.
 class PlanBuilder {
  public:
@@ -80,10 +92,10 @@ class PlanBuilder {
     friend bool operator==(const Place&, const Place&) = default;
   };
   Place PlaceOf(ValueId id);
-  // Elements from one plane of a value [N, C, H, W] to the next where gaps lie between them (emit/planes.h); otherwise
-  // H * W, or 0 for values of another rank. Set before the value has a place.
-  void SetPitch(ValueId id, int64_t pitch) { pitch_of_[id] = pitch; }
-  int64_t PitchOf(ValueId id) const;
+  // How an image [N, C, H, W] lies: without gaps unless it was said otherwise before the value had a place. All zeros
+  // for values of another rank.
+  void SetPlanes(ValueId id, const PlaneLayout& layout) { planes_of_[id] = layout; }
+  PlaneLayout PlanesOf(ValueId id) const;
   // Step arguments that read and write a whole value.
   StepArg Read(ValueId id) { return Argument(PlaceOf(id), false); }
   StepArg Write(ValueId id) { return Argument(PlaceOf(id), true); }
@@ -114,9 +126,9 @@ class PlanBuilder {
   const Target& target_;
   Plan plan_;
   std::map<ValueId, Place> place_of_;
-  std::map<ValueId, int64_t> pitch_of_;     // of values with gaps
-  std::map<std::string, int> constant_of_;  // by ConstantOnce's names
-  std::map<std::string, int> temp_of_;      // by TempOnce's keys
+  std::map<ValueId, PlaneLayout> planes_of_;  // of values with gaps
+  std::map<std::string, int> constant_of_;    // by ConstantOnce's names
+  std::map<std::string, int> temp_of_;        // by TempOnce's keys
 };
 
 }  // namespace tessera

@@ -73,9 +73,9 @@ TileEpilogue::TileEpilogue(DType raw, const Shape& output, const Epilogue* epilo
 }
 
 void TileEpilogue::UsePitches(const Node& node, const PlanBuilder& builder) {
-  pitch_ = builder.PitchOf(node.outputs[0]);
+  pitch_ = builder.PlanesOf(node.outputs[0]).pitch;
   for (size_t k = 0; k < operands_.size(); ++k) {
-    const int64_t pitch = builder.PitchOf(node.epilogue->inputs[k]);
+    const int64_t pitch = builder.PlanesOf(node.epilogue->inputs[k]).pitch;
     if (operands_[k].elementwise && pitch != 0) operands_[k].pitch = pitch;
   }
 }

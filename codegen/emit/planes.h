@@ -1,4 +1,4 @@
-// Padded planes: images with channels first whose planes lie some elements further apart than they are long.
+// Planes of images with channels first: gaps between them, and bands of rows that lie apart.
 //
 //   [N, C, H, W]:  element (n, c, y, x) at (n * C + c) * pitch + y * W + x
 //
@@ -9,6 +9,17 @@
 // panels packed for it 106, planes 13 lines apart 109, planes of 196 elements without gaps 171; 64x32, 112x112 pixels,
 // results stored: 785 lines apart 70, 784 apart 163.
 //
+// Several threads share an image by rows. Were a plane one piece, the rows of one thread would lie between those of
+// another, plane after plane, and each would lose lines to what the other core fetches ahead. So rows fall into as many
+// *bands* as there are threads, each with its part of all planes:
+//
+//   two bands of [1, 3, 4, W]:   c0 y0 y1 | c1 y0 y1 | c2 y0 y1 || c0 y2 y3 | c1 y2 y3 | c2 y2 y3
+//                                the first thread's             the second one's
+//
+// What is read of the other's are the rows at the border, by filters. Measured with a loop that reads a row above and
+// one below and then adds up planes, 128 planes of 36 lines, two cores (us): one core alone computing its half 11, both
+// 32 without bands, 18 with them, 12 were there no rows to fetch.
+//
 // What lies between planes holds anything; whoever reads it must not let it reach a result. Tested by planes_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_PLANES_H_
 #define TESSERA_CODEGEN_EMIT_PLANES_H_
@@ -16,6 +27,7 @@
 #include <cstdint>
 #include <span>
 
+#include "codegen/emit/kernel_builder.h"
 #include "codegen/emitter.h"
 #include "codegen/plan.h"
 
@@ -24,9 +36,12 @@ namespace tessera {
 // The least odd number of cache lines that holds `elements` f32, in elements.
 int64_t PaddedPitch(int64_t elements);
 
-// Gives a pitch to every f32 image with channels first that only ways with `padded_planes` make and read. choices[n] is
+// Says how every f32 image with channels first lies that only ways with `padded_planes` make and read. choices[n] is
 // how node n of the builder's graph is computed. Before any value has a place.
-void ChoosePitches(std::span<const Choice> choices, PlanBuilder& builder);
+void ChoosePlaneLayouts(std::span<const Choice> choices, PlanBuilder& builder);
+
+// What bands add to the number of an element: i64, of pixel `pixel` of a plane; nullptr where there are none.
+IrValue EmitBandOffset(KernelBuilder& b, const PlaneLayout& layout, IrValue pixel);
 
 }  // namespace tessera
 

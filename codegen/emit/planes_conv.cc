@@ -27,6 +27,7 @@
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/pack_windows.h"
 #include "codegen/emit/panels.h"
+#include "codegen/emit/planes.h"
 #include "codegen/emit/sparse_matmul.h"
 #include "codegen/emit/sparse_parts.h"
 #include "codegen/emit/stream_finish.h"
@@ -114,30 +115,46 @@ std::optional<PlanesProduct> ReadPlanesProduct(const Graph& graph, const Node& n
   return p;
 }
 
-// How X and Y lie, and what the code is made from.
+// How X, Y and the epilogue's operands lie, those of them that are images.
+struct PlaneLayouts {
+  PlaneLayout in, out;
+  std::vector<PlaneLayout> operands;
+  std::string Key() const {
+    std::string key = internal::Join("from ", in.Key(), " to ", out.Key());
+    for (const PlaneLayout& operand : operands) key += internal::Join(" with ", operand.Key());
+    return key;
+  }
+};
+
+// All that the code is made from.
 struct PlanesSchedule {
   SparseSchedule tasks;
   StreamForm form;
   bool packed = false;  // X lies in panels, not as planes
   bool direct = false;  // the stream stores Y
-  int64_t in_pitch = 0;
+  PlaneLayouts lie;
   int64_t chunk_panels = 0;  // panels that all blocks pass before the next ones
 };
 
-PlanesSchedule SchedulePlanes(const PlanesProduct& p, const TileEpilogue& epilogue, int64_t in_pitch,
+PlanesSchedule SchedulePlanes(const PlanesProduct& p, const TileEpilogue& epilogue, const PlaneLayouts& lie,
                               const Target& target) {
+  const PlaneLayout &in = lie.in, &out = lie.out;
   PlanesSchedule s;
-  s.in_pitch = in_pitch;
+  s.lie = lie;
   s.form.avx512 = target.has_avx512;
-  const int64_t whole = p.panels() * kPanelLanes;  // what whole vectors touch of a plane
-  s.packed = !p.pointwise() || in_pitch < whole || in_pitch * 4 * p.depth() > kMaxReach;
-  s.form.column_bytes = s.packed ? kPanelLanes * 4 : in_pitch * 4;
+  // What whole vectors touch of a plane, or of its bands, each of them.
+  const auto touched = [&](const PlaneLayout& layout) {
+    return layout.banded() ? layout.band_pixels : p.panels() * kPanelLanes;
+  };
+  const int64_t whole = touched(out);
+  s.packed = !p.pointwise() || in.pitch < touched(in) || in.pitch * 4 * p.depth() > kMaxReach;
+  s.form.column_bytes = s.packed ? kPanelLanes * 4 : in.pitch * 4;
   if (target.has_avx512 && epilogue.pitch() >= whole && epilogue.pitch() * 4 * p.rows() <= kMaxReach) {
     if (auto steps = StreamSteps(epilogue, p.rows())) {
       // An operand with planes of its own may have less room than the result.
       s.direct = std::all_of(steps->begin(), steps->end(), [&](const StreamStep& step) {
         return step.with != StreamStep::With::kElement ||
-               (step.row_bytes >= whole * 4 && step.row_bytes * p.rows() <= kMaxReach);
+               (step.row_bytes >= touched(lie.operands[step.operand]) * 4 && step.row_bytes * p.rows() <= kMaxReach);
       });
       if (s.direct) {
         s.form.finish = *std::move(steps);
@@ -169,6 +186,10 @@ PlanesSchedule SchedulePlanes(const PlanesProduct& p, const TileEpilogue& epilog
   const bool near = bytes < static_cast<double>(target.l2_bytes) / 2;
   const int64_t chunks = near ? std::clamp<int64_t>(all_panels / kFewPanels, 1, 8) : 1;
   s.chunk_panels = DivideUp(all_panels, chunks);
+  if (out.banded() && chunks > 1) {
+    const int64_t panels = out.band_pixels / kPanelLanes;
+    s.chunk_panels = DivideUp(panels, DivideUp(panels, s.chunk_panels));
+  }
   return s;
 }
 
@@ -197,10 +218,11 @@ class PlanesConvEmitter {
         image = ir().CreateUDiv(at, b_.I64(p_.panels()));
         panel = ir().CreateURem(at, b_.I64(p_.panels()));
       }
+      IrValue pixel = Times(panel, kPanelLanes);
       IrValue x = s_.packed ? Times(at, p_.depth() * kPanelLanes)
-                            : Plus(Times(image, p_.g.all_in_channels() * s_.in_pitch), Times(panel, kPanelLanes));
+                            : Plus(Times(image, p_.g.all_in_channels() * s_.lie.in.pitch), InBand(s_.lie.in, pixel));
       IrValue first_row = Times(block, s_.tasks.blocks.block_rows);
-      IrValue row = Plus(Times(image, p_.rows()), first_row), column = Times(panel, kPanelLanes);
+      IrValue row = Plus(Times(image, p_.rows()), first_row), column = InBand(s_.lie.out, pixel);
       IrValue entry = b_.Load(entries, block, DType::kI64, 1), first = b_.Load(firsts, block, DType::kI64, 1);
       IrValues args = {b_.ElementPointer(b_.arg(0), x, DType::kF32), b_.ElementPointer(b_.arg(1), first, DType::kF32)};
       if (s_.direct) {
@@ -208,7 +230,7 @@ class PlanesConvEmitter {
                           Plus(Times(row, epilogue_.pitch()), column)));
         if (!epilogue_.operands().empty()) args.push_back(b_.I64(0));
         for (size_t k = 0; k < epilogue_.operands().size(); ++k)
-          args.push_back(Operand(static_cast<int>(k), row, column));
+          args.push_back(Operand(static_cast<int>(k), row, pixel));
       } else {
         args.push_back(b_.scratch());
       }
@@ -226,13 +248,18 @@ class PlanesConvEmitter {
   llvm::IRBuilder<>& ir() { return b_.ir(); }
   IrValue Plus(IrValue x, IrValue y) { return ir().CreateAdd(x, y, "", true, true); }
   IrValue Times(IrValue x, int64_t by) { return by == 1 ? x : ir().CreateMul(x, b_.I64(by), "", true, true); }
+  // Where a pixel lies in its plane.
+  IrValue InBand(const PlaneLayout& layout, IrValue pixel) {
+    IrValue offset = EmitBandOffset(b_, layout, pixel);
+    return offset == nullptr ? pixel : Plus(pixel, offset);
+  }
   IrValue At(int arg, IrValue index) { return b_.ElementPointer(b_.arg(arg), index, DType::kF32); }
 
   // Where operand k begins for the block that starts at `row` of all planes; StreamSteps knows these kinds only.
-  IrValue Operand(int k, IrValue row, IrValue column) {
+  IrValue Operand(int k, IrValue row, IrValue pixel) {
     const EpilogueOperand& operand = epilogue_.operands()[k];
     if (operand.elementwise && operand.along_columns) {
-      return At(kFirstOperand + k, Plus(Times(row, operand.pitch), column));
+      return At(kFirstOperand + k, Plus(Times(row, operand.pitch), InBand(s_.lie.operands[k], pixel)));
     }
     if (operand.rows.empty()) return b_.arg(kFirstOperand + k);
     const EpilogueOperand::RowTerm& term = operand.rows[0];
@@ -247,6 +274,7 @@ class PlanesConvEmitter {
       IrValue row = Plus(first_row, r);
       for (int lane = 0; lane < kPanelLanes; lane += lanes) {
         IrValue at = Plus(column, b_.I64(lane)), mask = nullptr;
+        // Of bands all pixels are whole vectors.
         if (p_.pixels() % kPanelLanes != 0) mask = b_.MaskBelow(ir().CreateSub(b_.I64(p_.pixels()), at), lanes);
         IrValue sum = b_.Load(b_.scratch(), Plus(Times(r, kPanelLanes), b_.I64(lane)), DType::kF32, lanes);
         finish.Store(sum, row, at, mask);
@@ -292,7 +320,9 @@ std::vector<Way> WaysPlanesConv(const Graph& graph, const Node& node, const Targ
   const std::optional<PlanesProduct> p = ReadPlanesProduct(graph, node, target, why);
   if (!p) return {};
   TileEpilogue epilogue(graph, node, 2);
-  const PlanesSchedule s = SchedulePlanes(*p, epilogue, p->panels() * kPanelLanes, target);
+  PlaneLayouts lie = {.in = {.pitch = p->panels() * kPanelLanes}, .out = {.pitch = epilogue.pitch()}, .operands = {}};
+  lie.operands.assign(epilogue.operands().size(), lie.out);
+  const PlanesSchedule s = SchedulePlanes(*p, epilogue, lie, target);
   const double code = StreamCodeBytes(CountStream(*p->pattern, s.tasks.blocks), p->AsProblem(), target);
   if (code > kMaxCodeBytes) {
     *why = internal::Join("the pattern takes ", static_cast<int64_t>(code) >> 20, " MiB of code");
@@ -306,7 +336,10 @@ std::vector<Way> WaysPlanesConv(const Graph& graph, const Node& node, const Targ
   return {{.us = Microseconds(*p, s, target, epilogue.cost()),
            .why = internal::Join(kept, ", ", (static_cast<int64_t>(code) + 1023) >> 10, " KiB of code"),
            .code_bytes = code,
-           .padded_planes = true}};
+           .padded_planes = true,
+           .band_halo = p->pointwise() ? 0 : -1,
+           // Bands are whole vectors, so that no layout changes this.
+           .bands_apart = s.direct}};
 }
 
 Status PlanPlanesConv(const Node& node, const std::string&, PlanBuilder& builder) {
@@ -316,17 +349,23 @@ Status PlanPlanesConv(const Node& node, const std::string&, PlanBuilder& builder
   TES_CHECK(p.has_value(), why);
   TileEpilogue epilogue(builder.graph(), node, 2);
   epilogue.UsePitches(node, builder);
-  const int64_t pitch = builder.PitchOf(node.inputs[0]);
-  const PlanesSchedule schedule = SchedulePlanes(*p, epilogue, pitch, target);
+  const PlaneLayout in = builder.PlanesOf(node.inputs[0]);
+  PlaneLayouts lie = {.in = in, .out = builder.PlanesOf(node.outputs[0]), .operands = {}};
+  for (size_t k = 0; k < epilogue.operands().size(); ++k) {
+    lie.operands.push_back(builder.PlanesOf(node.epilogue->inputs[k]));
+  }
+  const PlanesSchedule schedule = SchedulePlanes(*p, epilogue, lie, target);
 
   StepArg x = builder.Read(node.inputs[0]);
   if (schedule.packed) {
+    TES_CHECK(!in.banded(), node.name);
     const bool windows = !p->pointwise();
-    const PanelSource source = SourceOf(*p, pitch);
+    const PanelSource source = SourceOf(*p, in.pitch);
     const int64_t bytes = windows ? 4 * WindowElements(p->g) : PackedBytes(source, kPanelLanes);
     const int panels = builder.Temp(node.name + ".panels", bytes);
     const StepArg to = {.buffer = panels, .writes = true};
-    PlanStep pack = windows ? PlanPackWindows(p->g, pitch, x, to) : PlanPackPanels(source, kPanelLanes, x, to, target);
+    PlanStep pack =
+        windows ? PlanPackWindows(p->g, in.pitch, x, to) : PlanPackPanels(source, kPanelLanes, x, to, target);
     pack.label = node.name;
     builder.AddStep(std::move(pack));
     x = {.buffer = panels};
@@ -345,7 +384,7 @@ Status PlanPlanesConv(const Node& node, const std::string&, PlanBuilder& builder
   step.kernel.key =
       internal::Join("planes_conv ", p->g.Key(), " pattern ", p->pattern->Digest(), " ", schedule.tasks.Key(), " ",
                      schedule.form.Key(), schedule.packed ? " packed" : "", " chunk ", schedule.chunk_panels,
-                     schedule.direct ? " direct" : "", " pitch ", pitch, " ", epilogue.Key());
+                     schedule.direct ? " direct " : " ", schedule.lie.Key(), " ", epilogue.Key());
   step.kernel.emit = [product = *p, schedule, epilogue](KernelBuilder& b) {
     PlanesConvEmitter(b, product, schedule, epilogue).Emit();
   };

@@ -16,7 +16,12 @@
 // What the sides cut off is known for each strip where it stands: strips at the sides are written out, all others share
 // a loop. Rows above and below the image are a row of zeros, or left out where one or two tiles make the image. The
 // last strip of a row is half a vector where that suffices: cores that split 512 bits take half the time for it.
+//
+// Where planes lie in bands (planes.h) a task computes rows of one, so that addresses are those of a whole plane but
+// for a start of its own; only rows beside the band lie elsewhere. An address for each row by its number instead kept
+// so many registers busy that the weights were spilled (12 % slower on one core).
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "base/round.h"
@@ -24,6 +29,7 @@
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/kernel_builder.h"
+#include "codegen/emit/planes.h"
 #include "codegen/emitter.h"
 
 namespace tessera {
@@ -34,6 +40,7 @@ constexpr int kMaxBorderStrips = 4;
 // Filters with more taps are read from memory again and again, and there are better ways.
 constexpr int64_t kMaxTaps = 49;
 constexpr int64_t kMaxStrideX = 2;
+constexpr int64_t kLineElements = 16;
 
 // Columns [first, first + count) of a result's row, in a vector of `lanes`.
 struct Strip {
@@ -43,7 +50,7 @@ struct Strip {
 
 struct PlanesSchedule {
   ConvGeometry g;
-  int64_t in_pitch = 0;
+  PlaneLayout in, out;
   int lanes = 1;
   int height = 1;          // rows of a tile; what is left over is one tile more
   int64_t band_tiles = 1;  // whole tiles of a task
@@ -55,6 +62,7 @@ struct PlanesSchedule {
     return unrolled() ? tiles() + (rest() > 0 ? 1 : 0) : std::max<int64_t>(1, DivideUp(tiles(), band_tiles));
   }
   int64_t tasks() const { return planes() * bands(); }
+  int64_t task_rows() const { return unrolled() ? height : band_tiles * height; }
   // Few enough tiles to write each out for its place? Each is a band then.
   bool unrolled() const { return tiles() + (rest() > 0 ? 1 : 0) <= 2; }
   std::vector<Strip> Strips() const;
@@ -63,7 +71,8 @@ struct PlanesSchedule {
   // Does nothing that the strip loads lie beside the image?
   bool IsInner(const Strip& strip) const;
   std::string Key() const {
-    return internal::Join(g.Key(), " pitch ", in_pitch, " lanes ", lanes, " height ", height, " band ", band_tiles);
+    return internal::Join(g.Key(), " from ", in.Key(), " to ", out.Key(), " lanes ", lanes, " height ", height,
+                          " band ", band_tiles);
   }
 };
 
@@ -81,16 +90,30 @@ bool PlanesSchedule::IsInner(const Strip& strip) const {
   return strip.count == strip.lanes && first >= 0 && first + last_tap + LoadSpan(strip.lanes) <= g.x.in;
 }
 
-PlanesSchedule ScheduleDepthwisePlanes(const ConvGeometry& g, const Target& target) {
+// Do rows of the image follow those of the result, so that bands of both have one border?
+bool InStep(const ConvGeometry& g) { return g.y.in == g.y.out * g.y.stride; }
+
+PlanesSchedule ScheduleDepthwisePlanes(const ConvGeometry& g, const PlaneLayout& in, const PlaneLayout& out,
+                                       const Target& target) {
   PlanesSchedule s;
   s.g = g;
-  s.in_pitch = g.y.in * g.x.in;
+  s.in = in;
+  s.out = out;
   s.lanes = target.Lanes(32);
   // Sums beside weights (those that fit) and a row's loads in flight.
   const int64_t weights = g.taps() <= 9 ? g.taps() : g.x.taps;
   const int64_t most = std::clamp<int64_t>(target.vector_registers - weights - g.x.taps - 2, 2, 8);
+  // Rows of the result that tiles have to divide.
+  int64_t band = 0;
+  if (in.banded()) band = in.band_pixels / g.x.in / g.y.stride;
+  if (out.banded()) band = std::gcd(band, out.band_pixels / g.x.out);
   // The highest tile that divides the image; otherwise the one that leaves the most over.
   for (int64_t height = std::min(most, g.y.out); height >= 1; --height) {
+    if (band > 0) {
+      if (band % height != 0) continue;
+      s.height = static_cast<int>(height);
+      break;
+    }
     if (s.height == 1) s.height = static_cast<int>(height);
     if (g.y.out % height == 0 && 2 * height > most) {
       s.height = static_cast<int>(height);
@@ -103,7 +126,12 @@ PlanesSchedule ScheduleDepthwisePlanes(const ConvGeometry& g, const Target& targ
   const int64_t bands = std::clamp<int64_t>(std::max(kWantedBands, DivideUp(kWantedTasks, s.planes())), 1,
                                             std::max<int64_t>(1, s.tiles()));
   s.band_tiles = std::max<int64_t>(1, DivideUp(s.tiles(), bands));
+  while (band > 0 && band / s.height % s.band_tiles != 0) --s.band_tiles;
   return s;
+}
+
+PlanesSchedule ScheduleWithoutGaps(const ConvGeometry& g, const Target& target) {
+  return ScheduleDepthwisePlanes(g, {.pitch = g.y.in * g.x.in}, {.pitch = g.y.out * g.x.out}, target);
 }
 
 class PlanesEmitter {
@@ -127,7 +155,17 @@ class PlanesEmitter {
       if (g_.taps() <= 9) {
         for (int64_t t = 0; t < g_.taps(); ++t) weights_.push_back(LoadWeight(t));
       }
-      image_ = Times(plane_, s_.in_pitch);
+      image_ = Times(plane_, s_.in.pitch);
+      IrValue row = Times(band, s_.task_rows());
+      if (s_.in.banded()) {
+        IrValue y = Times(row, g_.y.stride);
+        const int64_t rows = s_.in.band_pixels / g_.x.in;
+        band_begin_ = Times(ir().CreateUDiv(y, b_.I64(rows)), rows);
+        band_end_ = Plus(band_begin_, rows);
+        image_ = Plus(image_, EmitBandOffset(b_, s_.in, Times(y, g_.x.in)));
+      }
+      out_band_ = EmitBandOffset(b_, s_.out, Times(row, g_.x.out));
+      if (s_.in.banded()) FetchBeside(row);
       EmitStrips(band);
     });
   }
@@ -156,6 +194,25 @@ class PlanesEmitter {
              [&](IrValue x) { EmitTiles(band, strips[k], x, false); });
       k = end;
     }
+  }
+
+  // Asks for the rows beside the task's in the next plane, which another core may have written: one wait instead of one
+  // for each line. Rows outside the image are somewhere in the buffer, or harmless.
+  void FetchBeside(IrValue row) {
+    IrValue y = Times(row, g_.y.stride);
+    const int64_t below = (g_.y.taps - 1) * g_.y.dilation - g_.y.pad, task_rows = s_.task_rows() * g_.y.stride;
+    const auto fetch = [&](int64_t i, int64_t band) {
+      IrValue at = Plus(Plus(image_, Times(Plus(y, i), g_.x.in)), s_.in.pitch);
+      IrValue other = i < 0 ? ir().CreateICmpSLT(Plus(y, i), band_begin_) : ir().CreateICmpSGE(Plus(y, i), band_end_);
+      at = Plus(at, ir().CreateSelect(other, b_.I64(band), b_.I64(0)));
+      for (int64_t x = 0; x < g_.x.in; x += kLineElements) {
+        ir().CreateIntrinsic(llvm::Intrinsic::prefetch, {b_.arg(0)->getType()},
+                             {ir().CreateGEP(ir().getFloatTy(), b_.arg(0), Plus(at, x)), ir().getInt32(0),
+                              ir().getInt32(3), ir().getInt32(1)});
+      }
+    };
+    for (int64_t i = -g_.y.pad; i < 0; ++i) fetch(i, -s_.in.band_gap);
+    for (int64_t i = 0; i < below; ++i) fetch(task_rows + i, s_.in.band_gap);
   }
 
   // All tiles of the band. `side`: the strip touches a side, and `x` is strip.first.
@@ -187,6 +244,7 @@ class PlanesEmitter {
   void EmitTile(IrValue row, std::optional<int64_t> place, int height, const Strip& strip, IrValue x, bool side) {
     IrValues sums(height, b_.Zero(DType::kF32, strip.lanes));
     IrValue first_row = Plus(Times(row, g_.y.stride), -g_.y.pad);
+    centre_rows_ = height * g_.y.stride;
     IrValue first_column = Plus(Times(x, g_.x.stride), -g_.x.pad);
     const int64_t touched = (height - 1) * g_.y.stride + (g_.y.taps - 1) * g_.y.dilation + 1;
     for (int64_t i = 0; i < touched; ++i) {
@@ -211,8 +269,9 @@ class PlanesEmitter {
     }
     EpilogueEmitter finish(b_, epilogue_, 3);
     IrValue mask = strip.count == strip.lanes ? nullptr : LaneMask(strip.lanes, [&](int l) { return l < strip.count; });
+    IrValue to = out_band_ == nullptr ? x : Plus(x, out_band_);
     for (int r = 0; r < height; ++r) {
-      finish.Store(sums[r], plane_, Plus(Times(Plus(row, r), g_.x.out), x), mask);
+      finish.Store(sums[r], plane_, Plus(Times(Plus(row, r), g_.x.out), to), mask);
     }
   }
 
@@ -220,6 +279,11 @@ class PlanesEmitter {
   IrValue RowPointer(IrValue first_row, int64_t i, bool known_inside) {
     IrValue y = Plus(first_row, i);
     IrValue pointer = ir().CreateGEP(ir().getFloatTy(), b_.arg(0), Plus(image_, Times(y, g_.x.in)));
+    const auto move_where = [&](IrValue beside, int64_t by) {
+      pointer = ir().CreateSelect(beside, ir().CreateConstGEP1_64(ir().getFloatTy(), pointer, by), pointer);
+    };
+    if (s_.in.banded() && i < g_.y.pad) move_where(ir().CreateICmpSLT(y, band_begin_), -s_.in.band_gap);
+    if (s_.in.banded() && i >= g_.y.pad + centre_rows_) move_where(ir().CreateICmpSGE(y, band_end_), s_.in.band_gap);
     if (known_inside) return pointer;
     const int64_t last_row = (s_.tiles() - 1) * s_.height * g_.y.stride - g_.y.pad + i;
     if (i >= g_.y.pad && last_row < g_.y.in) return pointer;
@@ -281,6 +345,10 @@ class PlanesEmitter {
   const ConvGeometry& g_;
   const TileEpilogue& epilogue_;
   IrValue plane_ = nullptr, image_ = nullptr, filter_ = nullptr;  // number; first elements
+  // Of a task where planes lie in bands: the rows of the image's band, what the result's adds. Of a tile: how many rows
+  // of the image, from that of its first row times the stride on, are in the task's band for sure.
+  IrValue band_begin_ = nullptr, band_end_ = nullptr, out_band_ = nullptr;
+  int64_t centre_rows_ = 0;
   IrValues weights_;
 };
 
@@ -301,7 +369,7 @@ std::optional<ConvGeometry> ReadDepthwisePlanes(const Graph& graph, const Node& 
   if (g->x.stride > kMaxStrideX) return no("expected a stride of 1 or 2 along rows, found ", g->x.stride);
   if (g->taps() > kMaxTaps) return no("expected at most ", kMaxTaps, " taps, found ", g->taps());
   if (target.Lanes(32) < 4) return no("no vectors");
-  const PlanesSchedule s = ScheduleDepthwisePlanes(*g, target);
+  const PlanesSchedule s = ScheduleWithoutGaps(*g, target);
   int64_t border = 0;
   for (const Strip& strip : s.Strips()) border += s.IsInner(strip) ? 0 : 1;
   if (border > kMaxBorderStrips) return no("expected at most ", kMaxBorderStrips, " strips at sides, found ", border);
@@ -335,7 +403,10 @@ std::vector<Way> WaysPlanesDepthwise(const Graph& graph, const Node& node, const
   const std::optional<ConvGeometry> g = ReadDepthwisePlanes(graph, node, target, why);
   if (!g) return {};
   const int cost = TileEpilogue(graph, node, 2).cost();
-  return {{.us = Microseconds(ScheduleDepthwisePlanes(*g, target), target, cost), .padded_planes = true}};
+  const int64_t beside = (g->y.taps - 1) * g->y.dilation;
+  return {{.us = Microseconds(ScheduleWithoutGaps(*g, target), target, cost),
+           .padded_planes = true,
+           .band_halo = InStep(*g) ? beside : -1}};
 }
 
 Status PlanPlanesDepthwise(const Node& node, const std::string&, PlanBuilder& builder) {
@@ -344,8 +415,8 @@ Status PlanPlanesDepthwise(const Node& node, const std::string&, PlanBuilder& bu
   TES_CHECK(g.has_value(), why);
   TileEpilogue epilogue(builder.graph(), node, 2);
   epilogue.UsePitches(node, builder);
-  PlanesSchedule schedule = ScheduleDepthwisePlanes(*g, builder.target());
-  schedule.in_pitch = builder.PitchOf(node.inputs[0]);
+  const PlanesSchedule schedule = ScheduleDepthwisePlanes(*g, builder.PlanesOf(node.inputs[0]),
+                                                          builder.PlanesOf(node.outputs[0]), builder.target());
   const Value& weights = builder.graph()[node.inputs[1]];
   // A strip at a side reads from its first column on only what its masks allow.
   const Tensor zeros(DType::kF32, Shape({g->x.in + 1}));

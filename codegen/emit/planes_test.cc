@@ -289,6 +289,43 @@ TEST_P(PlanesTest, ProductsAndFiltersInTurn) {
   EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 2}, 1e-5));
 }
 
+// Filters and products in turn, of which those with a residual lie as it does. With 32 registers images of `height`
+// rows lie in bands; `banded` says how many buffers do.
+TEST_P(PlanesTest, BandsOfRows) {
+  const Window plain = {.pads = {0, 0, 0, 0}}, wide = {.pads = {2, 2, 2, 2}},
+               apart = {.pads = {2, 2, 2, 2}, .dilations = {2, 2}};
+  for (const int threads : {2, 4}) {
+    for (const Shape& image :
+         {Shape({1, 3, 16, 16}), Shape({1, 3, 24, 24}), Shape({1, 3, 32, 20}), Shape({1, 2, 48, 48})}) {
+      SCOPED_TRACE(internal::Join(threads, " threads, ", image));
+      GraphBuilder b("bands");
+      const ValueId x = b.Input("x", DType::kF32, image);
+      const ValueId stem = Scattered(b, x, 9, 3, 3, {}, 0.5);  // windows in panels, the result in bands
+      const ValueId first = Finish(b, Scattered(b, Depthwise(b, stem, 3, 3, {}), 9, 1, 1, plain, 0.4), stem);
+      const ValueId second = Finish(b, Scattered(b, Depthwise(b, first, 5, 5, wide), 9, 1, 1, plain, 0.4), first);
+      const ValueId third = Finish(b, Depthwise(b, second, 3, 3, apart), second);
+      const ValueId half = Scattered(b, Depthwise(b, third, 3, 3, {.strides = {2, 2}}), 20, 1, 1, plain, 0.4);
+      const ValueId out = Scattered(b, Depthwise(b, half, 3, 3, {}), 5, 1, 1, plain, 0.4);
+      b.Output(out);
+      const StatusOr<Graph> graph = std::move(b).Build();
+      ASSERT_TRUE(graph.ok()) << graph.status();
+      std::vector<Tensor> inputs = {Make(image)};
+      const StatusOr<Target> target = MakeTarget(GetParam());
+      ASSERT_TRUE(target.ok());
+      const StatusOr<Plan> plan = MakePlan(*graph, *target, {.run_threads = threads});
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      if (target->vector_registers >= 32) {
+        const int64_t pixels = image[2] * image[3] / threads;
+        int banded = 0;
+        for (const PlanBuffer& buffer : plan->buffers)
+          banded += buffer.bytes == 4 * threads * 9 * PaddedPitch(pixels) ? 1 : 0;
+        EXPECT_EQ(banded, 6);
+      }
+      EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.run_threads = threads}, 1e-5));
+    }
+  }
+}
+
 TEST_P(PlanesTest, WhatAConvolutionReadsIsAddedToItsResult) {
   for (const std::string emitter : {"generic", "planes_conv", "sparse_loop"}) {
     if (emitter == "planes_conv" && GetParam() == "host:x86-64") continue;
@@ -300,6 +337,34 @@ TEST_P(PlanesTest, WhatAConvolutionReadsIsAddedToItsResult) {
     ASSERT_TRUE(graph.ok()) << graph.status();
     const std::vector<Tensor> inputs = {Make({1, 6, 5, 4})};
     EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.only_emitter = emitter}, 1e-5)) << emitter;
+  }
+}
+
+// Sizes of all kinds, most of which do not fall into bands, or only some of a network's.
+TEST_P(PlanesTest, BandsWhereTheyFit) {
+  for (int k = 0; k < 20; ++k) {
+    const Shape image({1, Int(1, 5), 4 * Int(2, 14), 2 * Int(4, 20)});
+    SCOPED_TRACE(image);
+    GraphBuilder b("some");
+    ValueId x = b.Input("x", DType::kF32, image);
+    std::string layers;
+    for (int layer = 0; layer < 4; ++layer) {
+      Window w;
+      const int64_t taps = 2 * Int(0, 2) + 1, stride = Int(1, 2);
+      w.strides = {stride, stride};
+      w.pads = {taps / 2, taps / 2, taps / 2 - (k % 3 == 0 && taps > 1 ? 1 : 0), taps / 2};
+      x = Depthwise(b, x, taps, taps, w);
+      const ValueId y =
+          Scattered(b, x, layer % 2 == 0 ? b.ShapeOf(x)[1] : Int(1, 40), 1, 1, {.pads = {0, 0, 0, 0}}, 0.5);
+      layers += internal::Join("; taps ", taps, " stride ", stride, " to ", b.ShapeOf(y));
+      x = b.ShapeOf(y) == b.ShapeOf(x) ? Finish(b, y, x) : y;
+    }
+    b.Output(x);
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    const std::vector<Tensor> inputs = {Make(image)};
+    EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.run_threads = static_cast<int>(Int(2, 4))}, 1e-5))
+        << layers;
   }
 }
 
