@@ -71,10 +71,17 @@ std::optional<std::vector<ProgramImage>> FindImages(const CompileCache& cache, c
   return images;
 }
 
+Status NotCancelled(const std::atomic<bool>* cancelled) {
+  if (cancelled == nullptr || !cancelled->load(std::memory_order_relaxed)) return OkStatus();
+  return Error(ErrorCode::kInternal, "the compilation was cancelled");
+}
+
 // Objects for all kernels, spread over threads so that each compiles a similar share.
 StatusOr<std::vector<ProgramImage>> CompileImages(const KernelTable& table, const Target& target, int count,
-                                                  const CompileCache& cache, const std::string& code_key) {
+                                                  const CompileCache& cache, const std::string& code_key,
+                                                  const std::atomic<bool>* cancelled) {
   const auto compile_part = [&](size_t part) -> StatusOr<ProgramImage> {
+    RETURN_IF_ERROR(NotCancelled(cancelled));
     std::vector<const KernelSpec*> specs;
     std::vector<std::string> symbols;
     for (size_t k = part; k < table.specs.size(); k += static_cast<size_t>(count)) {
@@ -102,8 +109,20 @@ std::string ProgramKey(const Graph& graph, const Target& target, const CompileOp
   Hasher hasher;
   hasher.AddString(GeneratorIdentity()).AddString(target.Key()).AddString(target.name).AddString(options.only_emitter);
   hasher.AddValue(hash.high).AddValue(hash.low).AddValue(options.max_code_bytes).AddValue(options.run_threads);
+  hasher.AddValue(options.first_tier);
   if (options.tuning != nullptr) hasher.AddString(options.tuning->ToString()).AddValue(options.tuning_threads);
   return hasher.Finish().ToHex();
+}
+
+// The program of that key with its code, where all of it was kept.
+std::optional<Program> FindProgram(const CompileCache& cache, const std::string& key, const CompileOptions& options) {
+  std::optional<Program> stored = cache.FindProgram(key);
+  if (!stored) return std::nullopt;
+  std::optional<std::vector<ProgramImage>> images =
+      FindImages(cache, stored->code_key, NumImages(stored->kernels.size(), options));
+  if (!images) return std::nullopt;
+  stored->images = *std::move(images);
+  return stored;
 }
 
 CompileResult ResultOf(Program program, bool from_cache) {
@@ -218,14 +237,20 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& compiled_for, const C
   target.threads = std::max(1, options.run_threads);
   const Graph graph = GiveOutputsTheirOwn(source);
   PlanBuilder builder(graph, target);
-  const SelectOptions select = {
-      .only = options.only_emitter, .tuning = options.tuning, .threads = options.tuning_threads};
+  const SelectOptions select = {.only = options.only_emitter,
+                                .tuning = options.tuning,
+                                .threads = options.tuning_threads,
+                                .first_tier = options.first_tier};
   std::vector<std::vector<Choice>> ranked(graph.nodes.size());
   std::vector<std::string>& notes = builder.plan().notes;
   notes.resize(graph.nodes.size());
-  OnThreads(options.threads, graph.nodes.size(),
-            [&](size_t n) { ranked[n] = RankWays(graph, graph.nodes[n], target, select, &notes[n]); });
-  if (options.max_code_bytes > 0) KeepCodeWithin(static_cast<double>(options.max_code_bytes), ranked, notes);
+  OnThreads(options.threads, graph.nodes.size(), [&](size_t n) {
+    if (NotCancelled(options.cancelled).ok()) ranked[n] = RankWays(graph, graph.nodes[n], target, select, &notes[n]);
+  });
+  RETURN_IF_ERROR(NotCancelled(options.cancelled));
+  // A byte: no way that grows with the pattern.
+  const int64_t max_code_bytes = options.first_tier ? 1 : options.max_code_bytes;
+  if (max_code_bytes > 0) KeepCodeWithin(static_cast<double>(max_code_bytes), ranked, notes);
   std::vector<Choice> choices;
   for (std::vector<Choice>& ways : ranked) choices.push_back(std::move(ways[0]));
   ChoosePlaneLayouts(choices, builder);
@@ -233,11 +258,30 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& compiled_for, const C
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
     const Choice& choice = choices[n];
+    RETURN_IF_ERROR(NotCancelled(options.cancelled));
     RETURN_IF_ERROR(choice.emitter->plan(node, choice.way.name, builder).WithContext("node '" + node.name + "'"));
   }
   Plan plan = builder.Finish();
   for (size_t k = 0; k < plan.outputs.size(); ++k) plan.outputs[k].name = source[source.outputs[k]].name;
   return plan;
+}
+
+std::optional<CompileResult> FindCompiled(const Graph& graph, const Target& target, const CompileOptions& options) {
+  const CompileCache cache(options.cache_dir);
+  if (!cache.keeps()) return std::nullopt;
+  std::optional<Program> stored = FindProgram(cache, ProgramKey(graph, target, options), options);
+  if (!stored) return std::nullopt;
+  return ResultOf(*std::move(stored), /*from_cache=*/true);
+}
+
+bool HasSecondTier(const Graph& graph, const Target& target) {
+  if (target.IsGpu()) return false;
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    if (node.op != Op::kMatmul && node.op != Op::kConv) return false;
+    return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+      return graph.IsConstant(id) && graph[id].tesa && !graph[id].tesa->keeps_all();
+    });
+  });
 }
 
 StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const CompileOptions& options) {
@@ -246,12 +290,8 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
   Program program;
   if (cache.keeps()) {
     program.key = ProgramKey(graph, target, options);
-    if (std::optional<Program> stored = cache.FindProgram(program.key)) {
-      const int count = NumImages(stored->kernels.size(), options);
-      if (std::optional<std::vector<ProgramImage>> images = FindImages(cache, stored->code_key, count)) {
-        stored->images = *std::move(images);
-        return ResultOf(*std::move(stored), /*from_cache=*/true);
-      }
+    if (std::optional<Program> stored = FindProgram(cache, program.key, options)) {
+      return ResultOf(*std::move(stored), /*from_cache=*/true);
     }
   }
 
@@ -268,7 +308,7 @@ StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const 
   std::optional<std::vector<ProgramImage>> images = FindImages(cache, program.code_key, count);
   const bool from_cache = images.has_value() && count > 0;
   if (!images) {
-    ASSIGN_OR_RETURN(images, CompileImages(table, target, count, cache, program.code_key));
+    ASSIGN_OR_RETURN(images, CompileImages(table, target, count, cache, program.code_key, options.cancelled));
   }
   program.images = *std::move(images);
 

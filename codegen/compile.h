@@ -7,7 +7,9 @@
 #ifndef TESSERA_CODEGEN_COMPILE_H_
 #define TESSERA_CODEGEN_COMPILE_H_
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,12 @@ struct CompileOptions {
   // Machine code that patterns of weights may become, all layers together: beyond it, layers that gain least by it have
   // their pattern read as data. 0: as much as is quickest.
   int64_t max_code_bytes = 0;
+  // The program that is there soonest: patterns of weights are read as data, and ways that take long to decide on are
+  // not asked.
+  bool first_tier = false;
+  // Set by another thread when nobody wants the result any more: Compile then ends early with an error. Borrowed, may
+  // be null.
+  const std::atomic<bool>* cancelled = nullptr;
 };
 
 struct CompileResult {
@@ -49,6 +57,12 @@ struct CompileResult {
 
 // `graph` is verified first; it is lowered as it stands, so run the passes before.
 StatusOr<CompileResult> Compile(const Graph& graph, const Target& target, const CompileOptions& options);
+
+// What Compile would find in options.cache_dir, where all of it is there.
+std::optional<CompileResult> FindCompiled(const Graph& graph, const Target& target, const CompileOptions& options);
+
+// Can the program of the first tier be any other than the final one?
+bool HasSecondTier(const Graph& graph, const Target& target);
 
 // The plan alone, before code: for inspection and tests.
 StatusOr<Plan> MakePlan(const Graph& graph, const Target& target, const CompileOptions& options);

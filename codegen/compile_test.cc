@@ -274,5 +274,16 @@ TEST(CompileTest, EveryEmitterOfTheTableIsDocumented) {  // walks codegen/emit/e
   for (const Emitter& emitter : AllEmitters()) EXPECT_FALSE(emitter.doc.empty()) << emitter.name;
 }
 
+TEST(CompileTest, NobodyWaitsForWhatWasCancelled) {
+  StatusOr<Target> target = MakeTarget("host");
+  ASSERT_TRUE(target.ok()) << target.status();
+  std::atomic<bool> cancelled{true};
+  const StatusOr<CompileResult> result = Compile(Chain(), *target, {.cancelled = &cancelled});
+  ASSERT_FALSE(result.ok());
+  EXPECT_NE(result.status().message().find("cancelled"), std::string::npos) << result.status();
+  cancelled = false;
+  EXPECT_TRUE(Compile(Chain(), *target, {.cancelled = &cancelled}).ok());
+}
+
 }  // namespace
 }  // namespace tessera

@@ -71,6 +71,8 @@ struct SelectOptions {
   // whatever was expected of the others. Borrowed, may be null. `threads`: of an inference, as given to Tune.
   const TuningRecords* tuning = nullptr;
   int threads = 0;
+  // Leaves out emitters whose ways take longer to decide on than to run for a while.
+  bool first_tier = false;
 };
 
 // Every way to compute a node, the one to take first. `report` (optional) receives one line with all of them, and why

@@ -27,6 +27,12 @@ namespace tessera {
 
 namespace {
 
+// What these gain over a loop that reads the pattern as data they first lose by walking through it: half of the time in
+// which a pruned BERT is compiled.
+bool IsOfSecondTier(const Emitter& emitter) {
+  return emitter.name == "sparse_stream" || emitter.name == "sparse_parts";
+}
+
 // An emitter with one way, which needs no name.
 template <auto estimate>
 std::vector<Way> OneWay(const Graph& graph, const Node& node, const Target& target, std::string* why) {
@@ -92,6 +98,10 @@ std::vector<Choice> RankWays(const Graph& graph, const Node& node, const Target&
   lines << std::fixed << std::setprecision(1);
   for (const Emitter& emitter : AllEmitters()) {
     std::string why;
+    if (options.first_tier && IsOfSecondTier(emitter) && options.only.find(emitter.name) != 0) {
+      lines << "; " << emitter.name << ": left to the second tier";
+      continue;
+    }
     std::vector<Way> ways = WaysOf(emitter, graph, node, wide, &why);
     if (ways.empty()) lines << "; " << emitter.name << ": " << why;
     for (Way& way : ways) {

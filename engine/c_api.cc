@@ -111,6 +111,7 @@ int tessera_model_compile(const tessera_model* model, const tessera_options* opt
     wanted.propagate = known.propagate != 0;
     if (known.on_collapse != nullptr) wanted.on_collapse = known.on_collapse;
     if (known.fallback != nullptr) wanted.fallback = known.fallback;
+    if (known.tier != nullptr) wanted.tier = known.tier;
     ASSIGN_OR_RETURN(tessera::Session compiled, model->model.Compile(wanted));
     *session = new tessera_session{std::move(compiled)};
     return tessera::OkStatus();
@@ -147,6 +148,12 @@ int tessera_session_run(tessera_session* session, const tessera_input* inputs, s
   });
 }
 
+int tessera_session_await_final_tier(tessera_session* session) {
+  return Guarded([&]() -> Status {
+    RETURN_IF_ERROR(NotNull(session, "session"));
+    return session->session.AwaitFinalTier();
+  });
+}
 int tessera_session_measure(tessera_session* session, int runs, double* us) {
   return Guarded([&]() -> Status {
     RETURN_IF_ERROR(NotNull(session, "session"));

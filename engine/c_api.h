@@ -45,8 +45,9 @@ typedef struct tessera_options {
   const char* on_collapse; /* "keep" or "error" */
   int propagate;           /* 0: what is constant or unneeded stays as it is */
   const char* fallback;    /* the target to take where `target` cannot be had; NULL: that is an error */
+  const char* tier;        /* "final", "first" or "both" */
 } tessera_options;
-#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1, NULL, 1, NULL}
+#define TESSERA_OPTIONS_INIT {sizeof(tessera_options), NULL, 0, NULL, 1, NULL, 1, NULL, NULL}
 
 typedef struct tessera_input {
   const char* name;
@@ -82,6 +83,8 @@ void tessera_session_free(tessera_session* session);
    target's card, where it has one. Sizes are checked. */
 int tessera_session_run(tessera_session* session, const tessera_input* inputs, size_t num_inputs,
                         const tessera_output* outputs, size_t num_outputs);
+/* Waits until the final program of tier "both" has been compiled and runs from now on. */
+int tessera_session_await_final_tier(tessera_session* session);
 /* Microseconds of one inference on the device's own clock: `runs` back to back without copies, over what the last run
    left there. TES-2001 on the host. */
 int tessera_session_measure(tessera_session* session, int runs, double* us);

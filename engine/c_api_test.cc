@@ -41,6 +41,7 @@ TEST(CApiTest, LoadCompileRunClone) {
   EXPECT_STREQ(info.name, "doubled");
   tessera_options options = TESSERA_OPTIONS_INIT;
   options.threads = 1;
+  options.tier = "both";
   tessera_session* session = nullptr;
   ASSERT_EQ(tessera_model_compile(model, &options, &session), 0) << tessera_last_error();
   tessera_session* clone = nullptr;
@@ -56,6 +57,8 @@ TEST(CApiTest, LoadCompileRunClone) {
   EXPECT_EQ(y, (std::vector<float>{2, 4, 6, 8, 10, 12}));
   EXPECT_EQ(tessera_session_run(clone, &input, 0, &output, 1), 1201);
   EXPECT_NE(std::string(tessera_last_error()).find("TES-1201: input 'x'"), std::string::npos) << tessera_last_error();
+  EXPECT_EQ(tessera_session_await_final_tier(clone), 0) << tessera_last_error();
+  EXPECT_EQ(tessera_session_await_final_tier(nullptr), 2001);
   double us = 0;
   EXPECT_EQ(tessera_session_measure(clone, 10, &us), 2001);  // the host has no clock of its own
   EXPECT_EQ(tessera_session_measure(clone, 10, nullptr), 2001);
@@ -87,6 +90,9 @@ TEST(CApiTest, AnOlderCallersOptionsKeepTheirMeaning) {
   EXPECT_EQ(tessera_model_compile(model, &options, &session), 0) << tessera_last_error();
   tessera_session_free(session);
   options.struct_size = sizeof(options);
+  EXPECT_EQ(tessera_model_compile(model, &options, &session), 2001);
+  options.threads = 1;
+  options.tier = "third";
   EXPECT_EQ(tessera_model_compile(model, &options, &session), 2001);
   tessera_model_free(model);
 }

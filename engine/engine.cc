@@ -8,6 +8,7 @@
 #include "codegen/emitter.h"
 #include "codegen/target.h"
 #include "engine/engine_internal.h"
+#include "engine/second_tier.h"
 #include "graph/model_file.h"
 #include "graph/verifier.h"
 #include "propagate/pipeline.h"
@@ -43,6 +44,32 @@ void NoteDevice(const Executable& executable, SessionReport* report) {
   report->assembler = info.assembler;
 }
 
+void NoteProgram(const Program& program, const CompileResult& compiled, SessionReport* report) {
+  report->from_cache = compiled.from_cache;
+  report->steps = static_cast<int>(program.steps.size());
+  report->kernels = compiled.num_kernels;
+  report->code_bytes = compiled.code_bytes;
+  report->arena_bytes = program.memory.arena_bytes;
+  report->max_live_bytes = program.memory.max_live_bytes;
+  report->constant_bytes = program.memory.constant_bytes;
+  report->flops = 0;
+  for (const Step& step : program.steps) report->flops += step.flops;
+  report->decisions = compiled.decisions;
+}
+
+double MillisecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+enum class Tier : uint8_t { kFinal, kFirst, kBoth };
+
+StatusOr<Tier> ParseTier(const std::string& text) {
+  if (text == "final") return Tier::kFinal;
+  if (text == "first") return Tier::kFirst;
+  if (text == "both") return Tier::kBoth;
+  return Error(ErrorCode::kUsageInvalid, "tier: expected final, first or both, found '", text, "'");
+}
+
 Status CheckEmitter(const std::string& name) {
   std::string known;
   const std::string_view emitter_name = std::string_view(name).substr(0, name.find(':'));  // "sparse:loop"
@@ -62,14 +89,36 @@ struct Model::State {
 
 struct Session::State {
   std::shared_ptr<Device> device;
-  std::unique_ptr<Executable> executable;
+  std::shared_ptr<Executable> executable;
   std::vector<TensorInfo> inputs, outputs;
   SessionReport report;
   int threads = 0;
+  // The final program, while it is on its way; shared with clones. What became of it.
+  std::shared_ptr<SecondTier> second;
+  Status final_status;
+  bool profiling = false;
+  Trace* trace = nullptr;
   // Reused by Run, so that a steady state allocates nothing: pointers by position, and bytes for outputs not asked for.
   std::vector<const void*> input_pointers;
   std::vector<void*> output_pointers;
   std::vector<std::vector<std::byte>> unwanted;
+
+  // Between two runs: takes the final program, if it is there; what ran before is freed, unless clones still need it.
+  void Advance() {
+    if (second == nullptr || !second->ended()) return;
+    StatusOr<SecondTier::Product> product = second->Take({.threads = threads, .cache_dir = {}});
+    second.reset();
+    if (!product.ok()) {
+      final_status = product.status();
+      report.warnings.push_back("the final program could not be made, the first one stays: " + final_status.ToString());
+      return;
+    }
+    executable = std::move(product->executable);
+    executable->SetProfiling(profiling);
+    executable->SetTrace(trace);
+    std::swap(report.warnings, product->report.warnings);  // more may have been said meanwhile
+    report = std::move(product->report);
+  }
 };
 
 Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -84,11 +133,21 @@ const SessionReport& Session::report() const {
   NoteDevice(*state_->executable, &state_->report);
   return state_->report;
 }
-void Session::SetProfiling(bool enabled) { state_->executable->SetProfiling(enabled); }
+void Session::SetProfiling(bool enabled) {
+  state_->profiling = enabled;
+  state_->executable->SetProfiling(enabled);
+}
 std::string Session::ProgramText() const { return state_->executable->program().ToString(); }
+
+Status Session::AwaitFinalTier() {
+  if (state_->second != nullptr) state_->second->Wait();
+  state_->Advance();
+  return state_->final_status;
+}
 
 Status Session::Run(const std::vector<InputView>& inputs, const std::vector<OutputView>& outputs) {
   State& state = *state_;
+  state.Advance();
   std::fill(state.input_pointers.begin(), state.input_pointers.end(), nullptr);
   std::fill(state.output_pointers.begin(), state.output_pointers.end(), nullptr);
   const auto check_size = [](const TensorInfo& port, size_t bytes, const void* data, const char* what) {
@@ -121,6 +180,7 @@ Status Session::Run(const std::vector<InputView>& inputs, const std::vector<Outp
 }
 
 Status Session::RunPositional(const void* const* inputs, void* const* outputs) {
+  state_->Advance();
   return state_->executable->Run({inputs, state_->inputs.size()}, {outputs, state_->outputs.size()});
 }
 
@@ -133,6 +193,8 @@ StatusOr<Session> Session::Clone() const {
   state->outputs = state_->outputs;
   state->report = state_->report;
   state->threads = state_->threads;
+  state->second = state_->second;
+  state->final_status = state_->final_status;
   state->input_pointers.resize(state->inputs.size());
   state->output_pointers.resize(state->outputs.size());
   state->unwanted.resize(state->outputs.size());
@@ -155,7 +217,10 @@ std::vector<StepProfile> Session::Profile() const {
 
 const Program& SessionAccess::ProgramOf(const Session& session) { return session.state_->executable->program(); }
 int SessionAccess::ThreadsOf(const Session& session) { return session.state_->executable->threads(); }
-void SessionAccess::SetTrace(Session& session, Trace* trace) { session.state_->executable->SetTrace(trace); }
+void SessionAccess::SetTrace(Session& session, Trace* trace) {
+  session.state_->trace = trace;
+  session.state_->executable->SetTrace(trace);
+}
 
 Model::Model(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
@@ -230,25 +295,41 @@ StatusOr<Session> Model::Compile(const Options& options) const {
 StatusOr<Session> Model::CompileFor(const Options& options) const {
   const auto start = std::chrono::steady_clock::now();
   RETURN_IF_ERROR(CheckEmitter(options.only_emitter));
+  ASSIGN_OR_RETURN(Tier tier, ParseTier(options.tier));
   const bool null_device = options.target == "null";
   ASSIGN_OR_RETURN(const Target target, MakeTarget(null_device ? "host" : options.target));
   PrepareReport prepared;
-  ASSIGN_OR_RETURN(const Graph graph, OptimizedGraphOf(*this, options, &prepared));
+  ASSIGN_OR_RETURN(Graph optimized, OptimizedGraphOf(*this, options, &prepared));
+  const auto graph = std::make_shared<const Graph>(std::move(optimized));
   CompileOptions compile = {.threads = 0, .cache_dir = options.cache_dir, .only_emitter = options.only_emitter};
   compile.max_code_bytes = options.max_code_bytes;
   compile.run_threads = ThreadsToUse(options.threads);
-  TuningRecords tuning;
+  const auto tuning = std::make_shared<TuningRecords>();
   if (!options.tuning_file.empty()) {
-    ASSIGN_OR_RETURN(tuning, TuningRecords::ReadIfPresent(options.tuning_file));
-    compile.tuning = &tuning;
+    ASSIGN_OR_RETURN(*tuning, TuningRecords::ReadIfPresent(options.tuning_file));
+    compile.tuning = tuning.get();
     compile.tuning_threads = ThreadsToUse(options.threads);
   }
-  ASSIGN_OR_RETURN(CompileResult compiled, tessera::Compile(graph, target, compile));
+  if (!HasSecondTier(*graph, target)) tier = Tier::kFinal;
+  CompileResult compiled;
+  if (tier == Tier::kBoth) {
+    if (std::optional<CompileResult> found = FindCompiled(*graph, target, compile)) {
+      compiled = *std::move(found);
+      tier = Tier::kFinal;
+    }
+  }
+  if (compiled.program == nullptr) {
+    CompileOptions now = compile;
+    now.first_tier = tier != Tier::kFinal;
+    // What will be thrown away is not kept.
+    if (tier == Tier::kBoth) now.cache_dir.clear();
+    ASSIGN_OR_RETURN(compiled, tessera::Compile(*graph, target, now));
+  }
   auto session = std::make_unique<Session::State>();
   ASSIGN_OR_RETURN(session->device, OpenDevice(null_device ? "null" : target.device));
   // The session has the program from its executable, which needs no images any more: they end with `compiled`.
-  ASSIGN_OR_RETURN(session->executable, session->device->Load(compiled.program, {.threads = options.threads,
-                                                                                 .cache_dir = options.cache_dir}));
+  const LoadOptions load = {.threads = options.threads, .cache_dir = options.cache_dir};
+  ASSIGN_OR_RETURN(session->executable, session->device->Load(compiled.program, load));
   session->inputs = state_->inputs;
   session->outputs = state_->outputs;
   session->threads = options.threads;
@@ -257,23 +338,29 @@ StatusOr<Session> Model::CompileFor(const Options& options) const {
   session->unwanted.resize(session->outputs.size());
 
   SessionReport& report = session->report;
-  const Program& program = *compiled.program;
   report.target = target.name + " (" + target.cpu + ")";
-  report.from_cache = compiled.from_cache;
-  report.steps = static_cast<int>(program.steps.size());
-  report.kernels = compiled.num_kernels;
-  report.code_bytes = compiled.code_bytes;
-  report.arena_bytes = program.memory.arena_bytes;
-  report.max_live_bytes = program.memory.max_live_bytes;
-  report.constant_bytes = program.memory.constant_bytes;
+  report.tier = tier == Tier::kFinal ? "final" : "first";
+  NoteProgram(*compiled.program, compiled, &report);
   NoteDevice(*session->executable, &report);
-  for (const Step& step : program.steps) report.flops += step.flops;
   report.propagate_ms = prepared.propagate_ms;
   report.shrunk = std::move(prepared.shrink.lines);
   report.in_float = std::move(prepared.in_float);
   report.warnings = std::move(prepared.shrink.warnings);
-  report.decisions = std::move(compiled.decisions);
-  report.compile_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  report.compile_ms = MillisecondsSince(start);
+  if (tier != Tier::kBoth) return Session(std::move(session));
+
+  session->second =
+      std::make_shared<SecondTier>([graph, target, compile, tuning, load, start, report, device = session->device](
+                                       const std::atomic<bool>& cancelled) mutable -> StatusOr<SecondTier::Product> {
+        compile.cancelled = &cancelled;
+        SecondTier::Product product = {nullptr, std::move(report)};
+        ASSIGN_OR_RETURN(const CompileResult final, tessera::Compile(*graph, target, compile));
+        ASSIGN_OR_RETURN(product.executable, device->Load(final.program, load));
+        NoteProgram(*final.program, final, &product.report);
+        product.report.tier = "final";
+        product.report.final_tier_ms = MillisecondsSince(start);
+        return product;
+      });
   return Session(std::move(session));
 }
 

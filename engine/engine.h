@@ -58,6 +58,11 @@ struct Options {
   // Bytes of machine code that patterns of weights may become, all layers together; beyond it the layers that gain
   // least read their pattern as data. 0: as many as are quickest.
   int64_t max_code_bytes = 0;
+  // "final": Compile returns when the quickest program is there. "first": the program that is there soonest, which
+  // reads patterns of sparse weights as data. "both": that one, and a thread of low priority compiles the final one,
+  // which takes its place between two runs; until then both lie in memory. Where the two would be the same, or the
+  // final one lies in cache_dir, all mean "final".
+  std::string tier = "final";
   // Use this emitter wherever it applies, e.g. "generic", or one way of it, "sparse:loop"; for tests and comparisons.
   std::string only_emitter;
 };
@@ -88,7 +93,10 @@ struct SessionReport {
   // On a device with memory of its own: what this session holds of it, with what it shares with its clones; the most
   // that all sessions have held of it at once; memory of the host for copies; and who assembled the kernels.
   int64_t device_bytes = 0, device_bytes_peak = 0, pinned_bytes = 0;
-  std::string assembler;               // "nvJitLink 13.0", "driver 13.0"
+  std::string assembler;  // "nvJitLink 13.0", "driver 13.0"
+  // Of Options::tier: what runs now, "first" or "final", and the time from graph to final program, 0 before it runs.
+  std::string tier = "final";
+  double final_tier_ms = 0;
   double flops = 0;                    // useful operations of one inference
   double propagate_ms = 0;             // of compile_ms: finding what is constant or unneeded, and shrinking
   std::vector<std::string> shrunk;     // what became smaller, one line each: "conv 'dw3': channels 64 -> 19"
@@ -123,6 +131,10 @@ class Session {
   // The same by position, every port given, for the tightest loops: no look-up, no allocation, no size check.
   Status RunPositional(const void* const* inputs, void* const* outputs);
 
+  // Waits until the final program has been compiled and runs from now on; at once where it does. Its error, where it
+  // could not be made: the first one stays then, and the report's warnings say why.
+  Status AwaitFinalTier();
+
   // Another session over the same weights and code, with its own activations and threads.
   StatusOr<Session> Clone() const;
 
@@ -134,7 +146,7 @@ class Session {
   // Times each step of later runs; costs some clock reads per run.
   void SetProfiling(bool enabled);
   std::vector<StepProfile> Profile() const;
-  // The compiled program as text: buffers, steps, kernels.
+  // The compiled program as text: buffers, steps, kernels. Like the report, of what ran last.
   std::string ProgramText() const;
 
  private:

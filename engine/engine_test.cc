@@ -266,6 +266,174 @@ TEST(EngineTest, SparsityOffKeepsTheDenseKernels) {
   EXPECT_NE(decision(false).find("declare nothing as pruned"), std::string::npos) << decision(false);
 }
 
+// Two layers with scattered weights, bytes behind reals: enough of a pattern for code to be made of it.
+Graph TieredGraph() {
+  Random random(21);
+  GraphBuilder b("tiered");
+  const ValueId x = b.Input("x", DType::kF32, {64, 256});
+  const auto weights = [&](const char* name, double scale) {
+    Tensor tensor = RandomTensor(random, {DType::kF32, {256, 256}}, scale);
+    for (float& w : tensor.mutable_data<float>()) w = random.Next() % 10 == 0 ? w : 0;
+    const ValueId id = b.Constant(name, tensor);
+    b.SetTesa(id, Attribute::FromZeros(tensor));
+    return id;
+  };
+  const ValueId h = b.Relu(b.Matmul(x, weights("v", 0.2)));
+  b.Output(b.Named("y").Matmul(h, weights("w", 0.2)));
+  // Integers: equal to the last bit, whichever program gives them.
+  Tensor bytes(DType::kI8, Shape({256, 256}));
+  for (int8_t& w : bytes.mutable_data<int8_t>()) {
+    w = random.Next() % 10 == 0 ? static_cast<int8_t>(random.Int(-127, 127)) : int8_t{0};
+  }
+  const ValueId w = b.Constant("bytes", bytes);
+  b.SetTesa(w, Attribute::FromZeros(bytes));
+  b.Output(b.Named("z").Matmul(b.Input("q", DType::kU8, {64, 256}), w));
+  StatusOr<Graph> graph = std::move(b).Build();
+  TES_CHECK(graph.ok(), graph.status());
+  return *graph;
+}
+
+class TieredRun {
+ public:
+  TieredRun() {
+    Random random(22);
+    x_ = RandomTensor(random, {DType::kF32, {64, 256}});
+    q_ = Tensor(DType::kU8, Shape({64, 256}));
+    for (uint8_t& q : q_.mutable_data<uint8_t>()) q = static_cast<uint8_t>(random.Int(0, 255));
+    StatusOr<std::vector<RefTensor>> expected = Interpret(TieredGraph(), std::vector<Tensor>{x_, q_});
+    TES_CHECK(expected.ok(), expected.status());
+    expected_ = *std::move(expected);
+  }
+  // The relative error of the reals, and whether the integers are right.
+  bool Right(Session& session) const {
+    std::vector<float> y(64 * 256, NAN);
+    std::vector<int32_t> z(64 * 256, -1);
+    const Status status =
+        session.Run({{"x", x_.bytes().data(), x_.bytes().size()}, {"q", q_.bytes().data(), q_.bytes().size()}},
+                    {{"y", y.data(), y.size() * 4}, {"z", z.data(), z.size() * 4}});
+    EXPECT_TRUE(status.ok()) << status;
+    double largest = 0, error = 0;
+    bool same = true;
+    for (size_t k = 0; k < y.size(); ++k) {
+      largest = std::max(largest, std::abs(expected_[0].f[k]));
+      if (!(std::abs(expected_[0].f[k] - y[k]) <= error)) error = std::abs(expected_[0].f[k] - y[k]);
+      same &= expected_[1].i[k] == z[k];
+    }
+    return same && error <= 1e-5 * largest;
+  }
+
+ private:
+  Tensor x_, q_;
+  std::vector<RefTensor> expected_;
+};
+
+Model TieredModel() {
+  StatusOr<Model> model = ModelFromGraph(TieredGraph());
+  TES_CHECK(model.ok(), model.status());
+  return *model;
+}
+
+TEST(EngineTest, TheFinalTierTakesThePlaceOfTheFirst) {
+  const TieredRun run;
+  const Model model = TieredModel();
+  StatusOr<Session> session = model.Compile({.threads = 2, .tier = "both"});
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_EQ(session->report().tier, "first");
+  EXPECT_EQ(session->report().final_tier_ms, 0);
+  EXPECT_NE(session->report().decisions[0].find("sparse_stream: left to the second tier"), std::string::npos)
+      << session->report().decisions[0];
+  const int64_t first_code = session->report().code_bytes;
+  StatusOr<Session> clone = session->Clone();
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  // Whichever runs, now and while it changes, gives the same.
+  session->SetProfiling(true);
+  for (int k = 0; k < 20; ++k) EXPECT_TRUE(run.Right(*session));
+  ASSERT_TRUE(session->AwaitFinalTier().ok());
+  EXPECT_EQ(session->report().tier, "final");
+  EXPECT_GT(session->report().final_tier_ms, session->report().compile_ms);
+  EXPECT_GT(session->report().code_bytes, first_code);
+  EXPECT_NE(session->report().decisions[0].find("sparse_stream:"), std::string::npos);
+  EXPECT_TRUE(run.Right(*session));
+  EXPECT_EQ(session->Profile().size(), static_cast<size_t>(session->report().steps));
+  EXPECT_GT(session->Profile()[0].us, 0);  // was asked of the one before
+  // A clone changes by itself.
+  EXPECT_EQ(clone->report().tier, "first");
+  EXPECT_TRUE(run.Right(*clone));
+  EXPECT_EQ(clone->report().tier, "final");
+  EXPECT_EQ(clone->ProgramText(), session->ProgramText());
+}
+
+TEST(EngineTest, OneTierAlone) {
+  const TieredRun run;
+  const Model model = TieredModel();
+  for (const std::string tier : {"first", "final"}) {
+    StatusOr<Session> session = model.Compile({.threads = 1, .tier = tier});
+    ASSERT_TRUE(session.ok()) << session.status();
+    EXPECT_EQ(session->report().tier, tier);
+    EXPECT_TRUE(run.Right(*session));
+    EXPECT_TRUE(session->AwaitFinalTier().ok());
+    EXPECT_EQ(session->report().tier, tier);
+  }
+  // Nothing here has a pattern.
+  StatusOr<Session> dense = SmallModel().Compile({.tier = "both"});
+  ASSERT_TRUE(dense.ok()) << dense.status();
+  EXPECT_EQ(dense->report().tier, "final");
+  ExpectError(model.Compile({.tier = "second"}).status(), ErrorCode::kUsageInvalid, "expected final, first or both");
+}
+
+TEST(EngineTest, SessionsAndModelsEndWhileTheFinalTierIsMade) {
+  const TieredRun run;
+  for (int runs : {0, 1, 3}) {
+    StatusOr<Session> session = TieredModel().Compile({.threads = 1, .tier = "both"});  // the model is gone
+    ASSERT_TRUE(session.ok()) << session.status();
+    for (int k = 0; k < runs; ++k) EXPECT_TRUE(run.Right(*session));
+    StatusOr<Session> clone = session->Clone();
+    ASSERT_TRUE(clone.ok()) << clone.status();
+    *session = *std::move(clone);  // moved over, then destroyed
+    EXPECT_TRUE(run.Right(*session));
+  }
+}
+
+TEST(EngineTest, ClonesChangeTiersOnTheirOwnThreads) {
+  const TieredRun run;
+  StatusOr<Session> first = TieredModel().Compile({.threads = 1, .tier = "both"});
+  ASSERT_TRUE(first.ok()) << first.status();
+  std::vector<Session> sessions;
+  for (int k = 0; k < 3; ++k) {
+    StatusOr<Session> clone = first->Clone();
+    ASSERT_TRUE(clone.ok()) << clone.status();
+    sessions.push_back(*std::move(clone));
+  }
+  sessions.push_back(*std::move(first));
+  std::vector<std::thread> threads;
+  std::vector<int> wrong(sessions.size(), 1);
+  for (size_t k = 0; k < sessions.size(); ++k) {
+    threads.emplace_back([&, k] {
+      int failures = 0;
+      while (sessions[k].report().tier == "first") failures += !run.Right(sessions[k]);
+      failures += !run.Right(sessions[k]);
+      wrong[k] = failures;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int failures : wrong) EXPECT_EQ(failures, 0);
+}
+
+TEST(EngineTest, AFinalTierThatIsKeptComesFirst) {
+  const std::string folder = testing::TempDir() + "/engine_test_tiers";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  const TieredRun run;
+  for (const bool again : {false, true}) {
+    StatusOr<Session> session = TieredModel().Compile({.threads = 2, .cache_dir = folder, .tier = "both"});
+    ASSERT_TRUE(session.ok()) << session.status();
+    EXPECT_EQ(session->report().tier, again ? "final" : "first");
+    EXPECT_EQ(session->report().from_cache, again);
+    ASSERT_TRUE(session->AwaitFinalTier().ok());
+    EXPECT_TRUE(run.Right(*session));
+  }
+}
+
 TEST(EngineTest, TargetsEmittersAndDenseKernelsGiveTheSame) {
   const std::vector<Options> all = {
       {.target = "host:x86-64-v3"}, {.target = "host:x86-64"}, {.only_emitter = "generic"}, {.sparsity = false}};

@@ -30,7 +30,7 @@ struct BenchFlags {
   double warmup = 0.2, min_time = 2;
   int64_t runs = 10, max_code_kib = 0;
   bool compare = false, profile = false, no_check = false;
-  std::string form = "table", trace, cache, tuning, accuracy;
+  std::string form = "table", trace, cache, tuning, accuracy, tier = "final";
   ModelFlags model;
   FlagSet flags =
       FlagSet("bench", "MODEL… [flags]",
@@ -63,6 +63,10 @@ struct BenchFlags {
     flags.String("cache", "FOLDER", "keeps compiled programs between processes", &cache);
     flags.Int("max_code_kib", "KIB", "of machine code that patterns of weights may become; 0: as much as is quickest",
               &max_code_kib, 0, int64_t{1} << 30);
+    flags.Choice("tier", {"final", "first", "both"},
+                 "first: the program that is there soonest, which reads patterns as data; both: compile ms is that "
+                 "one's, times are the final one's, outputs of both are checked",
+                 &tier);
     flags.String("tuning", "FILE", "takes the kernels that `tune` found quickest", &tuning);
     model.Declare(flags);
     flags.Section("Output");
@@ -134,6 +138,7 @@ StatusOr<std::vector<BenchCase>> PrepareCases(const BenchFlags& f, Status& wrong
                 wanted.only_emitter = emitter == "auto" ? "" : emitter;
                 if (!f.cache.empty()) wanted.cache_dir = UserPath(f.cache);
                 wanted.max_code_bytes = f.max_code_kib << 10;
+                wanted.tier = f.tier;
                 if (!f.tuning.empty()) wanted.tuning_file = UserPath(f.tuning);
                 Progress("compiling " + source);
                 StatusOr<BenchCase> prepared = PrepareCase(model, wanted);

@@ -56,6 +56,8 @@ struct BenchCase {
 
   // Runs for so many seconds, at least twice, without taking times.
   Status Warm(double seconds);
+  // One inference, compared with the reference where there is one; kResultWrong where it differs too much.
+  Status RunAndCheck();
   // Whether it runs on a device with memory and a clock of its own.
   bool OnCard() const;
   // Adds samples until both are reached: of calls, or on a card of 20 replays each, which copy nothing.

@@ -22,7 +22,7 @@ struct RunFlags {
   bool random = false, reference = false, tests = false, sparsity = true;
   double atol = 1e-5, rtol = 1e-4;
   int64_t threads = 0, max_printed = 16;
-  std::string target = "host", fallback, emitter, cache;
+  std::string target = "host", fallback, emitter, cache, tier = "final";
   ModelFlags model;
   FlagSet flags =
       FlagSet("run", "MODEL --input=… [flags]", "Runs a model once and prints, writes or compares its outputs.");
@@ -47,6 +47,9 @@ struct RunFlags {
     flags.String("emitter", "NAME", "uses this emitter wherever it applies", &emitter);
     flags.Bool("sparsity", "off: the masked weights through dense kernels", &sparsity);
     flags.String("cache", "FOLDER", "keeps compiled programs", &cache);
+    flags.Choice("tier", {"final", "first", "both"},
+                 "first: the program that is there soonest; both: the same, until the final one has been compiled",
+                 &tier);
     model.Declare(flags);
     flags.Note("Values",
                "@FILE.npy, or type and elements: 2x2xf32=1 2 3 4 (one element stands for all), or random:SEED, "
@@ -204,6 +207,7 @@ Status RunVerb(const std::vector<std::string>& args) {
   compile.threads = static_cast<int>(f.threads);
   compile.only_emitter = f.emitter;
   compile.sparsity = f.sparsity;
+  compile.tier = f.tier;
   if (!f.cache.empty()) compile.cache_dir = UserPath(f.cache);
   ASSIGN_OR_RETURN(Session session, model.Compile(compile));
   for (const std::string& warning : session.report().warnings) PrintNote("warning: " + warning);

@@ -24,7 +24,8 @@ class TensorInfo(ctypes.Structure):
 
 class Options(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("target", ctypes.c_char_p), ("threads", ctypes.c_int),
-                ("cache_dir", ctypes.c_char_p), ("sparsity", ctypes.c_int)]
+                ("cache_dir", ctypes.c_char_p), ("sparsity", ctypes.c_int), ("on_collapse", ctypes.c_char_p),
+                ("propagate", ctypes.c_int), ("fallback", ctypes.c_char_p), ("tier", ctypes.c_char_p)]
 
 
 class Port(ctypes.Structure):
@@ -34,7 +35,7 @@ class Port(ctypes.Structure):
 class Session:
     """One model, loaded and compiled; `load_s` and `compile_s` say how long that took."""
 
-    def __init__(self, library, path, threads, cache_dir=None, target=None):
+    def __init__(self, library, path, threads, cache_dir=None, target=None, tier="final"):
         self.lib = library
         self.lib.tessera_last_error.restype = ctypes.c_char_p
         self.lib.tessera_model_num_outputs.restype = ctypes.c_size_t
@@ -43,7 +44,8 @@ class Session:
         self.check(self.lib.tessera_model_load(os.fsencode(path), ctypes.byref(model)))
         self.load_s = time.perf_counter() - start
         cache = os.fsencode(cache_dir) if cache_dir else None
-        options = Options(ctypes.sizeof(Options), target.encode() if target else None, threads, cache, 1)
+        options = Options(ctypes.sizeof(Options), target.encode() if target else None, threads, cache, 1, None, 1,
+                          None, tier.encode())
         self.check(self.lib.tessera_model_compile(model, ctypes.byref(options), ctypes.byref(self.session)))
         self.compile_s = time.perf_counter() - start - self.load_s
         self.model = model
@@ -80,6 +82,10 @@ class Session:
         us = ctypes.c_double()
         self.check(self.lib.tessera_session_measure(self.session, runs, ctypes.byref(us)))
         return us.value
+
+    def await_final_tier(self):
+        """Later runs are the final program's."""
+        self.check(self.lib.tessera_session_await_final_tier(self.session))
 
     def free(self):
         self.lib.tessera_session_free(self.session)
