@@ -47,8 +47,8 @@ constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the 
 constexpr Pass kRequantize = {"requantize", "arithmetic between integers is one multiplication and one addition",
                               Requantize};
 
-constexpr Pass kTakeSigned = {"take_signed",
-                              "products of i8 values that became u8 for processors take them as they were", TakeSigned};
+constexpr Pass kTakeSigned = {
+    "take_signed", "for GPUs: products of i8 values that became u8 for processors take them as they were", TakeSigned};
 
 constexpr Pass kAll[] = {kApplyMasks,   kRemoveDead,    kMoveScales,    kEliminateCommon, kFoldConstants,
                          kCanonicalize, kSplitProducts, kRecognize,     kUseIntegers,     kFoldBatchNorm,
