@@ -33,9 +33,9 @@ constexpr size_t kMostWays = 6;
 constexpr int64_t kReservedBytes = 1024;  // of shared memory: the system's, for each block
 
 // Tiles of warpgroups, 64 rows each; stages, blocks on a multiprocessor. Large ones load least for what they multiply:
-// 192x192 comes at 0.0104 bytes a flop of f16, 128x256 at 0.0117, and the second-level cache gives 7.5 TB/s. (192x256
+// 192x192 comes at 0.0104 bytes a flop of f16, 128x256 at 0.0117, and the second-level cache gives 10 TB/s. (192x256
 // would at 0.0091, but ptxas gives 512 threads no 154 registers, which its products need.) 192 columns: networks are
-// 768 wide, and 4096x768 are 128 tiles of 128x192 for 132 multiprocessors.
+// 768 wide, and 4096x768 are 128 tiles of 128x192 for 132 multiprocessors. 64x128: so are 1024x1024.
 struct GroupTile {
   int m, n, stages, per_unit;
 };
@@ -209,23 +209,23 @@ double TileTraffic(const GpuMatmul& m) {
   return static_cast<double>(m.tiles() * m.steps_of_split()) * static_cast<double>(m.a.tile_bytes() + m.b.tile_bytes());
 }
 
+// Fitted to every tile on an H100 (docs/results/nvptx_matmul.md), within 10 % where the card is full.
 double WgmmaMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
   const MatmulTiling& t = m.tiling;
-  const double groups = t.tile_m / 64.0;
-  // Cycles of a stage: the products; A and B through shared memory for each warpgroup at 128 bytes a cycle; what the
-  // number of stages leaves of its way from the second-level cache.
+  // Cycles of a stage: its products, its barriers, what each warpgroup adds; of what a multiprocessor's blocks do, one
+  // after the other. With few stages, what their number leaves of the way from the second-level cache.
   const double products = static_cast<double>(t.tile_m) * t.tile_n * t.tile_k_bytes / 2 / gpu.wgmma_f16_per_clock;
-  const double reads = groups * (64 + t.tile_n) * t.tile_k_bytes / 128.0;
   const double tiles = static_cast<double>(m.tiles());
   const double sharing = std::min<double>(t.per_unit, std::ceil(tiles / gpu.units));
-  const double stage = std::max(std::max(products, reads) / 0.93 * sharing, 1100.0 / (t.stages - 1));
-  // Results, through shared memory and out; other blocks of the multiprocessor multiply meanwhile.
-  const double finish = 400 + t.tile_m * t.tile_n / 10.0;
+  const double stage = std::max((1.08 * products + 95 + 25 * t.tile_m / 64.0) * sharing, 1100.0 / (t.stages - 1));
   const double rounds = std::ceil(tiles / static_cast<double>(gpu.units * t.per_unit));
-  const double cycles = rounds * static_cast<double>(m.steps_of_split()) * stage + (rounds - 1) * finish / sharing;
-  const double us = std::max(cycles / gpu.clock_ghz, TileTraffic(m) / gpu.tma_bytes_per_ns) / 1e3;
-  constexpr double kStart = 1200;  // cycles: barriers, maps, the first stage's way
-  return gpu.launch_us + us + (kStart + finish) / gpu.clock_ghz / 1e3;
+  const double us = rounds * static_cast<double>(m.steps_of_split()) * stage / gpu.clock_ghz / 1e3;
+  // Lists of tiles come in an order that shares less.
+  const double traffic = TileTraffic(m) / (gpu.tma_bytes_per_ns * (m.listed >= 0 ? 0.72 : 1)) / 1e3;
+  const double results =
+      static_cast<double>(m.problem.groups() * m.problem.rows * m.problem.columns) * m.a.element_bytes();
+  const double both = std::max(us, traffic) + std::min(us, traffic) / 20;  // they do not quite overlap
+  return gpu.launch_us + both + results / gpu.l2_bytes_per_ns / 1e3;
 }
 
 }  // namespace

@@ -2,8 +2,9 @@
 // around 20 replays of a CUDA graph that holds the program's steps `--repeat` times, buffers warm. Each way's results
 // are checked first against sums in double of sampled rows.
 //
-//   bazel-bin/codegen/emit/gpu/gpu_matmul_benchmark [--ptx=FOLDER] [--only=TEXT] [--tf32] [--ways=N]
+//   bazel-bin/codegen/emit/gpu/gpu_matmul_benchmark [--ptx=FOLDER] [--only=TEXT] [--ways=N] [--target=cuda:sm_90a]
 //
+// --ways=0: every legal way, not only those that are expected to be quick.
 // With --ptx nothing runs: the PTX of every way goes to FOLDER, for ptxas. One JSON row a way: name, way, us (median),
 // estimate_us, rel_error.
 #include <algorithm>
@@ -28,7 +29,6 @@ namespace {
 
 struct Options {
   std::string ptx, only;
-  bool tf32 = false;
   int ways = 4, repeat = 20;
 };
 
@@ -107,7 +107,7 @@ class Bench {
     for (const Emitter& emitter : AllEmitters()) {
       if (emitter.name.substr(0, 4) != "gpu_") continue;
       for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], target_, &why)) {
-        if (++tried > options_.ways) break;
+        if (++tried > options_.ways && options_.ways > 0) break;
         Run(name, graph, Choice{&emitter, way}.ToString(), way.us, {a},
             [&](const std::vector<Tensor>& outputs) { return ProductError(a, w, outputs[0]); });
       }
@@ -201,6 +201,7 @@ int Main(int argc, char** argv) {
       std::cerr << target.status() << std::endl;
       return 1;
     }
+    target->whole_space = options.ways == 0;
     Bench bench(options, *target, device.get());
     const std::vector<DType> types =
         tf32 ? std::vector<DType>{DType::kF32} : std::vector<DType>{DType::kF32, DType::kF16, DType::kI8};
@@ -208,6 +209,12 @@ int Main(int argc, char** argv) {
       bench.Product(1024, 1024, 1024, type);
       bench.Product(4096, 4096, 4096, type);
       bench.Product(1000, 333, 777, type);
+      // Of BERT-base's layers, batch 32 and 1.
+      for (int64_t rows : {4096, 128}) {
+        bench.Product(rows, 768, 768, type);
+        bench.Product(rows, 3072, 768, type);
+        bench.Product(rows, 768, 3072, type);
+      }
       bench.Product(1, 1024, 1024, type);
       bench.Product(32, 1024, 1024, type);
       if (type == DType::kI8) continue;
