@@ -33,7 +33,7 @@ struct GpuModel {
   int64_t shared_bytes = 48 << 10;  // that a block may have, and all blocks of a multiprocessor together
   double l2_bytes_per_ns = 4000, memory_bytes_per_ns = 1500;
   double tma_bytes_per_ns = 10200;  // of sm_90: from the second-level cache in boxes
-  double launch_us = 1.5;          // a step of a graph: its start, and filling and draining the card
+  double launch_us = 1.5;           // a step of a graph: its start, and filling and draining the card
 };
 
 }  // namespace tessera
