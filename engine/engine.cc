@@ -254,7 +254,14 @@ const std::vector<TensorInfo>& Model::inputs() const { return state_->inputs; }
 const std::vector<TensorInfo>& Model::outputs() const { return state_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return state_->graph.metadata; }
 
-StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, PrepareReport* report) {
+namespace {
+
+// The target that a name stands for; the null device has the host's programs.
+StatusOr<Target> TargetNamed(const std::string& name) { return MakeTarget(name == "null" ? "host" : name); }
+
+MachineKind MachineOf(const Target& target) { return target.IsGpu() ? MachineKind::kGpu : MachineKind::kProcessor; }
+
+StatusOr<Graph> Optimized(const Model& model, const Options& options, const Target& target, PrepareReport* report) {
   ASSIGN_OR_RETURN(const OnCollapse on_collapse, ParseOnCollapse(options.on_collapse));
   Graph graph = GraphOf(model);
   // Nobody is told what is pruned; the zeros that stand there are multiplied like everything else.
@@ -263,13 +270,23 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, Pre
       if (value.kind == ValueKind::kConstant) value.tesa.reset();  // a mask on another is part of what is computed
     }
   }
-  ASSIGN_OR_RETURN(const Target target, MakeTarget(options.target == "null" ? "host" : options.target));
-  ASSIGN_OR_RETURN(PrepareReport prepared,
-                   Prepare(graph, {.machine = target.IsGpu() ? MachineKind::kGpu : MachineKind::kProcessor,
-                                   .propagate = options.propagate && options.sparsity,
-                                   .on_collapse = on_collapse}));
-  if (report != nullptr) *report = std::move(prepared);
+  ASSIGN_OR_RETURN(*report, Prepare(graph, {.machine = MachineOf(target),
+                                            .propagate = options.propagate && options.sparsity,
+                                            .on_collapse = on_collapse}));
   return graph;
+}
+
+}  // namespace
+
+StatusOr<MachineKind> MachineFor(const std::string& target) {
+  ASSIGN_OR_RETURN(const Target named, TargetNamed(target));
+  return MachineOf(named);
+}
+
+StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
+  ASSIGN_OR_RETURN(const Target target, TargetNamed(options.target));
+  PrepareReport report;
+  return Optimized(model, options, target, &report);
 }
 
 StatusOr<Session> Model::Compile(const Options& options) const {
@@ -297,9 +314,9 @@ StatusOr<Session> Model::CompileFor(const Options& options) const {
   RETURN_IF_ERROR(CheckEmitter(options.only_emitter));
   ASSIGN_OR_RETURN(Tier tier, ParseTier(options.tier));
   const bool null_device = options.target == "null";
-  ASSIGN_OR_RETURN(const Target target, MakeTarget(null_device ? "host" : options.target));
+  ASSIGN_OR_RETURN(const Target target, TargetNamed(options.target));
   PrepareReport prepared;
-  ASSIGN_OR_RETURN(Graph optimized, OptimizedGraphOf(*this, options, &prepared));
+  ASSIGN_OR_RETURN(Graph optimized, Optimized(*this, options, target, &prepared));
   const auto graph = std::make_shared<const Graph>(std::move(optimized));
   CompileOptions compile = {.threads = 0, .cache_dir = options.cache_dir, .only_emitter = options.only_emitter};
   compile.max_code_bytes = options.max_code_bytes;

@@ -16,8 +16,10 @@ class Trace;
 StatusOr<Model> ModelFromGraph(Graph graph);
 // The graph as loaded, before any pass.
 const Graph& GraphOf(const Model& model);
-// The graph as it will be lowered for `options`, after all passes; `report`, where given, gets what shrank.
-StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options, PrepareReport* report = nullptr);
+// What graphs are lowered for with this target.
+StatusOr<MachineKind> MachineFor(const std::string& target);
+// The graph as it will be lowered for `options`, after all passes.
+StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options);
 
 struct SessionAccess {
   static const Program& ProgramOf(const Session& session);

@@ -3,7 +3,6 @@
 #include <iostream>
 #include <sstream>
 
-#include "codegen/target.h"
 #include "engine/engine_internal.h"
 #include "graph/text.h"
 #include "graph/verifier.h"
@@ -86,8 +85,7 @@ Status OptVerb(const std::vector<std::string>& args) {
   }
   std::ostringstream printed;
   PrepareOptions prepare;
-  ASSIGN_OR_RETURN(const Target target, MakeTarget(f.target));
-  prepare.machine = target.IsGpu() ? MachineKind::kGpu : MachineKind::kProcessor;
+  ASSIGN_OR_RETURN(prepare.machine, MachineFor(f.target));
   prepare.propagate = f.propagate;
   ASSIGN_OR_RETURN(prepare.rules, ParseRuleMode(f.rules));
   ASSIGN_OR_RETURN(prepare.on_collapse, ParseOnCollapse(f.on_collapse));
