@@ -70,6 +70,14 @@ std::string AttentionShape::Key() const {
                         mask_steps[0], " ", mask_steps[1], " ", mask_steps[2], " ", mask_steps[3]);
 }
 
+double AttentionShape::flops() const {
+  return static_cast<double>(batch * heads * queries * keys) * static_cast<double>(2 * (depth + value_depth) + 5);
+}
+
+int64_t AttentionShape::operand_bytes() const {
+  return ByteSize(stored, batch * heads * (queries * depth + keys * (depth + value_depth)));
+}
+
 std::string AttentionProblem::Key() const {
   return internal::Join(AttentionShape::Key(), listed ? " listed " : "", list_steps[0], " ", list_steps[1], " ",
                         max_panels, " tile ", tile_rows, "x", vectors, "x", lanes, " tiles ", tiles, " full ",

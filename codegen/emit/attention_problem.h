@@ -26,6 +26,9 @@ struct AttentionShape {
   bool masked = false;
   int64_t mask_steps[4] = {0, 0, 0, 0};  // elements along b, h, s, t
 
+  // With every key: products, and 5 for a score's softmax; and bytes of q, k and v.
+  double flops() const;
+  int64_t operand_bytes() const;
   std::string Key() const;
 };
 

@@ -363,12 +363,9 @@ Status PlanGpuAttention(const Node& node, PlanBuilder& builder) {
   epilogue->AddArguments(node, builder, step);
   step.launch = {.x = p->blocks(), .threads = kThreads, .shared_bytes = p->shared_bytes()};
   step.label = node.name;
-  const double scores = static_cast<double>(p->batch * p->heads * p->queries * p->keys);
-  step.flops = scores * static_cast<double>(2 * (p->depth + p->value_depth) + 5);
-  const int64_t positions = p->batch * p->heads;
-  step.bytes = static_cast<double>(
-      ByteSize(p->stored, positions * (p->queries * p->depth + p->keys * (p->depth + p->value_depth))) +
-      ByteSize(epilogue->dtype(), positions * p->queries * p->value_depth));
+  step.flops = p->flops();
+  step.bytes = static_cast<double>(p->operand_bytes() +
+                                   ByteSize(epilogue->dtype(), p->batch * p->heads * p->queries * p->value_depth));
   step.kernel.family = "attention";
   step.kernel.key = p->Key() + "\n" + epilogue->Key();
   step.kernel.block_threads = static_cast<int>(kThreads);

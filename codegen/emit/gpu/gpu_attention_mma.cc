@@ -508,12 +508,9 @@ Status PlanGpuAttentionMma(const Node& node, const std::string& way, PlanBuilder
   auto p = std::make_shared<const GpuAttentionMma>(std::move(*found));
   step.launch = {.x = p->blocks(), .threads = p->threads(), .shared_bytes = p->shared_bytes()};
   step.label = node.name;
-  const double scores = static_cast<double>(p->batch * p->heads * p->queries * p->keys);
-  step.flops = scores * static_cast<double>(2 * (p->depth + p->value_depth) + 5);
-  const int64_t positions = p->batch * p->heads;
-  step.bytes = static_cast<double>(
-      ByteSize(p->stored, positions * (p->queries * p->depth + p->keys * (p->depth + p->value_depth))) +
-      ByteSize(epilogue->dtype(), positions * p->queries * p->value_depth));
+  step.flops = p->flops();
+  step.bytes = static_cast<double>(p->operand_bytes() +
+                                   ByteSize(epilogue->dtype(), p->batch * p->heads * p->queries * p->value_depth));
   step.kernel.family = "attention_mma";
   step.kernel.key = p->Key() + "\n" + epilogue->Key();
   step.kernel.block_threads = p->threads();

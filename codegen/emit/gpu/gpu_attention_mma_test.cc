@@ -2,6 +2,7 @@
 // interpreter in double; threads in every order.
 #include <cmath>
 
+#include "codegen/emit/gpu/testing/attention_graph.h"
 #include "codegen/emit/testing/gpu_kernels.h"
 #include "codegen/emitter.h"
 #include "graph/builder.h"
@@ -10,19 +11,11 @@
 namespace tessera {
 namespace {
 
-struct Sizes {
-  int64_t batch, heads, queries, keys, depth, value_depth;
-};
+using Sizes = AttentionSizes;
 
-Shape Operand(bool positions_first, const Sizes& s, int64_t positions, int64_t depth) {
-  return positions_first ? Shape({s.batch, positions, s.heads, depth}) : Shape({s.batch, s.heads, positions, depth});
-}
-
+// The attention of inputs q, k, v.
 ValueId Attention(GraphBuilder& b, const Sizes& s, bool positions_first, DType type, ValueId mask = ValueId::kNone) {
-  const ValueId q = b.Input("q", type, Operand(positions_first, s, s.queries, s.depth));
-  const ValueId k = b.Input("k", type, Operand(positions_first, s, s.keys, s.depth));
-  const ValueId v = b.Input("v", type, Operand(positions_first, s, s.keys, s.value_depth));
-  return b.Attention(q, k, v, 0.3, mask, positions_first ? "bshd" : "bhsd");
+  return AttentionOfInputs(b, s, positions_first, type, 0.3, mask);
 }
 
 // Runs on the host retarget of `chip`; f32 only where the target allows tf32.
@@ -123,7 +116,7 @@ TEST(GpuAttentionMmaTest, Epilogues) {
     const ValueId mean = Attention(b, s, true, type);
     b.Output(b.WithEpilogue(
         mean, body.Finish(Max(sum * bias, 0.0) + residual),
-        {b.Input("bias", DType::kF32, {2, 40}), b.Input("residual", DType::kF32, Operand(true, s, 20, 40))},
+        {b.Input("bias", DType::kF32, {2, 40}), b.Input("residual", DType::kF32, AttentionOperand(true, s, 20, 40))},
         DType::kF32));
     Check(Built(std::move(b)), type);
   }

@@ -1,6 +1,7 @@
 // Attention of odd sizes, both layouts, masks of every shape, halves and epilogues, against the interpreter in double.
 #include <cmath>
 
+#include "codegen/emit/gpu/testing/attention_graph.h"
 #include "codegen/emit/testing/gpu_kernels.h"
 #include "graph/builder.h"
 #include "gtest/gtest.h"
@@ -8,20 +9,11 @@
 namespace tessera {
 namespace {
 
-struct Sizes {
-  int64_t batch, heads, queries, keys, depth, value_depth;
-};
-
-Shape Operand(bool positions_first, const Sizes& s, int64_t positions, int64_t depth) {
-  return positions_first ? Shape({s.batch, positions, s.heads, depth}) : Shape({s.batch, s.heads, positions, depth});
-}
+using Sizes = AttentionSizes;
 
 // The attention of inputs q, k, v.
 ValueId Attention(GraphBuilder& b, const Sizes& s, bool positions_first, DType type, ValueId mask = ValueId::kNone) {
-  const ValueId q = b.Input("q", type, Operand(positions_first, s, s.queries, s.depth));
-  const ValueId k = b.Input("k", type, Operand(positions_first, s, s.keys, s.depth));
-  const ValueId v = b.Input("v", type, Operand(positions_first, s, s.keys, s.value_depth));
-  return b.Attention(q, k, v, 0.7, mask, positions_first ? "bshd" : "bhsd");
+  return AttentionOfInputs(b, s, positions_first, type, 0.7, mask);
 }
 
 void Check(const Graph& graph, double allowed = 1e-5) {
@@ -74,10 +66,10 @@ TEST(GpuAttentionTest, HalvesAndEpilogues) {
   BodyBuilder body;
   const Scalar sum = body.Input(DType::kF32), bias = body.Input(DType::kF32), residual = body.Input(DType::kF32);
   const ValueId mean = Attention(with, s, true, DType::kF32);
-  with.Output(with.WithEpilogue(
-      mean, body.Finish(Max(sum * bias, 0.0) + residual),
-      {with.Input("bias", DType::kF32, {2, 40}), with.Input("residual", DType::kF32, Operand(true, s, 20, 40))},
-      DType::kF32));
+  with.Output(with.WithEpilogue(mean, body.Finish(Max(sum * bias, 0.0) + residual),
+                                {with.Input("bias", DType::kF32, {2, 40}),
+                                 with.Input("residual", DType::kF32, AttentionOperand(true, s, 20, 40))},
+                                DType::kF32));
   Check(Built(std::move(with)));
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emit/gpu/testing/gpu_products.h"
 #include "codegen/emitter.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
@@ -11,14 +12,6 @@
 
 namespace tessera {
 namespace {
-
-const Emitter& Blocks() {
-  for (const Emitter& emitter : AllEmitters()) {
-    if (emitter.name == "gpu_blocks") return emitter;
-  }
-  TES_CHECK(false, "no gpu_blocks");
-  return AllEmitters()[0];
-}
 
 struct Options {
   DType x = DType::kF32, w = DType::kF32;
@@ -32,12 +25,8 @@ class GpuBlocksTest : public testing::TestWithParam<std::string> {
   // `rows` of W, the result's features.
   void Expect(int64_t rows, int64_t depth, int64_t columns, double density, const Options& o) {
     Random random(static_cast<uint64_t>(rows * 1000 + columns));
-    const auto make = [&](DType type, const Shape& shape) {
-      return IsFloat(type) ? RandomTensorIn(random, {type, shape}, -1, 1)
-                           : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
-    };
     GraphBuilder builder("blocks");
-    std::vector<Tensor> inputs = {make(o.x, {columns, depth})};
+    std::vector<Tensor> inputs = {RandomOperand(random, o.x, {columns, depth})};
     const ValueId x = builder.Input("x", o.x, {columns, depth});
     const Shape shape = o.transposed ? Shape{rows, depth} : Shape{depth, rows};
     std::vector<uint8_t> blocks, kept;
@@ -51,11 +40,11 @@ class GpuBlocksTest : public testing::TestWithParam<std::string> {
       kept.push_back(in_block || random.Uniform(0, 1) < o.beside ? 1 : 0);
     }
     const Attribute tesa = Attribute::FromKept(shape, kept, TypeInfo(o.w).bits);
-    const ValueId w = builder.Constant("w", tesa.ApplyTo(make(o.w, shape)));
+    const ValueId w = builder.Constant("w", tesa.ApplyTo(RandomOperand(random, o.w, shape)));
     builder.SetTesa(w, tesa);
     ValueId y = builder.Matmul(x, w, false, o.transposed);
     if (o.epilogue) {
-      inputs.push_back(make(o.x, {rows}));
+      inputs.push_back(RandomOperand(random, o.x, {rows}));
       y = builder.Relu(builder.Add(y, builder.Input("bias", o.x, {rows})));
     }
     builder.Output(y);
@@ -67,13 +56,12 @@ class GpuBlocksTest : public testing::TestWithParam<std::string> {
     const StatusOr<Target> target = MakeTarget(GetParam());
     ASSERT_TRUE(target.ok()) << target.status();
     std::string why;
-    const std::vector<Way> ways = WaysOf(Blocks(), *graph, graph->nodes[0], *target, &why);
+    const std::vector<Way> ways = WaysOf(EmitterNamed("gpu_blocks"), *graph, graph->nodes[0], *target, &why);
     ASSERT_FALSE(ways.empty()) << why;
-    const double bound = o.x == DType::kF32 ? 1e-5 : o.x == DType::kF16 ? 2e-3 : o.x == DType::kBF16 ? 2e-2 : 0;
     for (const Way& way : ways) {
       rests_ += way.name.find("scattered") != std::string::npos ? 1 : 0;
-      EXPECT_TRUE(
-          CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "gpu_blocks:" + way.name}, bound))
+      EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(), {.threads = 1, .only_emitter = "gpu_blocks:" + way.name},
+                                 ProductBound(o.x)))
           << way.name << " " << Name(o.x) << " " << rows << "x" << depth << "x" << columns;
       if (HasFailure()) return;
     }

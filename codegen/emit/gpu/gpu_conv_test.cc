@@ -1,5 +1,7 @@
 // Dense convolutions with channels last and first, as products of images and of windows, odd sizes, halves and bytes,
 // against the interpreter in double.
+#include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emit/gpu/testing/gpu_products.h"
 #include "codegen/emit/testing/gpu_kernels.h"
 #include "codegen/emitter.h"
 #include "graph/builder.h"
@@ -64,10 +66,7 @@ TEST(GpuConvTest, HalvesAndBytes) {
 std::vector<Way> GpuConvWays(const Graph& graph, const std::string& target_name, std::string* why) {
   Target target = *MakeTarget(target_name);
   target.whole_space = true;
-  for (const Emitter& emitter : AllEmitters()) {
-    if (emitter.name == "gpu_conv") return WaysOf(emitter, graph, graph.nodes[0], target, why);
-  }
-  return {};
+  return WaysOf(EmitterNamed("gpu_conv"), graph, graph.nodes[0], target, why);
 }
 
 // Every `every`-th of the ways that gather windows; how many there are.
@@ -115,8 +114,7 @@ TEST(GpuConvTest, GatheredHalvesAndBytes) {
       const DType weights = type == DType::kU8 ? DType::kI8 : type;
       b.Output(b.Conv(b.Input("x", type, Image("nhwc", 3, channels, 9, 11)),
                       b.Constant("w", Filter(weights, {40, channels, 3, 3})), window));
-      const double allowed = type == DType::kF16 ? 2e-3 : type == DType::kBF16 ? 2e-2 : 0;
-      EXPECT_GT(CheckGathering(Built(std::move(b)), allowed, "simt:nvptx:sm_80", 3), 3);
+      EXPECT_GT(CheckGathering(Built(std::move(b)), ProductBound(type), "simt:nvptx:sm_80", 3), 3);
     }
   }
 }

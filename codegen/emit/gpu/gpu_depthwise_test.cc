@@ -1,5 +1,6 @@
 // Depthwise convolutions with channels last and first, strides, padding, dilation, odd sizes, narrow types and bytes
 // whose padding is not zero, against the interpreter in double.
+#include "codegen/emit/gpu/testing/gpu_levels.h"
 #include "codegen/emit/testing/gpu_kernels.h"
 #include "codegen/emitter.h"
 #include "graph/builder.h"
@@ -10,13 +11,6 @@ namespace {
 
 void Check(const Graph& graph, double allowed = 1e-5) {
   EXPECT_TRUE(AgreesOnGpu(graph, RandomInputs(graph, 9), "gpu_depthwise", allowed));
-}
-
-const Emitter& Depthwise() {
-  for (const Emitter& emitter : AllEmitters()) {
-    if (emitter.name == "gpu_depthwise") return emitter;
-  }
-  TES_CHECK(false, "no gpu_depthwise");
 }
 
 Tensor Filter(DType type, int64_t channels, int64_t ky, int64_t kx) {
@@ -87,9 +81,9 @@ TEST(GpuDepthwiseTest, EveryTile) {
     const Graph graph = Built(std::move(b));
     Target target = *MakeTarget("simt:nvptx:sm_90");
     std::string why;
-    EXPECT_EQ(WaysOf(Depthwise(), graph, graph.nodes[0], target, &why).size(), 1u);
+    EXPECT_EQ(WaysOf(EmitterNamed("gpu_depthwise"), graph, graph.nodes[0], target, &why).size(), 1u);
     target.whole_space = true;
-    const std::vector<Way> ways = WaysOf(Depthwise(), graph, graph.nodes[0], target, &why);
+    const std::vector<Way> ways = WaysOf(EmitterNamed("gpu_depthwise"), graph, graph.nodes[0], target, &why);
     EXPECT_GE(ways.size(), 3u);
     for (const Way& way : ways) {
       EXPECT_TRUE(CompiledAgrees(graph, RandomInputs(graph, 9), target.name,

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emit/gpu/testing/gpu_products.h"
 #include "codegen/emitter.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
@@ -14,28 +15,16 @@
 namespace tessera {
 namespace {
 
-const Emitter& Gemv() {
-  for (const Emitter& emitter : AllEmitters()) {
-    if (emitter.name == "gpu_gemv") return emitter;
-  }
-  TES_CHECK(false, "no gpu_gemv");
-  return AllEmitters()[0];
-}
-
 class GpuGemvTest : public testing::TestWithParam<std::string> {
  protected:
   void Expect(int64_t rows, int64_t columns, int64_t depth, DType x_type, DType w_type, bool transposed,
               bool constant = true, bool epilogue = false) {
     Random random(static_cast<uint64_t>(rows * 1000 + columns));
-    const auto make = [&](DType type, const Shape& shape) {
-      return IsFloat(type) ? RandomTensorIn(random, {type, shape}, -1, 1)
-                           : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
-    };
     GraphBuilder builder("gemv");
     const Shape shape = transposed ? Shape{columns, depth} : Shape{depth, columns};
-    std::vector<Tensor> inputs = {make(x_type, {rows, depth})};
+    std::vector<Tensor> inputs = {RandomOperand(random, x_type, {rows, depth})};
     const ValueId x = builder.Input("x", x_type, {rows, depth});
-    Tensor data = make(w_type, shape);
+    Tensor data = RandomOperand(random, w_type, shape);
     ValueId w;
     if (constant) {
       w = builder.Constant("w", std::move(data));
@@ -45,7 +34,7 @@ class GpuGemvTest : public testing::TestWithParam<std::string> {
     }
     ValueId y = builder.Matmul(x, w, false, transposed);
     if (epilogue) {
-      inputs.push_back(make(x_type, {columns}));
+      inputs.push_back(RandomOperand(random, x_type, {columns}));
       y = builder.Relu(builder.Add(y, builder.Input("bias", x_type, {columns})));
     }
     builder.Output(y);
@@ -57,7 +46,7 @@ class GpuGemvTest : public testing::TestWithParam<std::string> {
     const StatusOr<Target> target = MakeTarget(GetParam());
     ASSERT_TRUE(target.ok()) << target.status();
     std::string why;
-    const std::vector<Way> ways = WaysOf(Gemv(), *graph, graph->nodes[0], *target, &why);
+    const std::vector<Way> ways = WaysOf(EmitterNamed("gpu_gemv"), *graph, graph->nodes[0], *target, &why);
     EXPECT_FALSE(ways.empty()) << why;
     const double bound = x_type == DType::kF32    ? 1e-5
                          : x_type == DType::kF16  ? 2e-3

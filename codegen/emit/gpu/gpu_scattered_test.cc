@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "codegen/emit/gpu/testing/gpu_levels.h"
+#include "codegen/emit/gpu/testing/gpu_products.h"
 #include "codegen/emitter.h"
 #include "codegen/testing/run_compiled.h"
 #include "graph/builder.h"
@@ -13,14 +14,6 @@
 
 namespace tessera {
 namespace {
-
-const Emitter& EmitterNamed(std::string_view name) {
-  for (const Emitter& emitter : AllEmitters()) {
-    if (emitter.name == name) return emitter;
-  }
-  TES_CHECK(false, name);
-  return AllEmitters()[0];
-}
 
 struct Shape3 {
   int64_t rows, depth, columns;
@@ -34,25 +27,21 @@ class GpuScatteredTest : public testing::TestWithParam<std::string> {
  protected:
   void Expect(const Shape3& size, double density, const Options& o = {}) {
     Random random(static_cast<uint64_t>(size.rows * 1000 + size.columns));
-    const auto make = [&](DType type, const Shape& shape) {
-      return IsFloat(type) ? RandomTensorIn(random, {type, shape}, -1, 1)
-                           : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
-    };
     GraphBuilder builder("scattered");
     const Shape x_shape = o.weights_left ? Shape{size.depth, size.columns} : Shape{size.columns, size.depth};
     const bool rows_outer = o.weights_left != o.transposed;
     const Shape w_shape = rows_outer ? Shape{size.rows, size.depth} : Shape{size.depth, size.rows};
-    std::vector<Tensor> inputs = {make(o.x, x_shape)};
+    std::vector<Tensor> inputs = {RandomOperand(random, o.x, x_shape)};
     const ValueId x = builder.Input("x", o.x, x_shape);
     std::vector<uint8_t> kept;
     for (int64_t k = 0; k < w_shape.num_elements(); ++k) kept.push_back(random.Uniform(0, 1) < density ? 1 : 0);
     const Attribute tesa = Attribute::FromKept(w_shape, kept, TypeInfo(o.w).bits);
-    const ValueId w = builder.Constant("w", tesa.ApplyTo(make(o.w, w_shape)));
+    const ValueId w = builder.Constant("w", tesa.ApplyTo(RandomOperand(random, o.w, w_shape)));
     builder.SetTesa(w, tesa);
     ValueId y = o.weights_left ? builder.Matmul(w, x, o.transposed, false) : builder.Matmul(x, w, false, o.transposed);
     if (o.epilogue) {
       const Shape bias = o.weights_left ? Shape{size.rows, 1} : Shape{size.rows};
-      inputs.push_back(make(o.x, bias));
+      inputs.push_back(RandomOperand(random, o.x, bias));
       y = builder.Relu(builder.Add(y, builder.Input("bias", o.x, bias)));
     }
     builder.Output(y);
@@ -66,10 +55,9 @@ class GpuScatteredTest : public testing::TestWithParam<std::string> {
     std::string why;
     const std::vector<Way> ways = WaysOf(EmitterNamed("gpu_scattered"), *graph, graph->nodes[0], *target, &why);
     EXPECT_FALSE(ways.empty()) << why;
-    const double bound = o.x == DType::kF32 ? 1e-5 : o.x == DType::kF16 ? 2e-3 : o.x == DType::kBF16 ? 2e-2 : 0;
     for (const Way& way : ways) {
       EXPECT_TRUE(CompiledAgrees(*graph, inputs, GetParam(),
-                                 {.threads = 1, .only_emitter = "gpu_scattered:" + way.name}, bound))
+                                 {.threads = 1, .only_emitter = "gpu_scattered:" + way.name}, ProductBound(o.x)))
           << way.name << " " << Name(o.x) << " " << size.rows << "x" << size.depth << "x" << size.columns;
       if (HasFailure()) return;
     }

@@ -1,12 +1,15 @@
 // GpuLevels: the targets on which tests of GPU emitters run: the host's stand-in for a card, for a chip with cp.async
-// and one without, and the card of this machine if there is one. Tested through its users.
+// and one without, and the card of this machine if there is one; and an emitter by its name. Tested through its users.
 #ifndef TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_
 #define TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_
 
 #include <cctype>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/status.h"
+#include "codegen/emitter.h"
 #include "codegen/target.h"
 #include "gtest/gtest.h"
 
@@ -22,6 +25,13 @@ inline std::string GpuLevelName(const testing::TestParamInfo<std::string>& info)
   std::string name = info.param;
   for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
   return name;
+}
+
+inline const Emitter& EmitterNamed(std::string_view name) {
+  for (const Emitter& emitter : AllEmitters()) {
+    if (emitter.name == name) return emitter;
+  }
+  TES_CHECK(false, "no emitter ", name);
 }
 
 }  // namespace tessera

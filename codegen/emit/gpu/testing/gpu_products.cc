@@ -4,16 +4,17 @@
 
 #include "graph/builder.h"
 #include "graph/passes/pipeline.h"
-#include "tesa/random.h"
 
 namespace tessera {
 
+Tensor RandomOperand(Random& random, DType type, const Shape& shape, double least) {
+  return IsFloat(type) ? RandomTensorIn(random, {type, shape}, least, least + 2)
+                       : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
+}
+
 Graph ProductGraph(const Product& p, std::vector<Tensor>& inputs, uint64_t seed) {
   Random random(seed);
-  const auto make = [&](DType type, const Shape& shape) {
-    return IsFloat(type) ? RandomTensorIn(random, {type, shape}, p.least, p.least + 2)
-                         : RandomTensorIn(random, {type, shape}, type == DType::kU8 ? 0 : -128, 127);
-  };
+  const auto make = [&](DType type, const Shape& shape) { return RandomOperand(random, type, shape, p.least); };
   GraphBuilder builder("product");
   inputs = {make(p.a_type, p.a)};
   const ValueId a = builder.Input("a", p.a_type, p.a);
