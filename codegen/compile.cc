@@ -13,6 +13,7 @@
 #include "codegen/emit/view.h"
 #include "codegen/emitter.h"
 #include "codegen/llvm_module.h"
+#include "codegen/merge_products.h"
 #include "codegen/on_threads.h"
 #include "graph/op.h"
 #include "runtime/host_memory.h"
@@ -35,7 +36,8 @@ KernelTable CollectKernels(const Plan& plan) {
   for (const PlanStep& step : plan.steps) {
     std::string key = step.kernel.key;
     if (step.kernel.block_threads > 0) {
-      key += internal::Join(" threads ", step.kernel.block_threads, "/", step.kernel.blocks_per_unit);
+      key += internal::Join(" threads ", step.kernel.block_threads, "/", step.kernel.blocks_per_unit,
+                            step.kernel.overlaps ? " overlaps" : "");
     }
     for (bool alias : step.kernel.may_alias) key += alias ? '1' : '0';
     auto [it, inserted] = index_of.try_emplace(key, static_cast<int>(table.specs.size()));
@@ -235,7 +237,7 @@ Graph GiveOutputsTheirOwn(const Graph& graph) {
 StatusOr<Plan> MakePlan(const Graph& source, const Target& compiled_for, const CompileOptions& options) {
   Target target = compiled_for;
   target.threads = std::max(1, options.run_threads);
-  const Graph graph = GiveOutputsTheirOwn(source);
+  const Graph graph = MergeProducts(GiveOutputsTheirOwn(source), target);
   PlanBuilder builder(graph, target);
   const SelectOptions select = {.only = options.only_emitter,
                                 .tuning = options.tuning,
@@ -259,6 +261,10 @@ StatusOr<Plan> MakePlan(const Graph& source, const Target& compiled_for, const C
     const Node& node = graph.nodes[n];
     const Choice& choice = choices[n];
     RETURN_IF_ERROR(NotCancelled(options.cancelled));
+    if (builder.IsMade(node.outputs[0])) {
+      notes[n] = "node '" + node.name + "': in the last step of the node before";
+      continue;
+    }
     RETURN_IF_ERROR(choice.emitter->plan(node, choice.way.name, builder).WithContext("node '" + node.name + "'"));
   }
   Plan plan = builder.Finish();

@@ -133,7 +133,9 @@ StatusOr<std::vector<std::byte>> CompileKernels(std::span<const KernelSpec* cons
     KernelBuilder builder(module, target, symbols[k], specs[k]->num_args, specs[k]->may_alias,
                           {.threads = specs[k]->block_threads,
                            .per_unit = specs[k]->blocks_per_unit,
-                           .tensor_maps = specs[k]->tensor_maps});
+                           .tensor_maps = specs[k]->tensor_maps,
+                           .waits = specs[k]->waits,
+                           .overlaps = specs[k]->overlaps});
     specs[k]->emit(builder);
     builder.Finish();
   }

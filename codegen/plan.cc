@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/round.h"
+
 namespace tessera {
 
 std::string PlaneLayout::Key() const {
@@ -77,12 +79,34 @@ int PlanBuilder::ConstantOnce(const std::string& name, const std::function<Tenso
   return constant_of_[name] = Constant(name, make());
 }
 
+namespace {
+
+// Lets the blocks of a step with few of them start while the step before ends.
+//
+// A kernel of many blocks gains nothing by it, and loses: whoever waits forgets what the first-level cache holds.
+// The blocks of one with few go wherever there is room at that moment, which is not where the step before still runs,
+// and stay there: asking for so much shared memory that no multiprocessor takes more than its share spreads them.
+void Overlap(const Target& target, PlanStep& step) {
+  const int64_t blocks = step.launch.x * step.launch.y * step.launch.z, units = std::max(1, target.multiprocessors);
+  constexpr int64_t kMostOfUnit = 4;
+  if (blocks > kMostOfUnit * units) return;
+  step.kernel.overlaps = step.launch.overlap = true;
+  // Shared memory of a multiprocessor, and what each block takes besides.
+  constexpr int64_t kShared = 228 << 10, kReserved = 1 << 10, kGrain = 128;
+  const int64_t share = DivideUp(blocks, units);
+  const int64_t bytes = RoundUp(kShared / (share + 1) - kReserved + 1, kGrain);
+  step.launch.shared_bytes = std::max(step.launch.shared_bytes, bytes);
+}
+
+}  // namespace
+
 void PlanBuilder::AddStep(PlanStep step) {
   TES_CHECK(step.kernel.num_args == static_cast<int>(step.args.size()), step.kernel.family);
   TES_CHECK(step.launch.threads == step.kernel.block_threads, step.kernel.family, ": a block has ",
             step.kernel.block_threads, " threads, launched are ", step.launch.threads);
   TES_CHECK(step.kernel.tensor_maps == static_cast<int>(step.tensor_maps.size()), step.kernel.family, ": takes ",
             step.kernel.tensor_maps, " tensor maps, the step has ", step.tensor_maps.size());
+  if (step.kernel.block_threads > 0 && target_.OverlapsSteps()) Overlap(target_, step);
   // A step over nothing writes nothing.
   if (step.tasks > 0) plan_.steps.push_back(std::move(step));
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,11 @@ struct KernelSpec {
   // should fit on a multiprocessor at once, which bounds the registers of a thread (0: as the assembler likes).
   int block_threads = 0, blocks_per_unit = 0;
   int tensor_maps = 0;  // how many it takes after its arguments; see KernelBuilder::TensorMap
+  // A kernel for blocks that says itself where it needs what steps before it wrote (KernelBuilder::AwaitSteps), because
+  // it has something to do first: to fetch constants. The others need it from their start on.
+  bool waits = false;
+  // Its blocks start while the step before ends. AddStep decides.
+  bool overlaps = false;
   std::function<void(KernelBuilder&)> emit;
 };
 
@@ -114,6 +120,9 @@ class PlanBuilder {
   // Is the value's place known already, and not to be chosen any more?
   bool HasPlace(ValueId id) const { return place_of_.count(id) > 0; }
   bool IsOutput(ValueId id) const;
+  // A step of an earlier node has made the value: its own node adds none.
+  void MarkMade(ValueId id) { made_.insert(id); }
+  bool IsMade(ValueId id) const { return made_.count(id) > 0; }
   Plan Finish();
   Plan& plan() { return plan_; }
 
@@ -126,6 +135,7 @@ class PlanBuilder {
   const Target& target_;
   Plan plan_;
   std::map<ValueId, Place> place_of_;
+  std::set<ValueId> made_;
   std::map<ValueId, PlaneLayout> planes_of_;  // of values with gaps
   std::map<std::string, int> constant_of_;    // by ConstantOnce's names
   std::map<std::string, int> temp_of_;        // by TempOnce's keys

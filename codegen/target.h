@@ -54,6 +54,8 @@ struct Target {
   // Emitters for GPUs offer every legal way of theirs and not only those that promise most: what a tuner measures, and
   // what it may have found. Code does not depend on it.
   bool whole_space = false;
+  // Does a GPU start a step's blocks while the step before ends (programmatic dependent launch)?
+  bool OverlapsSteps() const { return capability >= 90; }
 
   // A thread of a GPU works on one element where a core of a processor works on a vector.
   bool IsGpu() const { return kind == TargetKind::kNvptx; }

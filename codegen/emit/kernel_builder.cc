@@ -17,7 +17,11 @@ bool IsNibble(DType type) { return TypeInfo(type).bits == 4; }
 
 KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const std::string& name, int num_args,
                              const std::vector<bool>& may_alias, const KernelBlocks& blocks)
-    : module_(module), target_(target), ir_(module.getContext()), block_threads_(blocks.threads) {
+    : module_(module),
+      target_(target),
+      ir_(module.getContext()),
+      block_threads_(blocks.threads),
+      overlaps_(blocks.overlaps) {
   TES_CHECK(blocks.threads == 0 || target.IsGpu(), name, " is written for a GPU's blocks");
   llvm::Type* ptr = ir_.getPtrTy();
   llvm::Type* i64 = ir_.getInt64Ty();
@@ -63,6 +67,7 @@ KernelBuilder::KernelBuilder(llvm::Module& module, const Target& target, const s
   llvm::FastMathFlags flags;
   flags.setAllowContract(true);
   ir_.setFastMathFlags(flags);
+  if (blocks.threads > 0 && !blocks.waits) AwaitSteps();
 }
 
 void KernelBuilder::Finish() {

@@ -40,6 +40,7 @@ using IrValues = std::vector<llvm::Value*>;
 // Of a kernel that is written for a GPU's blocks; the fields are KernelSpec's.
 struct KernelBlocks {
   int threads = 0, per_unit = 0, tensor_maps = 0;
+  bool waits = false, overlaps = false;
 };
 
 class KernelBuilder {
@@ -63,6 +64,11 @@ class KernelBuilder {
   // ---- Kernels for a GPU's blocks: i32 numbers of this thread in its block and of the block along x, y, z (0, 1, 2).
   IrValue ThreadId();
   IrValue BlockId(int axis);
+  // From here on, what the steps before wrote may be read, and memory be written; constants and the program's inputs
+  // may be read before. All threads do this, once; a kernel does it at its start unless KernelSpec::waits. From then on
+  // blocks of the next step may start. Nothing where the step starts when those before have ended.
+  void AwaitSteps();
+  bool overlaps() const { return overlaps_; }
   // All threads of the block arrive, and see what any of them wrote to shared memory before.
   void Barrier();
   // `bytes` of the block's shared memory, as a pointer of address space 3: the same to all its threads, undefined
@@ -156,6 +162,7 @@ class KernelBuilder {
   std::vector<IrValue> args_, tensor_maps_;
   IrValue begin_ = nullptr, end_ = nullptr, scratch_ = nullptr;  // none in a kernel for blocks
   int block_threads_ = 0;
+  bool overlaps_ = false;
   bool aligned_ = false;
   int64_t shared_bytes_ = 0;
 };

@@ -117,6 +117,14 @@ IrValue KernelBuilder::BlockId(int axis) {
   return id;
 }
 
+void KernelBuilder::AwaitSteps() {
+  if (!overlaps_) return;
+  DeviceOp(*this, "nv.grid_wait", {});
+  // Not earlier: the next step's blocks then start when the step before this one has ended, so that no more than two
+  // steps run at once and a block's first-level cache holds nothing older.
+  DeviceOp(*this, "nv.grid_launch_dependents", {});
+}
+
 void KernelBuilder::Barrier() { DeviceOp(*this, "gpu.barrier", {}); }
 
 IrValue KernelBuilder::Shared(int64_t bytes, int64_t align) {

@@ -1,6 +1,6 @@
 // The attention emitter for GPUs: scores, softmax and the weighed sum without a score leaving the multiprocessor.
 //
-//   block = 4 warps: a tile of 4 * R queries of one head;  a warp has R of them
+//   block = P parts of 4 warps: a tile of 4 * R queries of one head;  a warp has R of them and each P-th 32 keys
 //     Q tile -> shared memory;  fetch keys and values 0 … 31
 //     for each 32 keys:
 //       what was fetched -> shared memory; barrier; fetch the next 32
@@ -8,11 +8,13 @@
 //       m' = max(m, max over lanes of s);  p = e^(s - m');  f = e^(m - m')
 //       l = l * f + p;  o[r][j] = o[r][j] * f + sum over t of p[t] * V[t][lane + 32 j]      a lane has some columns
 //       barrier
+//     parts: m, l and o of all but the first -> shared memory; barrier; the first adds them to its own
 //     out[r] = epilogue(o / sum over lanes of l)
 //
 // Sums, maxima and weights are f32, whatever is stored. Q is read four d at once and is the same for all lanes; rows of
 // K are an odd number of 16 bytes apart, so that eight lanes' loads meet all banks; weights pass to the other lanes
-// through shared memory. Keys that do not exist have the score -infinity. R is 8, or 4 where there are few tiles.
+// through shared memory. Keys that do not exist have the score -infinity. R is 8, or 4 where there are few tiles; then
+// there are two parts, since a block alone is bound by latency.
 //
 // What binds: loads from shared memory, 9 of 16 bytes for 32 products a lane. Tested by gpu_attention_test.cc.
 #include <algorithm>
@@ -33,13 +35,14 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kWarps = 4, kThreads = kWarps * kWarp;
-constexpr int64_t kKeys = kWarp;     // at once
-constexpr int64_t kMostDepth = 128;  // what registers hold of keys and values that are under way
-constexpr int kVector = 4;           // f32 of a load from shared memory
+constexpr int64_t kWarps = 4, kThreads = kWarps * kWarp;  // of a part
+constexpr int64_t kKeys = kWarp;                          // at once
+constexpr int64_t kMostDepth = 128;                       // what registers hold of keys and values that are under way
+constexpr int kVector = 4;                                // f32 of a load from shared memory
 
 struct GpuAttention : AttentionShape {
   int64_t rows = 8;     // queries of a warp
+  int64_t parts = 1;    // that share the keys
   bool aligned = true;  // rows of q, k and v begin at multiples of four elements
 
   int64_t tile() const { return kWarps * rows; }
@@ -52,11 +55,16 @@ struct GpuAttention : AttentionShape {
   int64_t k_pitch() const { return (depth_vectors() | 1) * kVector; }
   int64_t v_pitch() const { return RoundUp(value_depth, kWarp); }
   int64_t columns() const { return DivideUp(value_depth, kWarp); }  // of a lane
-  int64_t shared_bytes() const {
-    return 4 * (tile() * q_pitch() + kKeys * k_pitch() + kKeys * v_pitch() + tile() * kKeys);
+  int64_t row_values() const { return 2 + columns(); }              // of a lane: maximum, sum, columns
+  int64_t threads() const { return kThreads * parts; }
+  int64_t keys_at_once() const { return kKeys * parts; }
+  // Elements of shared memory that each part has: keys, values, weights; later what it adds to the first.
+  int64_t part_elements() const {
+    return std::max(kKeys * (k_pitch() + v_pitch()) + tile() * kKeys, tile() * row_values() * kWarp);
   }
+  int64_t shared_bytes() const { return 4 * (tile() * q_pitch() + parts * part_elements()); }
   std::string Key() const {
-    return internal::Join("gpu_", AttentionShape::Key(), " rows ", rows, aligned ? " aligned" : "");
+    return internal::Join("gpu_", AttentionShape::Key(), " rows ", rows, " parts ", parts, aligned ? " aligned" : "");
   }
 };
 
@@ -70,13 +78,16 @@ class GpuAttentionEmitter {
 
   void Emit() {
     b_.AssumeAligned(true);
-    thread_ = b_.ThreadId();
+    IrValue in_block = b_.ThreadId();
+    part_ = p_.parts == 1 ? I32(0) : ir().CreateLShr(in_block, I32(7));
+    thread_ = p_.parts == 1 ? in_block : ir().CreateAnd(in_block, I32(kThreads - 1));
     lane_ = ir().CreateAnd(thread_, I32(kWarp - 1));
     warp_ = ir().CreateLShr(thread_, I32(5));
     q_ = b_.Shared(4 * p_.tile() * p_.q_pitch());
-    k_ = b_.Shared(4 * kKeys * p_.k_pitch());
-    v_ = b_.Shared(4 * kKeys * p_.v_pitch());
-    weights_ = b_.Shared(4 * p_.tile() * kKeys);
+    all_parts_ = b_.Shared(4 * p_.parts * p_.part_elements());
+    k_ = Shared(all_parts_, Times(part_, p_.part_elements()));
+    v_ = Shared(k_, I32(kKeys * p_.k_pitch()));
+    weights_ = Shared(v_, I32(kKeys * p_.v_pitch()));
     IrValue block = b_.BlockId(0);
     IrValue tile = ir().CreateURem(block, I32(p_.tiles())), rest = ir().CreateUDiv(block, I32(p_.tiles()));
     head_ = ir().CreateURem(rest, I32(p_.heads));
@@ -84,19 +95,38 @@ class GpuAttentionEmitter {
     first_query_ = Times(tile, p_.tile());
 
     const auto query = [&](IrValue row) { return Plus(first_query_, row); };
-    KeepRows(FetchRows(0, p_.tile(), p_.depth, p_.queries, query), q_, p_.tile(), p_.depth, p_.q_pitch());
-    IrValues initial = Fetch(I32(0));
+    const auto keep_queries = [&] {
+      KeepRows(FetchRows(0, p_.tile(), p_.depth, p_.queries, query), q_, p_.tile(), p_.depth, p_.q_pitch());
+    };
+    if (p_.parts == 1) {
+      keep_queries();
+    } else {
+      b_.If("queries", ir().CreateICmpEQ(part_, I32(0)), keep_queries);
+    }
+    IrValues initial = Fetch(Times(part_, kKeys));
     const size_t num_held = initial.size();
     for (int64_t r = 0; r < p_.rows; ++r) {
       initial.push_back(llvm::ConstantFP::getInfinity(ir().getFloatTy(), /*Negative=*/true));
       initial.push_back(b_.Zero(DType::kF32, 1));
       for (int64_t j = 0; j < p_.columns(); ++j) initial.push_back(b_.Zero(DType::kF32, 1));
     }
-    const IrValues last =
-        b_.For("keys", b_.I64(0), b_.I64(p_.keys), kKeys, initial, [&](IrValue first, const IrValues& carried) {
-          return EmitKeys(ir().CreateTrunc(first, ir().getInt32Ty()), num_held, carried);
+    IrValues last = b_.For(
+        "keys", b_.I64(0), b_.I64(p_.keys), p_.keys_at_once(), initial, [&](IrValue first, const IrValues& carried) {
+          return EmitKeys(Plus(ir().CreateTrunc(first, ir().getInt32Ty()), Times(part_, kKeys)), num_held, carried);
         });
-    for (int64_t r = 0; r < p_.rows; ++r) EmitResult(r, &last[num_held + static_cast<size_t>(r) * RowValues()]);
+    last.erase(last.begin(), last.begin() + static_cast<std::ptrdiff_t>(num_held));
+    const auto results = [&] {
+      for (int64_t r = 0; r < p_.rows; ++r) EmitResult(r, &last[static_cast<size_t>(r) * RowValues()]);
+    };
+    if (p_.parts == 1) return results();
+    b_.If("others", ir().CreateICmpNE(part_, I32(0)), [&] {
+      for (size_t k = 0; k < last.size(); ++k) ir().CreateStore(last[k], PartValue(part_, k));
+    });
+    b_.Barrier();
+    b_.If("first", ir().CreateICmpEQ(part_, I32(0)), [&] {
+      for (int64_t part = 1; part < p_.parts; ++part) AddPart(part, last);
+      results();
+    });
   }
 
  private:
@@ -113,7 +143,35 @@ class GpuAttentionEmitter {
   }
   IrValue Lane(IrValue vector, int l) { return ir().CreateExtractElement(vector, static_cast<uint64_t>(l)); }
   // Values that a query carries from keys to keys: the maximum, the sum, the columns.
-  size_t RowValues() const { return static_cast<size_t>(2 + p_.columns()); }
+  size_t RowValues() const { return static_cast<size_t>(p_.row_values()); }
+
+  // Where value k of this lane of a part's warp lies for the first part, over the part's keys.
+  IrValue PartValue(IrValue part, size_t k) {
+    IrValue at = Plus(Times(warp_, p_.rows * p_.row_values()), static_cast<int64_t>(k));
+    return Shared(all_parts_, Plus(Plus(Times(at, kWarp), lane_), Times(part, p_.part_elements())));
+  }
+  void AddPart(int64_t part, IrValues& rows) {
+    for (int64_t r = 0; r < p_.rows; ++r) {
+      IrValue* row = &rows[static_cast<size_t>(r) * RowValues()];
+      const auto other = [&](size_t k) {
+        return ir().CreateLoad(ir().getFloatTy(), PartValue(I32(part), static_cast<size_t>(r) * RowValues() + k));
+      };
+      IrValue of_other = other(0);
+      IrValue largest = ir().CreateSelect(ir().CreateFCmpOGT(of_other, row[0]), of_other, row[0]);
+      IrValue shift = Shift(largest);
+      IrValue factor = EmitExpNonPositive(b_, ir().CreateFSub(row[0], shift));
+      IrValue others_factor = EmitExpNonPositive(b_, ir().CreateFSub(of_other, shift));
+      row[0] = largest;
+      for (size_t k = 1; k < RowValues(); ++k) {
+        row[k] = b_.Fma(other(k), others_factor, ir().CreateFMul(row[k], factor));
+      }
+    }
+  }
+  // What is subtracted from scores: where no key counts so far, whatever it is leaves -infinity.
+  IrValue Shift(IrValue largest) {
+    IrValue none = ir().CreateFCmpOEQ(largest, llvm::ConstantFP::getInfinity(ir().getFloatTy(), true));
+    return ir().CreateSelect(none, b_.Zero(DType::kF32, 1), largest);
+  }
 
   // The first element of a position's row of the head (i64).
   IrValue RowAt(IrValue position, int64_t positions, int64_t depth) {
@@ -185,7 +243,7 @@ class GpuAttentionEmitter {
     KeepRows(IrValues(carried.begin(), carried.begin() + values_at), k_, kKeys, p_.depth, p_.k_pitch());
     KeepRows(IrValues(carried.begin() + values_at, held_end), v_, kKeys, p_.value_depth, p_.v_pitch());
     b_.Barrier();
-    IrValues next = Fetch(Plus(first, kKeys));
+    IrValues next = Fetch(Plus(first, p_.keys_at_once()));
     const IrValues weights = EmitScores(first);
     const IrValues rows = EmitRows(weights, IrValues(held_end, carried.end()));
     b_.Barrier();
@@ -247,9 +305,7 @@ class GpuAttentionEmitter {
       IrValue* row = &rows[static_cast<size_t>(r) * RowValues()];
       IrValue score = scores[static_cast<size_t>(r)];
       IrValue largest = max(row[0], JoinLanes(b_, score, kWarp, max));
-      // Where no key counts so far, whatever is subtracted leaves -infinity.
-      IrValue none = ir().CreateFCmpOEQ(largest, llvm::ConstantFP::getInfinity(ir().getFloatTy(), true));
-      IrValue shift = ir().CreateSelect(none, b_.Zero(DType::kF32, 1), largest);
+      IrValue shift = Shift(largest);
       IrValue factor = EmitExpNonPositive(b_, ir().CreateFSub(row[0], shift));
       IrValue weight = EmitExpNonPositive(b_, ir().CreateFSub(score, shift));
       row[0] = largest;
@@ -303,7 +359,8 @@ class GpuAttentionEmitter {
   const TileEpilogue& epilogue_;
   llvm::FixedVectorType* vector_ = nullptr;
   IrValue thread_, lane_, warp_, head_, batch_, first_query_;  // i32
-  IrValue q_, k_, v_, weights_;                                // in shared memory
+  IrValue part_;                                               // i32
+  IrValue q_, all_parts_, k_, v_, weights_;                    // in shared memory
 };
 
 std::optional<GpuAttention> ProblemOf(const Graph& graph, const Node& node, const Target& target, std::string* why) {
@@ -322,7 +379,9 @@ std::optional<GpuAttention> ProblemOf(const Graph& graph, const Node& node, cons
   if (!TileEpilogue(graph, node).bytewise()) return no("results or operands smaller than a byte");
   constexpr int64_t kMost = int64_t{1} << 30;
   if (p.batch * p.heads * std::max(p.queries, p.keys) > kMost) return no("too large for 32-bit indices");
-  if (p.blocks() < GpuModel(target).units) p.rows = 4;
+  const GpuModel gpu(target);
+  if (p.blocks() < gpu.units) p.rows = 4;
+  if (p.rows == 4 && p.keys > kKeys && p.blocks() <= 2 * gpu.units) p.parts = 2;
   return p;
 }
 
@@ -341,7 +400,7 @@ std::optional<double> EstimateGpuAttention(const Graph& graph, const Node& node,
   const double rows = static_cast<double>(p->rows);
   const double products = static_cast<double>((p->depth + p->value_depth) * p->tile() * kKeys) / gpu.fma_per_clock;
   const double cycles = products * (1 + 4 / rows) + rows * 60 + 200;
-  const double chunks = static_cast<double>(DivideUp(p->keys, kKeys));
+  const double chunks = static_cast<double>(DivideUp(p->keys, p->keys_at_once()));
   const double per_unit = static_cast<double>(DivideUp(p->blocks(), gpu.units));
   return gpu.launch_us + (per_unit * chunks * cycles + 2500) / (gpu.clock_ghz * 1e3);
 }
@@ -361,15 +420,15 @@ Status PlanGpuAttention(const Node& node, PlanBuilder& builder) {
                                [](const StepArg& arg) { return arg.offset % kBytes == 0; });
   auto p = std::make_shared<const GpuAttention>(*std::move(found));
   epilogue->AddArguments(node, builder, step);
-  step.launch = {.x = p->blocks(), .threads = kThreads, .shared_bytes = p->shared_bytes()};
+  step.launch = {.x = p->blocks(), .threads = p->threads(), .shared_bytes = p->shared_bytes()};
   step.label = node.name;
   step.flops = p->flops();
   step.bytes = static_cast<double>(p->operand_bytes() +
                                    ByteSize(epilogue->dtype(), p->batch * p->heads * p->queries * p->value_depth));
   step.kernel.family = "attention";
   step.kernel.key = p->Key() + "\n" + epilogue->Key();
-  step.kernel.block_threads = static_cast<int>(kThreads);
-  step.kernel.blocks_per_unit = 2;
+  step.kernel.block_threads = static_cast<int>(p->threads());
+  step.kernel.blocks_per_unit = p->parts == 1 ? 2 : 1;
   step.kernel.emit = [p, epilogue](KernelBuilder& b) { GpuAttentionEmitter(b, *p, *epilogue).Emit(); };
   builder.AddStep(std::move(step));
   return OkStatus();

@@ -117,7 +117,7 @@ class AttentionMmaEmitter {
     if (p_.steps() == 1) {
       carried = EmitKeys(I32(0), at_stage(I32(0)), carried);
     } else {
-      const IrValues nothing(static_cast<size_t>(k.num_held() + v.num_held()), k.NothingHeld());
+      const IrValues nothing(static_cast<size_t>(k.num_held() + v.num_held()), TileCopy::NothingHeld(b_));
       carried = b_.For("keys", b_.I64(0), b_.I64(p_.steps()), 1, carried, [&](IrValue step64, const IrValues& now) {
         IrValue step = ir().CreateTrunc(step64, ir().getInt32Ty());
         IrValue stage = ir().CreateAnd(step, I32(1)), other = ir().CreateXor(stage, I32(1));

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include "codegen/emit/gpu/gpu_rowwise.h"
 #include "codegen/emit/gpu/wgmma_kernel.h"
 #include "codegen/emitter.h"
 #include "codegen/gpu_model.h"
@@ -29,7 +30,7 @@ constexpr Shape2d kMmaTiles[] = {
     {128, 256, 2, 4, 1}, {128, 128, 2, 4, 1}, {64, 128, 2, 4, 1}, {128, 64, 4, 2, 1}, {64, 64, 2, 2, 2},
     {64, 32, 2, 1, 4},   {32, 64, 1, 2, 4},   {32, 32, 1, 1, 4},  {16, 64, 1, 2, 4},  {16, 32, 1, 1, 4},
 };
-constexpr size_t kMostWays = 6;
+constexpr size_t kMostWays = 8;
 constexpr int64_t kReservedBytes = 1024;  // of shared memory: the system's, for each block
 
 // Tiles of warpgroups, 64 rows each; stages, blocks on a multiprocessor. Large ones load least for what they multiply:
@@ -199,10 +200,10 @@ double CopyCycles(const TileOperand& operand, int threads) {
   return pieces * (parts - 1) * each / kLanes;
 }
 
-double SplitSumMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
+double SplitSumMicroseconds(const GpuMatmul& m, const GpuModel& gpu, bool joined) {
   if (m.tiling.splits == 1) return 0;
   const double results = static_cast<double>(m.problem.groups() * m.problem.rows * m.problem.columns);
-  return gpu.launch_us + results * 4 * (2.0 * m.tiling.splits + 1) / gpu.l2_bytes_per_ns / 1e3;
+  return (joined ? 0 : gpu.launch_us) + results * 4 * (2.0 * m.tiling.splits + 1) / gpu.l2_bytes_per_ns / 1e3;
 }
 
 double TileTraffic(const GpuMatmul& m) {
@@ -256,9 +257,10 @@ std::vector<MatmulTiling> GpuTilings(DType a, DType b, const Target& target, std
   return all;
 }
 
-double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
+double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shares_are_joined) {
   const GpuModel gpu(target);
-  if (m.tiling.core == MatmulTiling::Core::kWgmma) return WgmmaMicroseconds(m, gpu) + SplitSumMicroseconds(m, gpu);
+  if (m.tiling.core == MatmulTiling::Core::kWgmma)
+    return WgmmaMicroseconds(m, gpu) + SplitSumMicroseconds(m, gpu, shares_are_joined);
   const MatmulTiling& t = m.tiling;
   const double steps = static_cast<double>(m.steps_of_split());
   const double warps = t.threads() / 32.0;
@@ -268,36 +270,39 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target) {
   if (t.core == MatmulTiling::Core::kFma) {
     const double rows = t.warp_m() / 8.0, columns = t.warp_n() / 4.0;
     const double loads = (rows + columns) / (rows * columns);  // of 16 bytes for each 4 products
-    cycles = products / gpu.fma_per_clock * (1 + 0.5 * loads);
+    cycles = products / gpu.fma_per_clock * (1 + 0.8 * loads);
     // Eight slices have 16 bytes of depth each between two barriers.
-    efficiency = warps < 8 ? 0.6 : t.slices >= 8 ? 0.55 : 0.85;
+    efficiency = warps < 8 ? 0.6 : t.slices >= 8 ? 0.55 : 0.82;
   } else {
     const double bytes = t.tile_k_bytes / static_cast<double>(m.tile_k());
     const double rate = gpu.mma_f16_per_clock * 2 / bytes;
     // Fragments come through shared memory: 128 bytes a cycle.
     const double fragments = warps / t.slices * (t.warp_m() + t.warp_n()) * t.tile_k_bytes / 128.0;
     cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
-    efficiency = warps >= 8 ? 0.9 : 0.6;
+    efficiency = 0.9;
   }
-  cycles = cycles / efficiency + CopyCycles(m.a, t.threads()) + CopyCycles(m.b, t.threads()) + 30;  // the barrier
+  cycles = cycles / efficiency + CopyCycles(m.b, t.threads()) + 30;  // the barrier
+  cycles += m.a_cycles > 0 ? m.a_cycles : CopyCycles(m.a, t.threads());
   const int64_t fit = std::max<int64_t>(1, std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads()));
   const double blocks = static_cast<double>(m.blocks());
   // Blocks of one multiprocessor share what it does in a cycle; those that do not fit wait.
   const double of_unit = std::ceil(blocks / gpu.units);
-  // Each stage's data comes from the second-level cache at most so late.
-  // What comes through registers is asked for one stage before.
+  // Each stage's data comes from the second-level cache at most so late; what comes through registers is asked for one
+  // stage before. And alone on a multiprocessor, a block waits for what its warps do one after the other, the longer
+  // the less there is of it (measured on an H100: products of 128 rows in all tiles).
   const bool asynchronous = target.capability >= 80 && std::min(m.a.granule, m.b.granule) >= 4;
-  const double latency = 700.0 / std::max(1, asynchronous ? t.stages - 1 : 1);
+  const double chain = cycles + std::max(0.0, 400 - cycles / 4);
+  const double latency = std::max(700.0 / std::max(1, asynchronous ? t.stages - 1 : 1), chain);
   const double waves = std::ceil(blocks / static_cast<double>(gpu.units * fit));
   double work = std::max(of_unit * steps * cycles, waves * steps * latency);
   const double finish =
       waves * (1200 + t.tile_m * t.tile_n / 32.0);  // cycles: first data, results through shared memory
   const double us = gpu.launch_us + (work + finish) / gpu.clock_ghz / 1e3;
-  return std::max(us, TileTraffic(m) / gpu.l2_bytes_per_ns / 1e3) + SplitSumMicroseconds(m, gpu);
+  return std::max(us, TileTraffic(m) / gpu.l2_bytes_per_ns / 1e3) + SplitSumMicroseconds(m, gpu, shares_are_joined);
 }
 
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
-                                        std::string* why, const ConvGeometry* windows) {
+                                        std::string* why, const ConvGeometry* windows, bool shares_are_joined) {
   std::vector<GpuMatmulWay> ways;
   const GpuModel gpu(target);
   for (MatmulTiling::Core core : CoresFor(a, b, target, why)) {
@@ -311,16 +316,14 @@ std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, D
     for (MatmulTiling tiling : Tilings(core, target)) {
       if (tiling.tile_m > least_m && tiling.tile_m >= 2 * problem.rows) continue;
       if (tiling.tile_n > least_n && tiling.tile_n >= 2 * problem.columns) continue;
-      for (int splits : {1, 2, 4, 8}) {
+      for (int splits : {1, 2, 3, 4, 5, 6, 8, 11, 16, 22}) {
         tiling.splits = splits;
         const std::optional<GpuMatmul> m = LayGpuMatmul(problem, tiling, a, b, 0, 0, target, why, windows);
         if (!m) break;
         // Shares of the depth: where tiles do not fill the card, each with work of its own.
-        if (splits > 1 && (m->tiles() > 3 * gpu.units || m->steps_of_split() < 4 ||
-                           (splits - 1) * m->steps_of_split() >= m->steps())) {
-          break;
-        }
-        ways.push_back({tiling, GpuMatmulMicroseconds(*m, target)});
+        if (splits > 1 && (m->tiles() > 3 * gpu.units || m->steps_of_split() < 3)) break;
+        if (splits > 1 && (splits - 1) * m->steps_of_split() >= m->steps()) continue;  // the last has nothing
+        ways.push_back({tiling, GpuMatmulMicroseconds(*m, target, shares_are_joined)});
       }
     }
   }
@@ -398,8 +401,9 @@ std::vector<Way> WaysGpuMatmul(const Graph& graph, const Node& node, const Targe
     return {};
   }
   std::vector<Way> ways;
+  const bool joined = RowsOfShares(graph, node) != nullptr;
   for (const GpuMatmulWay& way : GpuMatmulWays(MatmulProblemOf(graph, node), graph[node.inputs[0]].type.dtype,
-                                               graph[node.inputs[1]].type.dtype, target, why)) {
+                                               graph[node.inputs[1]].type.dtype, target, why, nullptr, joined)) {
     if (ways.size() < kMostWays || target.whole_space) ways.push_back({.name = way.tiling.Name(), .us = way.us});
   }
   return ways;
@@ -446,11 +450,17 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
     step.args.push_back({.buffer = partial, .writes = true});
     second.args.push_back({.buffer = partial});
   }
-  const size_t first_of_epilogue = last.args.size();
-  epilogue.AddArguments(node, builder, last);
-  m->vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
-  while (m->groups_beside && problem.columns % m->vector != 0) m->vector /= 2;
-  if (m->tiling.core == MatmulTiling::Core::kWgmma) m->vector = std::min(m->vector, 4);
+  // Where only a normalisation of rows reads the result, its step adds the shares.
+  const Node* rows_behind = splits && node.op == Op::kMatmul ? RowsOfShares(builder.graph(), node) : nullptr;
+  if (rows_behind == nullptr) {
+    const size_t first_of_epilogue = last.args.size();
+    epilogue.AddArguments(node, builder, last);
+    m->vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
+    while (m->groups_beside && problem.columns % m->vector != 0) m->vector /= 2;
+    if (m->tiling.core == MatmulTiling::Core::kWgmma) m->vector = std::min(m->vector, 4);
+  } else {
+    m->vector = problem.columns % 4 == 0 ? 4 : 1;
+  }
 
   const std::vector<bool> may_alias = last.kernel.may_alias;
   if (m->tiling.core == MatmulTiling::Core::kWgmma) {
@@ -472,6 +482,11 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   if (operands.windows != nullptr) step.bytes = operands.windows->bytes();
   builder.AddStep(std::move(step));
   if (!splits) return OkStatus();
+  if (rows_behind != nullptr) {
+    const RowShares shares = {
+        .sum = m->sum(), .splits = m->tiling.splits, .epilogue = std::make_shared<const TileEpilogue>(epilogue)};
+    return PlanRowsOfShares(*rows_behind, node, shares, second.args[0], builder);
+  }
   const int64_t vectors = rows * problem.columns / m->vector;
   second.launch = {.x = (vectors + kSplitSumThreads - 1) / kSplitSumThreads, .threads = kSplitSumThreads};
   builder.AddStep(std::move(second));

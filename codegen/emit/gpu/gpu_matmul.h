@@ -22,17 +22,19 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
                                       const ConvGeometry* windows = nullptr);
 
 // All tilings for the product, the one with the least expected time first. Selection is offered the first few.
+// `shares_are_joined`: the step behind adds up shares of the depth in any case.
 struct GpuMatmulWay {
   MatmulTiling tiling;
   double us = 0;
 };
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
-                                        std::string* why, const ConvGeometry* windows = nullptr);
+                                        std::string* why, const ConvGeometry* windows = nullptr,
+                                         bool shares_are_joined = false);
 // The same where B is `listed` tiles of a constant (GpuMatmul::listed).
 GpuMatmul ListTiles(GpuMatmul matmul, int64_t listed);
 // Tilings, with the whole depth each, for operands of these types.
 std::vector<MatmulTiling> GpuTilings(DType a, DType b, const Target& target, std::string* why);
-double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target);
+double GpuMatmulMicroseconds(const GpuMatmul& matmul, const Target& target, bool shares_are_joined = false);
 
 // B of a matmul node as [columns, depth] with lines that start at multiples of 16 bytes: a constant that is laid so
 // now, rounded where the way multiplies in tf32, or what it is.

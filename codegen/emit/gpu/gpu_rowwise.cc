@@ -13,6 +13,8 @@
 //
 // What binds: memory, 2 bytes moved for each byte of x; for few rows the latency of one load, two rounds of shuffles
 // and a store. Tested by gpu_rowwise_test.cc.
+#include "codegen/emit/gpu/gpu_rowwise.h"
+
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -40,11 +42,17 @@ struct GpuRows : RowProblem {
   int lanes = 1;          // elements of a vector
   int64_t group = 1;      // threads of a row
   int64_t threads = 128;  // of a block
+  RowShares shares;       // with an epilogue: what is read instead of x
 
   int64_t vectors() const { return DivideUp(length, lanes * group); }  // of a thread
   int64_t blocks() const { return DivideUp(rows() * group, threads); }
   std::string Key() const {
-    return internal::Join("gpu_rowwise ", RowProblem::Key(), " lanes ", lanes, " group ", group, " threads ", threads);
+    std::string key =
+        internal::Join("gpu_rowwise ", RowProblem::Key(), " lanes ", lanes, " group ", group, " threads ", threads);
+    if (shares.epilogue) {
+      key += internal::Join(" of ", shares.splits, " shares of ", Name(shares.sum), " ", shares.epilogue->Key());
+    }
+    return key;
   }
 };
 
@@ -101,8 +109,27 @@ class GpuRowEmitter {
       at_.push_back(Wide(at));
     }
     IrValue start = Times(row_, p_.length);
+    if (p_.shares.epilogue) return LoadShares(start);
     for (IrValue at : at_) x_.push_back(b_.Load(b_.arg(0), Plus(start, at), p_.x, p_.lanes));
   }
+  void LoadShares(IrValue start) {
+    std::vector<IrValues> parts;
+    for (IrValue at : at_) {
+      IrValues& shares = parts.emplace_back();
+      for (int s = 0; s < p_.shares.splits; ++s) {
+        IrValue place = Plus(Plus(start, at), b_.I64(s * p_.rows() * p_.length));
+        shares.push_back(b_.Load(b_.arg(0), place, p_.shares.sum, p_.lanes));
+      }
+    }
+    EpilogueEmitter finish(b_, *p_.shares.epilogue, 1);
+    for (size_t k = 0; k < at_.size(); ++k) {
+      IrValue sum = parts[k][0];
+      for (size_t s = 1; s < parts[k].size(); ++s) sum = Add(sum, parts[k][s]);
+      x_.push_back(finish.Apply(sum, row_, at_[k]));
+    }
+  }
+  // Arguments between x and the op's other operands: those that make x from shares.
+  int Extra() const { return p_.shares.epilogue ? p_.shares.epilogue->num_args() - 1 : 0; }
 
   // Joins f(k) over the vectors of all threads of the row; what lies behind it is `neutral`.
   IrValue Total(double neutral, const JoinFunction& join, const std::function<IrValue(size_t)>& f) {
@@ -149,8 +176,8 @@ class GpuRowEmitter {
     IrValue inverse = Splat(ir().CreateFDiv(b_.Constant(p_.type, 1), deviation));
     Store([&](size_t k) {
       IrValue value = ir().CreateFMul(x_[k], inverse);
-      if (p_.scale) value = ir().CreateFMul(value, b_.Load(b_.arg(1), at_[k], *p_.scale, p_.lanes));
-      if (p_.bias) value = Add(value, b_.Load(b_.arg(p_.scale ? 2 : 1), at_[k], *p_.bias, p_.lanes));
+      if (p_.scale) value = ir().CreateFMul(value, b_.Load(b_.arg(1 + Extra()), at_[k], *p_.scale, p_.lanes));
+      if (p_.bias) value = Add(value, b_.Load(b_.arg((p_.scale ? 2 : 1) + Extra()), at_[k], *p_.bias, p_.lanes));
       return value;
     });
   }
@@ -163,7 +190,7 @@ class GpuRowEmitter {
           row = Plus(Times(row_, p_.length / p_.columns), ir().CreateUDiv(at_[k], b_.I64(p_.columns)));
           column = ir().CreateURem(at_[k], b_.I64(p_.columns));
         }
-        EpilogueEmitter finish(b_, epilogue_, p_.num_operands());
+        EpilogueEmitter finish(b_, epilogue_, p_.num_operands() + Extra());
         finish.Store(result(k), row, column);
       };
       IrValue stores = exists_[k];
@@ -226,19 +253,20 @@ TileEpilogue EpilogueOf(const Graph& graph, const Node& node, const RowProblem& 
 }
 
 // `aligned`: buffers are used from multiples of 16 bytes on.
-GpuRows Schedule(const RowProblem& rows, bool aligned, const Target& target) {
+GpuRows Schedule(const RowProblem& rows, bool aligned, const Target& target, const RowShares& shares = {}) {
   GpuRows p = {rows};
+  p.shares = shares;
   if (p.across()) return p;
   constexpr int kBytes = 16;
   p.lanes = aligned ? kBytes * 8 / TypeInfo(p.x).bits : 1;
   while (p.columns % p.lanes != 0) p.lanes /= 2;
   const int64_t vectors = DivideUp(p.length, p.lanes);
-  constexpr int64_t kWanted = 4;
-  while (p.group < kWarp && p.group * kWanted < vectors) p.group *= 2;
+  const int64_t wanted = shares.epilogue ? 1 : 4;
+  while (p.group < kWarp && p.group * wanted < vectors) p.group *= 2;
   // Many rows fill the card by warps; few are spread over more threads.
   const bool many = p.rows() >= GpuModel(target).units * 32 && vectors <= kWarp * kMostVectors;
   if (!many) {
-    while (p.group < kMaxBlockThreads && p.group * kWanted < vectors) p.group *= 2;
+    while (p.group < kMaxBlockThreads && p.group * wanted < vectors) p.group *= 2;
   }
   p.threads = p.group > kWarp ? p.group : kThreads;  // more than a warp meet as a block
   return p;
@@ -285,18 +313,15 @@ std::optional<double> EstimateGpuRowwise(const Graph& graph, const Node& node, c
   return gpu.launch_us + std::max(waves * latency, bytes / gpu.l2_bytes_per_ns / 1000 + latency);
 }
 
-Status PlanGpuRowwise(const Node& node, PlanBuilder& builder) {
-  const Graph& graph = builder.graph();
-  std::string why;
-  const std::optional<RowProblem> rows = ProblemOf(graph, node, &why);
-  TES_CHECK(rows.has_value(), node.name, ": ", why);
-  auto epilogue = std::make_shared<const TileEpilogue>(EpilogueOf(graph, node, *rows));
-  PlanStep step;
-  AddRowArguments(node, rows->x, *epilogue, builder, step);
+namespace {
+
+// Adds the step whose arguments are bound.
+void AddRowStep(const Node& node, const RowProblem& rows, const RowShares& shares,
+                const std::shared_ptr<const TileEpilogue>& epilogue, PlanStep step, PlanBuilder& builder) {
   constexpr int64_t kBytes = 16;
   const bool aligned =
       std::all_of(step.args.begin(), step.args.end(), [](const StepArg& arg) { return arg.offset % kBytes == 0; });
-  auto p = std::make_shared<const GpuRows>(Schedule(*rows, aligned, builder.target()));
+  auto p = std::make_shared<const GpuRows>(Schedule(rows, aligned, builder.target(), shares));
   step.launch = {.x = p->blocks(),
                  .threads = p->threads,
                  // A number from each warp for each of two sums.
@@ -311,6 +336,63 @@ Status PlanGpuRowwise(const Node& node, PlanBuilder& builder) {
   step.kernel.blocks_per_unit = BlocksPerUnit(p->threads);
   step.kernel.emit = [p, epilogue](KernelBuilder& b) { GpuRowEmitter(b, *p, *epilogue).Emit(); };
   builder.AddStep(std::move(step));
+}
+
+}  // namespace
+
+Status PlanGpuRowwise(const Node& node, PlanBuilder& builder) {
+  const Graph& graph = builder.graph();
+  std::string why;
+  const std::optional<RowProblem> rows = ProblemOf(graph, node, &why);
+  TES_CHECK(rows.has_value(), node.name, ": ", why);
+  auto epilogue = std::make_shared<const TileEpilogue>(EpilogueOf(graph, node, *rows));
+  PlanStep step;
+  AddRowArguments(node, rows->x, *epilogue, builder, step);
+  AddRowStep(node, *rows, {}, epilogue, std::move(step), builder);
+  return OkStatus();
+}
+
+const Node* RowsOfShares(const Graph& graph, const Node& product) {
+  const ValueId x = product.outputs[0];
+  if (std::find(graph.outputs.begin(), graph.outputs.end(), x) != graph.outputs.end()) return nullptr;
+  const Node* reader = nullptr;
+  for (const Node& node : graph.nodes) {
+    for (ValueId id : Operands(node)) {
+      if (id != x) continue;
+      if (reader != nullptr) return nullptr;
+      reader = &node;
+    }
+  }
+  if (reader == nullptr || reader->inputs[0] != x) return nullptr;
+  std::string why;
+  const std::optional<RowProblem> rows = ProblemOf(graph, *reader, &why);
+  const Shape& shape = graph[x].type.shape;
+  if (!rows || rows->across() || rows->type != DType::kF32 || rows->length != shape[shape.rank() - 1]) return nullptr;
+  // The step comes where the product stands: what else it reads must be there.
+  for (ValueId id : Operands(*reader)) {
+    if (id != x && id != ValueId::kNone && graph[id].kind == ValueKind::kComputed) return nullptr;
+  }
+  return reader;
+}
+
+Status PlanRowsOfShares(const Node& rows, const Node& product, const RowShares& shares, const StepArg& partial,
+                        PlanBuilder& builder) {
+  const Graph& graph = builder.graph();
+  std::string why;
+  const std::optional<RowProblem> problem = ProblemOf(graph, rows, &why);
+  TES_CHECK(problem.has_value(), rows.name, ": ", why);
+  auto epilogue = std::make_shared<const TileEpilogue>(EpilogueOf(graph, rows, *problem));
+  PlanStep step;
+  step.args = {partial};
+  if (product.epilogue) {
+    for (ValueId id : product.epilogue->inputs) step.args.push_back(builder.Read(id));
+  }
+  for (size_t k = 1; k < rows.inputs.size(); ++k) {
+    if (rows.inputs[k] != ValueId::kNone) step.args.push_back(builder.Read(rows.inputs[k]));
+  }
+  epilogue->AddArguments(rows, builder, step);
+  AddRowStep(rows, *problem, shares, epilogue, std::move(step), builder);
+  builder.MarkMade(rows.outputs[0]);
   return OkStatus();
 }
 

@@ -3,8 +3,10 @@
 #include <cmath>
 
 #include "codegen/emit/testing/gpu_kernels.h"
+#include "codegen/emitter.h"
 #include "graph/builder.h"
 #include "gtest/gtest.h"
+#include "tesa/random.h"
 
 namespace tessera {
 namespace {
@@ -34,6 +36,39 @@ TEST(GpuRowwiseTest, ManyRows) {
     b.Output(length == 256 ? b.LayerNorm(x, ValueId::kNone, ValueId::kNone, 1) : b.Softmax(x, 1));
     Check(Built(std::move(b)));
   }
+}
+
+// A product's shares are added by the step that normalises its rows.
+TEST(GpuRowwiseTest, RowsOfShares) {
+  const Target target = *MakeTarget("simt:nvptx:sm_90");
+  int tried = 0;
+  for (DType type : {DType::kF32, DType::kF16}) {
+    for (int64_t columns : {50, 96, 776}) {
+      GraphBuilder b(internal::Join(Name(type), " shares of rows of ", columns));
+      Random random(5);
+      const ValueId x = b.Input("x", type, {13, 520});
+      const ValueId w = b.Constant("w", RandomTensorIn(random, {type, {520, columns}}, -0.1, 0.1));
+      BodyBuilder body;
+      const Scalar sum = body.Input(DType::kF32), bias = body.Input(DType::kF32), residual = body.Input(DType::kF32);
+      const ValueId product =
+          b.WithEpilogue(b.Matmul(x, w), body.Finish(sum + bias + residual),
+                         {b.Input("bias", type, {columns}), b.Input("residual", type, {13, columns})}, type);
+      b.Output(b.LayerNorm(product, b.Input("scale", type, {columns}), b.Input("shift", type, {columns}), 1));
+      const Graph graph = Built(std::move(b));
+      for (const Choice& choice : RankWays(graph, graph.nodes[0], target, {}, nullptr)) {
+        if (choice.way.name.find(" split ") == std::string::npos) continue;
+        const std::string name = choice.ToString();
+        const StatusOr<Plan> plan = MakePlan(graph, target, {.only_emitter = name});
+        ASSERT_TRUE(plan.ok()) << plan.status();
+        EXPECT_EQ(plan->steps.size(), 2u) << name;
+        EXPECT_TRUE(CompiledAgrees(graph, RandomInputs(graph, 9), "simt:nvptx:sm_90", {.only_emitter = name},
+                                   type == DType::kF32 ? 1e-5 : 3e-3))
+            << name;
+        ++tried;
+      }
+    }
+  }
+  EXPECT_GT(tried, 6);
 }
 
 TEST(GpuRowwiseTest, HalfRows) {

@@ -1,6 +1,9 @@
 #include "codegen/emit/gpu/matmul_kernel.h"
 
 #include <algorithm>
+#include <functional>
+
+#include "codegen/gpu_model.h"
 
 #include "codegen/emit/gpu/wgmma_kernel.h"
 
@@ -25,11 +28,12 @@ class MatmulEmitter {
     core_ = MakeMatmulCore(b_, t_, m_.a, m_.b);
     const int64_t stage = m_.a.tile_bytes() + m_.b.tile_bytes();
     shared_ = b_.Shared(m_.shared_bytes(), 1024);
-    const auto matrix = [&](int arg, IrValue number, int64_t elements, DType type) {
-      return b_.ElementPointer(b_.arg(arg), ir().CreateMul(number, b_.I64(elements)), type);
-    };
-    TileCopy a(b_, m_.a, t_.threads(), matrix(0, place_.a_matrix, m_.a_matrix, m_.a.type), place_.first_row);
-    TileCopy b(b_, m_.b, t_.threads(), matrix(1, place_.b_matrix, m_.b_matrix, m_.b.type), place_.first_column);
+    const std::unique_ptr<TileSource> source =
+        m_.make_a ? m_.make_a(b_, place_.first_row)
+                  : std::make_unique<TileCopy>(b_, m_.a, t_.threads(),
+                                               MatrixAt(0, place_.a_matrix, m_.a_matrix, m_.a.type), place_.first_row);
+    TileSource& a = *source;
+    TileCopy b(b_, m_.b, t_.threads(), MatrixAt(1, place_.b_matrix, m_.b_matrix, m_.b.type), place_.first_column);
     asynchronous_ = a.asynchronous() || b.asynchronous();
     const auto fetch = [&](IrValue step, IrValue offset) {
       const StepPlace at = PlaceOfStep(b_, m_, place_, step);
@@ -47,13 +51,31 @@ class MatmulEmitter {
     const auto commit = [&] {
       if (asynchronous_) DeviceOp(b_, "nv.cp_async.commit", {});
     };
+    // What is constant is there before the steps before have ended.
+    const bool early = m_.problem.b_constant && b_.overlaps();
+    const auto first_stages = [&](int s, const std::function<void(IrValue depth, IrValue offset)>& fetch_stage) {
+      b_.If("first_stages", ir().CreateICmpSLT(I32(s), place_.num_steps), [&] {
+        fetch_stage(ir().CreateMul(ir().CreateAdd(place_.first_step, I32(s)), I32(m_.tile_k())), I32(s * stage));
+      });
+    };
+    const auto fetch_b = [&](IrValue depth, IrValue offset) {
+      IrValue to = At(ir().CreateAdd(offset, I32(m_.a.tile_bytes())));
+      b.Store(b.Fetch(depth, to), to);
+    };
+    if (early) {
+      for (int s = 0; s + 1 < t_.stages; ++s) first_stages(s, fetch_b);
+      PrefetchConstant();
+    }
+    b_.AwaitSteps();
     for (int s = 0; s + 1 < t_.stages; ++s) {
-      b_.If("first_stages", ir().CreateICmpSLT(I32(s), place_.num_steps),
-            [&] { store(fetch(I32(s), I32(s * stage)), I32(s * stage)); });
+      first_stages(s, [&](IrValue depth, IrValue offset) {
+        a.Store(a.Fetch(depth, At(offset)), At(offset));
+        if (!early) fetch_b(depth, offset);
+      });
       commit();
     }
     const int held_count = a.num_held() + b.num_held();
-    const IrValues nothing(static_cast<size_t>(held_count), a.NothingHeld());
+    const IrValues nothing(static_cast<size_t>(held_count), TileCopy::NothingHeld(b_));
     IrValues carried = core_->Start();
     const size_t sums = carried.size();
     carried.push_back(I32(0));                        // the stage that is read
@@ -88,6 +110,34 @@ class MatmulEmitter {
   llvm::IRBuilder<>& ir() { return b_.ir(); }
   IrValue I32(int64_t value) { return b_.ir().getInt32(static_cast<uint32_t>(value)); }
   IrValue At(IrValue offset) { return ir().CreateGEP(ir().getInt8Ty(), shared_, offset); }
+
+  // Element 0 of matrix `number` of argument `arg`.
+  IrValue MatrixAt(int arg, IrValue number, int64_t elements, DType type) {
+    return b_.ElementPointer(b_.arg(arg), ir().CreateMul(number, b_.I64(elements)), type);
+  }
+
+  // Asks for what the first stages leave of this block's share of a constant B, so that it is in the second-level cache
+  // by then. Where blocks run one after the other the cache has better uses.
+  void PrefetchConstant() {
+    const int64_t lines = m_.steps_of_split() - (t_.stages - 1);  // of 128 bytes, of a column
+    if (lines <= 0 || !m_.b.depth_inner || m_.blocks() > 2 * GpuModel(b_.target()).units) return;
+    IrValue matrix = MatrixAt(1, place_.b_matrix, m_.b_matrix, m_.b.type);
+    matrix = ir().CreateAddrSpaceCast(matrix, llvm::PointerType::get(b_.context(), /*global*/ 1));
+    const int64_t line_bytes = m_.b.pitch * m_.b.element_bytes();
+    for (int64_t start = 0; start < lines * t_.tile_n; start += t_.threads()) {
+      IrValue number = ir().CreateAdd(b_.ThreadId(), I32(start));
+      IrValue column = ir().CreateAdd(place_.first_column, ir().CreateUDiv(number, I32(lines)));
+      IrValue step = ir().CreateAdd(ir().CreateURem(number, I32(lines)), I32(t_.stages - 1));
+      IrValue along = ir().CreateMul(ir().CreateAdd(place_.first_step, step), I32(t_.tile_k_bytes));
+      const auto within = [&](IrValue x, int64_t most) {
+        x = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, x, I32(most));
+        return ir().CreateZExt(x, ir().getInt64Ty());
+      };
+      IrValue at = ir().CreateMul(within(column, m_.problem.columns - 1), b_.I64(line_bytes));
+      at = ir().CreateAdd(at, within(along, line_bytes - 1));
+      DeviceOp(b_, "nv.prefetch_l2", {ir().CreateGEP(ir().getInt8Ty(), matrix, at)});
+    }
+  }
 
   void Finish(const IrValues& sums) {
     const int all = core_->num_register_rows(), count = m_.rows_at_once(all);
@@ -284,18 +334,20 @@ std::string GpuMatmul::Key() const {
   if (groups_beside) key += " groups beside";
   for (const auto& dim : problem.batch) key += internal::Join(" batch ", dim.extent, "/", dim.a_step, "/", dim.b_step);
   if (listed >= 0) key += internal::Join(" listed ", listed);
+  key += a_key;
   return key;
 }
 
 KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue) {
   KernelSpec kernel;
   kernel.family = matmul.tiling.core == MatmulTiling::Core::kFma ? "matmul_fma" : "matmul_mma";
-  kernel.num_args = matmul.tiling.splits > 1 ? 3 : matmul.first_epilogue_arg() + epilogue.num_args();
+  kernel.num_args = matmul.tiling.splits > 1 ? 3 : matmul.first_epilogue_arg() + epilogue.num_args() + matmul.more_args;
   kernel.block_threads = matmul.tiling.threads();
   // Registers as the sums need them. Small tiles have few, and with no bound the assembler starts so many loads early
   // that it runs out (seen on sm_75).
   constexpr int kSmallTile = 32 * 32;
   kernel.blocks_per_unit = matmul.tiling.tile_m * matmul.tiling.tile_n <= kSmallTile ? 2 : 1;
+  kernel.waits = true;
   kernel.key = matmul.Key();
   if (matmul.tiling.splits == 1) kernel.key += " " + epilogue.Key();
   kernel.emit = [matmul, epilogue](KernelBuilder& b) { MatmulEmitter(b, matmul, epilogue).Emit(); };

@@ -20,6 +20,8 @@
 #define TESSERA_CODEGEN_EMIT_GPU_MATMUL_KERNEL_H_
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "codegen/emit/epilogue.h"
@@ -43,6 +45,12 @@ struct GpuMatmul {
   // by argument 3 (i32 each). Each column has at least one. -1: B is whole.
   int64_t listed = -1;
   int64_t resident = 0;  // kWgmma: blocks that the card holds at once
+  // Tiles of A that are not copied: what makes them from the kernel's arguments, of which there are `more_args` behind
+  // the output; what that code depends on; and the cycles that a multiprocessor takes for one.
+  std::function<std::unique_ptr<TileSource>(KernelBuilder& b, IrValue first_row)> make_a;
+  int more_args = 0;
+  std::string a_key;
+  double a_cycles = 0;
 
   int64_t tiles_m() const { return (problem.rows + tiling.tile_m - 1) / tiling.tile_m; }
   int64_t tiles_n() const { return (problem.columns + tiling.tile_n - 1) / tiling.tile_n; }

@@ -53,8 +53,8 @@ TileCopy::TileCopy(KernelBuilder& b, const TileOperand& operand, int threads, Ir
   if (operand_.windows) FindWindows();
 }
 
-IrValue TileCopy::NothingHeld() {
-  return llvm::Constant::getNullValue(llvm::FixedVectorType::get(ir().getInt32Ty(), 4));
+IrValue TileCopy::NothingHeld(KernelBuilder& b) {
+  return llvm::Constant::getNullValue(llvm::FixedVectorType::get(b.ir().getInt32Ty(), 4));
 }
 
 IrValue TileCopy::Takes(int j) {
@@ -147,7 +147,7 @@ IrValue TileCopy::LoadPiece(IrValue from, IrValue bytes_left) {
     piece = ir().CreateAlignedLoad(words, from, llvm::Align(kPieceBytes));
     if (bytes_left == nullptr) return piece;
     // A granule that the line ends in is padding behind it, or there is none.
-    return ir().CreateSelect(ir().CreateICmpSGT(bytes_left, I32(0)), piece, NothingHeld());
+    return ir().CreateSelect(ir().CreateICmpSGT(bytes_left, I32(0)), piece, NothingHeld(b_));
   }
   const int bytes = std::min(granule, 4);
   llvm::Type* vector = llvm::FixedVectorType::get(part_type, static_cast<unsigned>(kPieceBytes / bytes));

@@ -67,19 +67,32 @@ bool CanGatherWindows(const ConvGeometry& geometry, std::string* why);
 // The largest granule for lines `pitch` elements of `type` apart in a buffer that is used from `offset` bytes on.
 int GranuleOf(DType type, int64_t pitch, int64_t offset);
 
-class TileCopy {
+// Where tiles of an operand come from: from memory, or made on the way to shared memory.
+class TileSource {
+ public:
+  virtual ~TileSource() = default;
+  // Does anything of it go on by itself, until the caller commits and waits?
+  virtual bool asynchronous() const = 0;
+  // Starts to bring the tile that begins at `depth` (i32) to `stage` (address space 3). Gives what Store stores.
+  virtual IrValues Fetch(IrValue depth, IrValue stage) = 0;
+  virtual void Store(const IrValues& held, IrValue stage) = 0;
+  // How many values Fetch gives.
+  virtual int num_held() const = 0;
+};
+
+class TileCopy : public TileSource {
  public:
   // `matrix`: the address of the matrix's first element. `first`: the tile's first row or column (i32).
   TileCopy(KernelBuilder& b, const TileOperand& operand, int threads, IrValue matrix, IrValue first);
 
-  bool asynchronous() const { return asynchronous_; }
-  // Starts to copy the tile that begins at `depth` (i32) to `stage` (address space 3). Gives what Store stores.
+  bool asynchronous() const override { return asynchronous_; }
+  IrValues Fetch(IrValue depth, IrValue stage) override { return Fetch(depth, stage, nullptr); }
   // `first`: the tile's first row or column, where it is not the constructor's.
-  IrValues Fetch(IrValue depth, IrValue stage, IrValue first = nullptr);
-  void Store(const IrValues& held, IrValue stage);
-  // How many values Fetch gives, and their type, for loops and branches that carry them.
-  int num_held() const { return asynchronous_ ? 0 : passes_; }
-  IrValue NothingHeld();
+  IrValues Fetch(IrValue depth, IrValue stage, IrValue first);
+  void Store(const IrValues& held, IrValue stage) override;
+  int num_held() const override { return asynchronous_ ? 0 : passes_; }
+  // A value of the type of those that Fetch gives, for loops and branches that carry them.
+  static IrValue NothingHeld(KernelBuilder& b);
 
  private:
   llvm::IRBuilder<>& ir() { return b_.ir(); }

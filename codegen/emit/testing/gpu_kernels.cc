@@ -41,7 +41,7 @@ testing::AssertionResult AgreesOnGpu(const Graph& graph, std::span<const Tensor>
   }
   if (!taken) return testing::AssertionFailure() << graph.name << ": no node takes " << emitter;
   const testing::AssertionResult agrees =
-      CompiledAgrees(graph, inputs, "simt:nvptx:sm_80", {.only_emitter = emitter}, allowed);
+      CompiledAgrees(graph, inputs, "simt:nvptx:sm_90", {.only_emitter = emitter}, allowed);
   if (!agrees) return testing::AssertionFailure() << graph.name << ": " << agrees.message();
   return testing::AssertionSuccess();
 }
