@@ -4,6 +4,7 @@
 //   ASSIGN_OR_RETURN(Target old, MakeTarget("host:x86-64-v3"));     // AVX2 without AVX-512
 //   ASSIGN_OR_RETURN(Target arm, MakeTarget("arm64:neoverse-v1"));  // code that can be looked at, not run here
 //   ASSIGN_OR_RETURN(Target h100, MakeTarget("cuda:sm_90"));        // an NVIDIA chip, present or not
+//   ASSIGN_OR_RETURN(Target amd, MakeTarget("hip:gfx942"));         // an AMD chip
 //   ASSIGN_OR_RETURN(Target simt, MakeTarget("simt:nvptx:sm_90"));  // its kernels, run and checked on the host
 //
 // Emitters never ask LLVM what the machine has; they read these fields, so a forced target behaves the same everywhere.
@@ -19,7 +20,7 @@
 
 namespace tessera {
 
-enum class TargetKind : uint8_t { kX86, kArm64, kNvptx };
+enum class TargetKind : uint8_t { kX86, kArm64, kNvptx, kAmdgpu };
 
 struct Target {
   TargetKind kind = TargetKind::kX86;
@@ -46,10 +47,12 @@ struct Target {
   // Threads of an inference: what a step costs them is part of estimates. Code does not depend on it.
   int threads = 1;
 
-  // Of a GPU: its compute capability (80 is 8.0), multiprocessors of the usual card of that chip, and whether products
-  // of f32 may round their operands to tf32 (10 bits of mantissa).
-  int capability = 0;
+  // Of a GPU: multiprocessors (AMD: compute units) of the usual card of that chip, lanes that run together, NVIDIA's
+  // compute capability (80 is 8.0; 0 for others), and whether products of f32 may round their operands to tf32 (10 bits
+  // of mantissa).
   int multiprocessors = 0;
+  int wave = 32;
+  int capability = 0;
   bool allow_tf32 = false;
   // Emitters for GPUs offer every legal way of theirs and not only those that promise most: what a tuner measures, and
   // what it may have found. Code does not depend on it.
@@ -58,7 +61,7 @@ struct Target {
   bool OverlapsSteps() const { return capability >= 90; }
 
   // A thread of a GPU works on one element where a core of a processor works on a vector.
-  bool IsGpu() const { return kind == TargetKind::kNvptx; }
+  bool IsGpu() const { return kind == TargetKind::kNvptx || kind == TargetKind::kAmdgpu; }
   // A GPU whose kernels run on the host, thread by thread (runtime/drivers/simt_device.cc).
   bool IsEmulated() const { return device.substr(0, 4) == "simt"; }
   // Lanes of `bits`-wide elements in one vector register.
@@ -68,8 +71,9 @@ struct Target {
 };
 
 // "host", "host:CPU" with an LLVM processor name (x86-64, x86-64-v3, znver4, …); "arm64:CPU"; "cuda:CHIP" (sm_75,
-// sm_80, sm_90, …), "cuda" for the chip of this machine; "simt:nvptx:CHIP", after which ":reverse", ":random" or
-// ":random:SEED" is the order in which threads run. With "+tf32" behind, a GPU's products of f32 may round to tf32.
+// sm_80, sm_90, …), "cuda" for the chip of this machine; "hip:CHIP" (gfx90a, gfx942, gfx1100, …); "simt:nvptx:CHIP"
+// and "simt:amdgpu:CHIP", after which ":reverse", ":random" or ":random:SEED" is the order in which threads run. With
+// "+tf32" behind, an NVIDIA chip's products of f32 may round to tf32.
 // kTargetUnknown lists what there is.
 StatusOr<Target> MakeTarget(std::string_view spec);
 

@@ -52,6 +52,9 @@ struct Launch {
   bool by_blocks() const { return x != 0; }
 };
 
+// Threads of a block where a device launches a step by its tasks, each thread with its share.
+constexpr int64_t kTaskBlockThreads = 128;
+
 // What any device that takes blocks allows: the least of the chips that targets list.
 constexpr int64_t kMaxBlockThreads = 1024;
 constexpr int64_t kMaxSharedBytes = 227 << 10;

@@ -147,6 +147,12 @@ class KernelBuilder {
   void WriteHostEntry(const std::string& name, int num_args);
   void WriteGpuEntry(const std::string& name, int num_args);
   void WriteBlockEntry(const std::string& name, int num_args, const KernelBlocks& blocks);
+  // An entry with buffers and parameters of `others`, as the chip's kind of kernel; and its buffers as pointers to
+  // anywhere, as which bodies take them.
+  llvm::Function* CreateGpuKernel(const std::string& name, int num_args, const std::vector<llvm::Type*>& others,
+                                  int threads);
+  void PassByValue(llvm::Function* entry, int first);
+  IrValues GpuBuffers(llvm::Function* entry, int num_args);
   void Annotate(llvm::Function* entry, const char* property, int value);
   llvm::Type* StorageElementType(DType type);
   llvm::Align AlignOf(DType type, int lanes) const;

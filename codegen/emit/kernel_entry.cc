@@ -3,6 +3,7 @@
 #include "codegen/emit/kernel_builder.h"
 #include "llvm/IR/Intrinsics.h"
 #include "llvm/IR/Module.h"
+#include "runtime/program.h"
 
 namespace tessera {
 
@@ -12,6 +13,14 @@ void KernelBuilder::SetMachine(llvm::Function& function) {
   if (!target_.IsGpu()) {
     function.addFnAttr("prefer-vector-width", std::to_string(target_.vector_bits));
     function.addFnAttr("min-legal-vector-width", std::to_string(target_.vector_bits));
+  }
+  // The hidden arguments of HIP's own compiler: nothing here reads them.
+  if (target_.kind == TargetKind::kAmdgpu) {
+    for (const char* unused : {"implicitarg-ptr", "dispatch-ptr", "queue-ptr", "dispatch-id", "hostcall-ptr",
+                               "heap-ptr", "multigrid-sync-arg", "default-queue", "completion-action", "lds-kernel-id",
+                               "workitem-id-y", "workitem-id-z"}) {
+      function.addFnAttr(std::string("amdgpu-no-") + unused);
+    }
   }
   function.setDoesNotThrow();
 }
@@ -33,30 +42,21 @@ void KernelBuilder::WriteHostEntry(const std::string& name, int num_args) {
 }
 
 void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
-  llvm::Type* ptr = ir_.getPtrTy();
   llvm::Type* i64 = ir_.getInt64Ty();
-  std::vector<llvm::Type*> types(num_args, ptr);
-  types.insert(types.end(), {i64, i64});
-  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
-                                       llvm::GlobalValue::ExternalLinkage, name, module_);
-  SetMachine(*outer);
-  outer->setCallingConv(llvm::CallingConv::PTX_Kernel);
-  Annotate(outer, "kernel", 1);
-
+  llvm::Function* outer = CreateGpuKernel(name, num_args, {i64, i64}, kTaskBlockThreads);
   llvm::BasicBlock* work = llvm::BasicBlock::Create(context(), "work", outer);
   llvm::BasicBlock* done = llvm::BasicBlock::Create(context(), "done", outer);
   llvm::BasicBlock* entry = llvm::BasicBlock::Create(context(), "entry", outer, work);
   ir_.SetInsertPoint(entry);
   const auto position = [&](std::string_view op) { return ir_.CreateZExt(DeviceOp(*this, op, {}), i64); };
-  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position("gpu.block_id.x"), position("gpu.block_size.x")),
+  IrValue thread = ir_.CreateAdd(ir_.CreateMul(position("gpu.block_id.x"), I64(kTaskBlockThreads)),
                                  position("gpu.thread_id.x"), "thread");
   IrValue tasks = outer->getArg(num_args), per_thread = outer->getArg(num_args + 1);
   IrValue begin = ir_.CreateMul(thread, per_thread, "begin");
   IrValue end = ir_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, ir_.CreateAdd(begin, per_thread), tasks);
   ir_.CreateCondBr(ir_.CreateICmpSLT(begin, tasks), work, done);
   ir_.SetInsertPoint(work);
-  IrValues call_args;
-  for (int k = 0; k < num_args; ++k) call_args.push_back(outer->getArg(k));
+  IrValues call_args = GpuBuffers(outer, num_args);
   call_args.insert(call_args.end(), {begin, end, llvm::ConstantPointerNull::get(ir_.getPtrTy())});
   ir_.CreateCall(inner_, call_args);
   ir_.CreateBr(done);
@@ -65,32 +65,60 @@ void KernelBuilder::WriteGpuEntry(const std::string& name, int num_args) {
 }
 
 void KernelBuilder::WriteBlockEntry(const std::string& name, int num_args, const KernelBlocks& blocks) {
-  const std::vector<llvm::Type*> types(static_cast<size_t>(num_args + blocks.tensor_maps), ir_.getPtrTy());
-  auto* outer = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
-                                       llvm::GlobalValue::ExternalLinkage, name, module_);
-  SetMachine(*outer);
-  outer->setCallingConv(llvm::CallingConv::PTX_Kernel);
-  Annotate(outer, "kernel", 1);
-  Annotate(outer, "maxntidx", blocks.threads);
-  if (blocks.per_unit > 0) Annotate(outer, "minctasm", blocks.per_unit);
-  // By value, and read where they are: copies look at the parameters themselves.
+  const std::vector<llvm::Type*> maps(static_cast<size_t>(blocks.tensor_maps), ir_.getPtrTy());
+  llvm::Function* outer = CreateGpuKernel(name, num_args, maps, blocks.threads);
+  if (target_.kind == TargetKind::kNvptx) {
+    Annotate(outer, "maxntidx", blocks.threads);
+    if (blocks.per_unit > 0) Annotate(outer, "minctasm", blocks.per_unit);
+    PassByValue(outer, num_args);
+  }
+  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
+  IrValues call_args = GpuBuffers(outer, num_args);
+  for (int k = 0; k < blocks.tensor_maps; ++k) call_args.push_back(outer->getArg(num_args + k));
+  ir_.CreateCall(inner_, call_args);
+  ir_.CreateRetVoid();
+}
+
+// Tensor maps, the parameters from `first` on: read where they are, as copies look at the parameters themselves.
+void KernelBuilder::PassByValue(llvm::Function* entry, int first) {
   std::vector<llvm::Metadata*> maps;
-  for (int k = num_args; k < num_args + blocks.tensor_maps; ++k) {
-    llvm::Argument* map = outer->getArg(static_cast<unsigned>(k));
+  for (size_t k = first; k < entry->arg_size(); ++k) {
+    llvm::Argument* map = entry->getArg(static_cast<unsigned>(k));
     map->addAttr(llvm::Attribute::getWithByValType(context(), llvm::ArrayType::get(ir_.getInt64Ty(), 16)));
     map->addAttr(llvm::Attribute::getWithAlignment(context(), llvm::Align(64)));
     maps.push_back(llvm::ConstantAsMetadata::get(ir_.getInt32(static_cast<uint32_t>(k + 1))));
   }
-  if (!maps.empty()) {
-    llvm::Metadata* mark[] = {llvm::ConstantAsMetadata::get(outer), llvm::MDString::get(context(), "grid_constant"),
-                              llvm::MDNode::get(context(), maps)};
-    module_.getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDNode::get(context(), mark));
+  if (maps.empty()) return;
+  llvm::Metadata* mark[] = {llvm::ConstantAsMetadata::get(entry), llvm::MDString::get(context(), "grid_constant"),
+                            llvm::MDNode::get(context(), maps)};
+  module_.getOrInsertNamedMetadata("nvvm.annotations")->addOperand(llvm::MDNode::get(context(), mark));
+}
+
+llvm::Function* KernelBuilder::CreateGpuKernel(const std::string& name, int num_args,
+                                               const std::vector<llvm::Type*>& others, int threads) {
+  const bool amd = target_.kind == TargetKind::kAmdgpu;
+  // Only pointers that say so are known to be global on AMD's chips; NVPTX finds out by itself.
+  std::vector<llvm::Type*> types(static_cast<size_t>(num_args), ir_.getPtrTy(amd ? 1 : 0));
+  types.insert(types.end(), others.begin(), others.end());
+  auto* entry = llvm::Function::Create(llvm::FunctionType::get(ir_.getVoidTy(), types, false),
+                                       llvm::GlobalValue::ExternalLinkage, name, module_);
+  SetMachine(*entry);
+  if (amd) {
+    entry->setCallingConv(llvm::CallingConv::AMDGPU_KERNEL);
+    entry->setVisibility(llvm::GlobalValue::ProtectedVisibility);
+    entry->addFnAttr("amdgpu-flat-work-group-size", internal::Join(threads, ",", threads));
+    entry->addFnAttr("uniform-work-group-size", "true");
+  } else {
+    entry->setCallingConv(llvm::CallingConv::PTX_Kernel);
+    Annotate(entry, "kernel", 1);
   }
-  ir_.SetInsertPoint(llvm::BasicBlock::Create(context(), "entry", outer));
-  IrValues call_args;
-  for (llvm::Argument& arg : outer->args()) call_args.push_back(&arg);
-  ir_.CreateCall(inner_, call_args);
-  ir_.CreateRetVoid();
+  return entry;
+}
+
+IrValues KernelBuilder::GpuBuffers(llvm::Function* entry, int num_args) {
+  IrValues buffers;
+  for (int k = 0; k < num_args; ++k) buffers.push_back(ir_.CreateAddrSpaceCast(entry->getArg(k), ir_.getPtrTy()));
+  return buffers;
 }
 
 void KernelBuilder::Annotate(llvm::Function* entry, const char* property, int value) {

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "codegen/targets/amdgpu_ops.h"
 #include "llvm/IR/InlineAsm.h"
 #include "llvm/IR/Intrinsics.h"
 
@@ -285,6 +286,11 @@ StatusOr<const DeviceOpRow*> CheckDeviceOp(const llvm::CallInst& call, const Tar
     return Error(ErrorCode::kInternal, "kernel '", kernel, "', device op '", name, "': expected a constant as operand ",
                  k);
   }
+  if (target.kind == TargetKind::kAmdgpu) {
+    if (AmdgpuHas(name)) return row;
+    return Error(ErrorCode::kTargetUnsupported, "kernel '", kernel, "', device op '", name,
+                 "': expected one that AMD's chips have, a row of amdgpu_ops.cc, as the target is ", target.cpu);
+  }
   if (!ChipHas(target.cpu, row->chip)) {
     return Error(ErrorCode::kTargetUnsupported, "kernel '", kernel, "', device op '", name, "': expected ", row->chip,
                  row->chip.back() == 'a' ? "" : " or newer", ", found ", target.cpu);
@@ -306,7 +312,9 @@ Status LowerDeviceOps(llvm::Module& module, const Target& target) {
   }
   for (const auto& [call, row] : calls) {
     llvm::IRBuilder<> ir(call);
-    llvm::Value* result = row->constraints.empty() ? WriteIntrinsic(ir, *call, *row) : WriteAssembly(ir, *call, *row);
+    llvm::Value* result = target.kind == TargetKind::kAmdgpu ? WriteAmdgpuOp(ir, *call, row->name, target)
+                          : row->constraints.empty()         ? WriteIntrinsic(ir, *call, *row)
+                                                             : WriteAssembly(ir, *call, *row);
     if (!call->getType()->isVoidTy()) call->replaceAllUsesWith(result);
     call->eraseFromParent();
   }

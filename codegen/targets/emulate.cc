@@ -111,7 +111,8 @@ class Emulator {
     const std::string name = callee == nullptr ? "code" : callee->getName().str();
     const bool intrinsic = callee != nullptr && callee->isIntrinsic();
     const bool marks = llvm::isa<llvm::LifetimeIntrinsic, llvm::AssumeInst, llvm::NoAliasScopeDeclInst>(call);
-    if (intrinsic && name.find("llvm.nvvm.") != 0 && (marks || !callee->getMemoryEffects().doesAccessArgPointees())) {
+    if (intrinsic && name.find("llvm.nvvm.") != 0 && name.find("llvm.amdgcn.") != 0 &&
+        (marks || !callee->getMemoryEffects().doesAccessArgPointees())) {
       return OkStatus();
     }
     return Error(ErrorCode::kInternal, "kernel '", call.getFunction()->getName().str(), "' calls '", name,
@@ -139,7 +140,8 @@ class Emulator {
 
   // The function anew, with the context in front; a kernel takes its parameters out of 8-byte slots.
   void GiveContext(llvm::Function& old) {
-    const bool kernel = old.getCallingConv() == llvm::CallingConv::PTX_Kernel;
+    const bool kernel = old.getCallingConv() == llvm::CallingConv::PTX_Kernel ||
+                        old.getCallingConv() == llvm::CallingConv::AMDGPU_KERNEL;
     std::vector<llvm::Type*> types = {ptr_};
     if (kernel) {
       types.push_back(ptr_);
@@ -233,7 +235,7 @@ class Emulator {
     llvm::AllocaInst*& memory = slots[&function];
     llvm::BasicBlock& entry = function.getEntryBlock();
     llvm::IRBuilder<> ir(&entry, entry.getFirstInsertionPt());
-    if (memory == nullptr) memory = ir.CreateAlloca(llvm::ArrayType::get(i64_, count));
+    if (memory == nullptr) memory = ir.CreateAlloca(llvm::ArrayType::get(i64_, count), 0u, nullptr);
     if (memory->getAllocatedType()->getArrayNumElements() < count) {
       memory->setAllocatedType(llvm::ArrayType::get(i64_, count));
     }

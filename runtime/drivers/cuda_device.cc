@@ -34,9 +34,6 @@
 namespace tessera {
 namespace {
 
-// Threads of a block where the step leaves that to us.
-constexpr int64_t kBlock = 128;
-
 int64_t BytesOf(const ProgramPort& port) { return ByteSize(port.type.dtype, port.type.shape.num_elements()); }
 
 class CudaExecutable : public Executable {
@@ -202,8 +199,9 @@ class CudaExecutable : public Executable {
       } else {
         const int64_t per_thread = step.serial ? step.tasks : 1;
         const int64_t threads = step.tasks == 0 ? 0 : (step.tasks + per_thread - 1) / per_thread;
-        bound.kernel.grid_x = static_cast<unsigned>((threads + kBlock - 1) / kBlock);  // 0: nothing to do
-        bound.kernel.block_x = static_cast<unsigned>(std::min(threads, kBlock));
+        bound.kernel.grid_x =
+            static_cast<unsigned>((threads + kTaskBlockThreads - 1) / kTaskBlockThreads);  // 0: nothing to do
+        bound.kernel.block_x = static_cast<unsigned>(std::min(threads, kTaskBlockThreads));
         bound.values.push_back(static_cast<uint64_t>(step.tasks));
         bound.values.push_back(static_cast<uint64_t>(per_thread));
       }

@@ -29,9 +29,6 @@
 namespace tessera {
 namespace {
 
-// Threads of a block where a step is launched by its tasks, as the cuda driver has it.
-constexpr int64_t kBlockThreads = 128;
-
 // Memory between two strips of bytes that nobody may change.
 class GuardedMemory {
  public:
@@ -220,8 +217,8 @@ class SimtExecutable : public Executable {
       } else {
         const int64_t per_thread = step.serial ? std::max<int64_t>(1, step.tasks) : 1;
         const int64_t threads = (step.tasks + per_thread - 1) / per_thread;
-        launch.threads = static_cast<int>(std::clamp<int64_t>(threads, 1, kBlockThreads));
-        launch.grid = {(threads + kBlockThreads - 1) / kBlockThreads, 1, 1};
+        launch.threads = static_cast<int>(std::clamp<int64_t>(threads, 1, kTaskBlockThreads));
+        launch.grid = {(threads + kTaskBlockThreads - 1) / kTaskBlockThreads, 1, 1};
         launch.params.push_back(static_cast<uint64_t>(step.tasks));
         launch.params.push_back(static_cast<uint64_t>(per_thread));
       }

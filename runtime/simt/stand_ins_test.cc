@@ -205,9 +205,9 @@ TEST(StandInsTest, ArithmeticOfOneThread) {
   EXPECT_FLOAT_EQ(std::tanh(0.3f), real("nv.tanh_approx", 0.3f));
   EXPECT_EQ(0x3f802000u, one("nv.to_tf32", 0x3f801000)) << "halves away from zero";
   EXPECT_EQ(0x3f800000u, one("nv.to_tf32", 0x3f800fff));
-  EXPECT_EQ(10u + 1 * 4 - 2 * 3 + 127 * 2 + 1, one("nv.dp4a.s8.s8", 0x017ffe01, 0x01020304, 10));
-  EXPECT_EQ(10u + 1 * 4 + 254 * 3 - 127 * 2 + 1, one("nv.dp4a.u8.s8", 0x017ffe01, 0x01fe0304, 10));
-  EXPECT_EQ(10u + 1 * 4 + 254 * 3 + 127 * 254 + 1, one("nv.dp4a.u8.u8", 0x017ffe01, 0x01fe0304, 10));
+  EXPECT_EQ(10u + 1 * 4 - 2 * 3 + 127 * 2 + 1, one("gpu.dot4.s8.s8", 0x017ffe01, 0x01020304, 10));
+  EXPECT_EQ(10u + 1 * 4 + 254 * 3 - 127 * 2 + 1, one("gpu.dot4.u8.s8", 0x017ffe01, 0x01fe0304, 10));
+  EXPECT_EQ(10u + 1 * 4 + 254 * 3 + 127 * 254 + 1, one("gpu.dot4.u8.u8", 0x017ffe01, 0x01fe0304, 10));
 }
 
 // Kernels in C++ over shared memory: 32 lanes, what they do is `body`.

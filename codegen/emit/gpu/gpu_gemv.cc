@@ -126,7 +126,7 @@ class GemvEmitter {
       const bool swaps = g_.a == DType::kI8 && g_.b == DType::kU8;
       const DType left = swaps ? g_.b : g_.a, right = swaps ? g_.a : g_.b;
       const auto byte = [](DType type) { return type == DType::kU8 ? ".u8" : ".s8"; };
-      const std::string op = internal::Join("nv.dp4a", byte(left), byte(right));
+      const std::string op = internal::Join("gpu.dot4", byte(left), byte(right));
       for (int k = 0; k < 4; ++k) {
         IrValue four_x = ir().CreateExtractElement(x, k), four_w = ir().CreateExtractElement(w, k);
         sum = DeviceOp(b_, op, swaps ? IrValues{four_w, four_x, sum} : IrValues{four_x, four_w, sum});

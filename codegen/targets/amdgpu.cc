@@ -1,0 +1,54 @@
+#include "codegen/targets/amdgpu.h"
+
+#include <string>
+
+namespace tessera {
+namespace {
+
+// One row a chip: lanes that run together, compute units of its usual card, and what LLVM's processor leaves open.
+// Waves of a work-group share the memory of one compute unit on RDNA too (cumode), so that barriers need not flush
+// caches.
+struct Chip {
+  std::string_view name;
+  int wave, units;
+  std::string_view features;
+};
+
+constexpr Chip kChips[] = {
+    {"gfx906", 64, 60, ""},                           // Vega 20: Instinct MI50
+    {"gfx908", 64, 120, ""},                          // CDNA: MI100
+    {"gfx90a", 64, 104, ""},                          // CDNA 2: one die of MI250
+    {"gfx942", 64, 304, ""},                          // CDNA 3: MI300X
+    {"gfx1100", 32, 96, "+wavefrontsize32,+cumode"},  // RDNA 3: Radeon RX 7900 XTX
+};
+
+}  // namespace
+
+StatusOr<Target> MakeAmdgpuTarget(std::string_view spec) {
+  constexpr std::string_view kPrefix = "hip:";
+  const Chip* chip = nullptr;
+  std::string known;
+  for (const Chip& row : kChips) {
+    if (spec.substr(0, kPrefix.size()) == kPrefix && row.name == spec.substr(kPrefix.size())) chip = &row;
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  if (chip == nullptr) {
+    return Error(ErrorCode::kTargetUnknown, "target '", spec, "': expected hip: with one of ", known);
+  }
+  Target target;
+  target.kind = TargetKind::kAmdgpu;
+  target.name = std::string(spec);
+  target.device = "hip";
+  target.triple = "amdgcn-amd-amdhsa";
+  target.cpu = std::string(chip->name);
+  target.features = std::string(chip->features);
+  target.wave = chip->wave;
+  target.multiprocessors = chip->units;
+  target.vector_bits = 32;
+  target.vector_registers = 256;
+  target.has_fma = true;
+  target.has_f16c = true;
+  return target;
+}
+
+}  // namespace tessera
