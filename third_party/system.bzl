@@ -56,7 +56,7 @@ LIBRARIES = [
         "lld_archives",
         "liblld-19-dev",
         "/usr/lib/llvm-19/lib/liblldELF.a",
-        linkopts = ["-L/usr/lib/llvm-19/lib", "-llldELF", "-llldCommon"],
+        linkopts = ["-L/usr/lib/llvm-19/lib", "-llldELF", "-llldCommon", "-l:libzstd.a", "-l:libz.a"],
         users = "llvm_users",
     ),
 
