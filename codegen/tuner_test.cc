@@ -123,9 +123,9 @@ class CardTest : public testing::Test {
 
 Graph Halves() {
   return Parse(R"(graph "g" {
-    %x: f16[96,256] = input
-    %w: f16[256,64] = constant random(seed = 1)
-    %y: f16[96,64] = matmul "product"(%x, %w)
+    %x: f16[192,512] = input
+    %w: f16[512,192] = constant random(seed = 1)
+    %y: f16[192,192] = matmul "product"(%x, %w)
     return %y
   })");
 }
@@ -143,7 +143,7 @@ TEST_F(CardTest, MeasuresTheWholeSpaceByTheCardsClockAndOnlyOnce) {
   const std::map<std::string, double>* times = records.Find(key);
   ASSERT_NE(times, nullptr);
   for (const auto& [way, us] : *times) EXPECT_LT(us, 500) << way << ": not of a replay that has the step many times";
-  EXPECT_NE(records.ToString().find("matmul f16[96,256] x f16[256,64] on sm_90\n"), std::string::npos);
+  EXPECT_NE(records.ToString().find("matmul f16[192,512] x f16[512,192] on sm_90\n"), std::string::npos);
   const StatusOr<TuneReport> second = Tune(graph, target, options, records);
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_EQ(second->ways_measured, 0);

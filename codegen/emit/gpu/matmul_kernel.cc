@@ -1,11 +1,9 @@
 #include "codegen/emit/gpu/matmul_kernel.h"
 
 #include <algorithm>
-#include <functional>
-
-#include "codegen/gpu_model.h"
 
 #include "codegen/emit/gpu/wgmma_kernel.h"
+#include "codegen/gpu_model.h"
 
 namespace tessera {
 namespace {
@@ -35,44 +33,41 @@ class MatmulEmitter {
     TileSource& a = *source;
     TileCopy b(b_, m_.b, t_.threads(), MatrixAt(1, place_.b_matrix, m_.b_matrix, m_.b.type), place_.first_column);
     asynchronous_ = a.asynchronous() || b.asynchronous();
+    const auto of_b = [&](IrValue offset) { return At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))); };
+    const auto fetch_a = [&](const StepPlace& at, IrValue offset) { return a.Fetch(at.a_depth, At(offset)); };
+    const auto fetch_b = [&](const StepPlace& at, IrValue offset) {
+      return b.Fetch(at.b_depth, of_b(offset), at.b_line);
+    };
     const auto fetch = [&](IrValue step, IrValue offset) {
       const StepPlace at = PlaceOfStep(b_, m_, place_, step);
-      IrValue to = At(offset);
-      IrValues held = a.Fetch(at.a_depth, to);
-      const IrValues more = b.Fetch(at.b_depth, At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))), at.b_line);
+      IrValues held = fetch_a(at, offset);
+      const IrValues more = fetch_b(at, offset);
       held.insert(held.end(), more.begin(), more.end());
       return held;
     };
     const auto store = [&](const IrValues& held, IrValue offset) {
       const auto middle = held.begin() + a.num_held();
       a.Store(IrValues(held.begin(), middle), At(offset));
-      b.Store(IrValues(middle, held.end()), At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))));
+      b.Store(IrValues(middle, held.end()), of_b(offset));
     };
     const auto commit = [&] {
       if (asynchronous_) DeviceOp(b_, "nv.cp_async.commit", {});
     };
     // What is constant is there before the steps before have ended.
     const bool early = m_.problem.b_constant && b_.overlaps();
-    const auto first_stages = [&](int s, const std::function<void(IrValue depth, IrValue offset)>& fetch_stage) {
-      b_.If("first_stages", ir().CreateICmpSLT(I32(s), place_.num_steps), [&] {
-        fetch_stage(ir().CreateMul(ir().CreateAdd(place_.first_step, I32(s)), I32(m_.tile_k())), I32(s * stage));
-      });
-    };
-    const auto fetch_b = [&](IrValue depth, IrValue offset) {
-      IrValue to = At(ir().CreateAdd(offset, I32(m_.a.tile_bytes())));
-      b.Store(b.Fetch(depth, to), to);
-    };
-    if (early) {
-      for (int s = 0; s + 1 < t_.stages; ++s) first_stages(s, fetch_b);
-      PrefetchConstant();
-    }
-    b_.AwaitSteps();
-    for (int s = 0; s + 1 < t_.stages; ++s) {
-      first_stages(s, [&](IrValue depth, IrValue offset) {
-        a.Store(a.Fetch(depth, At(offset)), At(offset));
-        if (!early) fetch_b(depth, offset);
-      });
-      commit();
+    for (const bool before : {true, false}) {
+      if (before && !early) continue;
+      if (!before) b_.AwaitSteps();
+      for (int s = 0; s + 1 < t_.stages; ++s) {
+        b_.If("first_stages", ir().CreateICmpSLT(I32(s), place_.num_steps), [&] {
+          const StepPlace at = PlaceOfStep(b_, m_, place_, I32(s));
+          IrValue offset = I32(s * stage);
+          if (!before) a.Store(fetch_a(at, offset), At(offset));
+          if (before == early) b.Store(fetch_b(at, offset), of_b(offset));
+        });
+        if (!before) commit();
+      }
+      if (before) PrefetchConstant();
     }
     const int held_count = a.num_held() + b.num_held();
     const IrValues nothing(static_cast<size_t>(held_count), TileCopy::NothingHeld(b_));
@@ -120,7 +115,7 @@ class MatmulEmitter {
   // by then. Where blocks run one after the other the cache has better uses.
   void PrefetchConstant() {
     const int64_t lines = m_.steps_of_split() - (t_.stages - 1);  // of 128 bytes, of a column
-    if (lines <= 0 || !m_.b.depth_inner || m_.blocks() > 2 * GpuModel(b_.target()).units) return;
+    if (m_.listed >= 0 || lines <= 0 || !m_.b.depth_inner || m_.blocks() > 2 * GpuModel(b_.target()).units) return;
     IrValue matrix = MatrixAt(1, place_.b_matrix, m_.b_matrix, m_.b.type);
     matrix = ir().CreateAddrSpaceCast(matrix, llvm::PointerType::get(b_.context(), /*global*/ 1));
     const int64_t line_bytes = m_.b.pitch * m_.b.element_bytes();

@@ -210,7 +210,7 @@ class ScatteredEmitter {
   }
   IrValue MultiplyAdd(IrValue x, IrValue weight, IrValue sum) {
     if (floats()) return ir().CreateIntrinsic(llvm::Intrinsic::fma, {sum->getType()}, {weight, x, sum});
-    return DeviceOp(b_, s_.x == DType::kU8 ? "nv.dp4a.u8.s8" : "nv.dp4a.s8.s8", {x, weight, sum});
+    return DeviceOp(b_, s_.x == DType::kU8 ? "gpu.dot4.u8.s8" : "gpu.dot4.s8.s8", {x, weight, sum});
   }
 
   // ---- The panel.
