@@ -209,8 +209,9 @@ class Emulator {
   // A text in the module, for messages.
   llvm::Value* Text(const std::string& text) {
     llvm::Constant* bytes = llvm::ConstantDataArray::getString(module_.getContext(), text);
+    // In the host's memory, whatever the chip has its globals in.
     return new llvm::GlobalVariable(module_, bytes->getType(), /*isConstant=*/true, llvm::GlobalValue::PrivateLinkage,
-                                    bytes, "site");
+                                    bytes, "site", nullptr, llvm::GlobalValue::NotThreadLocal, /*AddressSpace=*/0);
   }
 
   static std::string PlaceOf(const llvm::Instruction& instruction) { return instruction.getParent()->getName().str(); }
@@ -286,7 +287,7 @@ class Emulator {
     for (const std::string& name : names) text += name + '\0';
     llvm::Constant* bytes = llvm::ConstantDataArray::getString(module_.getContext(), text);
     new llvm::GlobalVariable(module_, bytes->getType(), /*isConstant=*/true, llvm::GlobalValue::ExternalLinkage, bytes,
-                             kSimtOpsSymbol);
+                             kSimtOpsSymbol, nullptr, llvm::GlobalValue::NotThreadLocal, /*AddressSpace=*/0);
   }
 
   llvm::Module& module_;
