@@ -42,6 +42,27 @@ _LLVM_STATIC_COMPONENTS = [
     "option",
 ]
 
+# LLVM's back ends that a travelling binary leaves out. lld asks all of them to start: NVPTX starts once more instead.
+_LLVM_LEFT_OUT = [
+    "ARM",
+    "AVR",
+    "BPF",
+    "Hexagon",
+    "Lanai",
+    "LoongArch",
+    "M68k",
+    "Mips",
+    "MSP430",
+    "PowerPC",
+    "RISCV",
+    "Sparc",
+    "SystemZ",
+    "VE",
+    "WebAssembly",
+    "XCore",
+    "Xtensa",
+]
+
 LIBRARIES = [
     # What we compile with.
     _library(
@@ -172,7 +193,11 @@ def _llvm_linkopts(repository_ctx):
 
     # Debian registers Polly as an extension of every static build; nothing here uses it or would register it.
     libraries = [word for word in words if not word.startswith("-lPolly")]
-    return ["-L/usr/lib/llvm-19/lib", "-Wl,--gc-sections", "-Wl,--defsym=_Z18getPollyPluginInfov=0"] + libraries + [
+    start = "-Wl,--defsym=LLVMInitialize{}{}=LLVMInitialize{}{}"
+    starts = [start.format(name, part, "NVPTX", part) for name in _LLVM_LEFT_OUT for part in ["TargetInfo", "Target", "TargetMC", "AsmPrinter"]]
+    starts += [start.format(name, "AsmParser", "AMDGPU", "AsmParser") for name in _LLVM_LEFT_OUT + ["AArch64"]]
+    switches = ["-L/usr/lib/llvm-19/lib", "-Wl,--gc-sections", "-Wl,--defsym=_Z18getPollyPluginInfov=0"]
+    return switches + starts + libraries + [
         "-l:libzstd.a",
         "-l:libz.a",
         "-lrt",

@@ -29,7 +29,7 @@ struct GpuMatmulWay {
 };
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,
                                         std::string* why, const ConvGeometry* windows = nullptr,
-                                         bool shares_are_joined = false);
+                                        bool shares_are_joined = false);
 // The same where B is `listed` tiles of a constant (GpuMatmul::listed).
 GpuMatmul ListTiles(GpuMatmul matmul, int64_t listed);
 // Tilings, with the whole depth each, for operands of these types.
