@@ -11,6 +11,8 @@
 #include "gtest/gtest.h"
 #include "llvm/BinaryFormat/MsgPackDocument.h"
 #include "llvm/Object/ELFObjectFile.h"
+#include "runtime/device.h"
+#include "runtime/testing/fake_gpu.h"
 
 namespace tessera {
 namespace {
@@ -97,11 +99,40 @@ TEST_P(AmdgpuTest, EveryOpBecomesACodeObject) {
 INSTANTIATE_TEST_SUITE_P(Chips, AmdgpuTest, testing::Values("gfx906", "gfx908", "gfx90a", "gfx942", "gfx1100"));
 
 TEST(AmdgpuTargetTest, UnknownChipsAreNamed) {
-  for (const char* spec : {"hip:gfx600", "hip", "simt:amdgpu:gfx600", "simt:amdgpu"}) {
+  for (const char* spec : {"hip:gfx600", "hip:", "simt:amdgpu:gfx600", "simt:amdgpu"}) {
     const StatusOr<Target> target = MakeTarget(spec);
     EXPECT_EQ(ErrorCode::kTargetUnknown, target.status().code()) << spec;
   }
   EXPECT_NE(std::string::npos, MakeTarget("hip:gfx600").status().message().find("gfx942"));
+}
+
+// "hip" is the chip of the card.
+TEST(AmdgpuTargetTest, TheCardsChipIsTaken) {
+  FakeGpu& fake = FakeGpu::Use("runtime/testing/fake_libamdhip64.so");
+  for (const char* chip : {"gfx906", "gfx90a", "gfx942", "gfx1100"}) {
+    fake.SetChip(std::string(chip) + ":sramecc+:xnack-");
+    const StatusOr<Target> target = MakeTarget("hip:1");
+    ASSERT_TRUE(target.ok()) << target.status();
+    EXPECT_EQ(chip, target->cpu);
+    EXPECT_EQ("hip:1", target->device);
+  }
+  fake.SetChip("gfx803");
+  EXPECT_EQ(ErrorCode::kTargetUnsupported, MakeTarget("hip").status().code());
+}
+
+// What lld wrote is what the driver takes: loaded on a card that is not there, a program launches its kernels.
+TEST(AmdgpuTargetTest, CodeObjectsLoadAndLaunch) {
+  FakeGpu& fake = FakeGpu::Use("runtime/testing/fake_libamdhip64.so");
+  std::mt19937_64 rng(3);
+  const RandomCase random_case = RandomNode(Op::kMatmul, rng);
+  const StatusOr<CompileResult> compiled = Compile(random_case.graph, *MakeTarget("hip:gfx942"), {.threads = 1});
+  ASSERT_TRUE(compiled.ok()) << compiled.status();
+  const StatusOr<std::unique_ptr<Device>> device = OpenDevice("hip");
+  ASSERT_TRUE(device.ok()) << device.status();
+  const StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(compiled->program, {});
+  ASSERT_TRUE(executable.ok()) << executable.status();
+  EXPECT_EQ(1, fake.Calls()["hipModuleLoadData"]);
+  EXPECT_EQ("", fake.Misuse());
 }
 
 }  // namespace

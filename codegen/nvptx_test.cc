@@ -7,7 +7,7 @@
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
-#include "runtime/testing/fake_cuda.h"
+#include "runtime/testing/fake_gpu.h"
 
 namespace tessera {
 namespace {
@@ -44,16 +44,16 @@ INSTANTIATE_TEST_SUITE_P(Chips, NvptxTest, testing::Values("sm_75", "sm_80", "sm
 
 // "cuda" is the chip of the card: all of it where we know it, what it shares with older ones where we do not.
 TEST(NvptxTargetTest, TheCardsChipIsTaken) {
-  FakeCuda& fake = FakeCuda::Use("runtime/testing/fake_libcuda.so");
+  FakeGpu& fake = FakeGpu::Use("runtime/testing/fake_libcuda.so");
   for (const auto& [capability, chip] :
        {std::pair(75, "sm_75"), {80, "sm_80"}, {87, "sm_86"}, {90, "sm_90a"}, {100, "sm_90"}}) {
     fake.Reset(nullptr);
-    fake.SetCapability(capability);
+    fake.SetChip("sm_" + std::to_string(capability));
     const StatusOr<Target> target = MakeTarget("cuda");
     ASSERT_TRUE(target.ok()) << target.status();
     EXPECT_EQ(chip, target->cpu);
   }
-  fake.SetCapability(70);
+  fake.SetChip("sm_70");
   EXPECT_EQ(ErrorCode::kTargetUnsupported, MakeTarget("cuda").status().code());
 }
 

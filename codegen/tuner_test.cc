@@ -5,7 +5,7 @@
 #include "codegen/compile.h"
 #include "codegen/single_node.h"
 #include "graph/text.h"
-#include "runtime/testing/fake_cuda.h"
+#include "runtime/testing/fake_gpu.h"
 
 namespace tessera {
 namespace {
@@ -117,7 +117,7 @@ class CardTest : public testing::Test {
  protected:
   void SetUp() override {
     setenv("TESSERA_NVJITLINK", "off", 1);
-    FakeCuda::Use("runtime/testing/fake_libcuda.so").Reset(nullptr);
+    FakeGpu::Use("runtime/testing/fake_libcuda.so").Reset(nullptr);
   }
 };
 

@@ -15,6 +15,7 @@ constexpr DriverRow kDrivers[] = {
     {"host", false, [](std::string_view) { return MakeHostDevice(); }},
     {"null", false, [](std::string_view) { return MakeNullDevice(); }},
     {"cuda", true, MakeCudaDevice},
+    {"hip", true, MakeHipDevice},
     {"simt", true, MakeSimtDevice},
 };
 

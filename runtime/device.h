@@ -79,9 +79,9 @@ class Device {
                                                      const LoadOptions& options) = 0;
 };
 
-// "host", "cuda" ("cuda:1": the second card), "simt" (a GPU's kernels on the host; "simt:random:7": threads in another
-// order), or "null" (which checks and counts but computes nothing). kDeviceMissing says what there is and what to
-// install.
+// "host", "cuda" ("cuda:1": the second card), "hip" (AMD's cards, likewise), "simt" (a GPU's kernels on the host;
+// "simt:random:7": threads in another order), or "null" (which checks and counts but computes nothing). kDeviceMissing
+// says what there is and what to install.
 StatusOr<std::unique_ptr<Device>> OpenDevice(std::string_view name);
 
 }  // namespace tessera

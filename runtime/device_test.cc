@@ -1,5 +1,5 @@
-// The same cases for every driver of this machine: host, null, and cuda where there is a card. Programs with kernels
-// run in codegen/compile_test.cc and tests/conformance, where there is a compiler.
+// The same cases for every driver of this machine: host, null, simt, and cuda and hip where there is a card. Programs
+// with kernels run in codegen/compile_test.cc and tests/conformance, where there is a compiler.
 #include "runtime/device.h"
 
 #include <gtest/gtest.h>
@@ -93,24 +93,28 @@ TEST_P(DeviceTest, SteadyStateAllocatesNothing) {
 // With a card, its driver's name too.
 std::vector<const char*> Drivers() {
   std::vector<const char*> drivers = {"host", "null", "simt", "simt:random:3"};
-  if (OpenDevice("cuda").ok()) drivers.push_back("cuda");
+  for (const char* cards : {"cuda", "hip"}) {
+    if (OpenDevice(cards).ok()) drivers.push_back(cards);
+  }
   return drivers;
 }
 
 INSTANTIATE_TEST_SUITE_P(Drivers, DeviceTest, testing::ValuesIn(Drivers()));
 
-TEST(CudaDeviceTest, WithoutDriverTheErrorSaysWhatIsMissing) {
-  const StatusOr<std::unique_ptr<Device>> device = OpenDevice("cuda");
-  if (device.ok()) GTEST_SKIP() << (*device)->Describe();
-  EXPECT_EQ(device.status().code(), ErrorCode::kDeviceMissing);
-  EXPECT_NE(device.status().message().find("NVIDIA"), std::string::npos) << device.status();
-  EXPECT_NE(device.status().message().find("--target=host"), std::string::npos) << device.status();
+TEST(CardDeviceTest, WithoutDriverTheErrorSaysWhatIsMissing) {
+  for (const auto& [name, vendor] : {std::pair("cuda", "NVIDIA"), {"hip", "AMD"}, {"hip:1", "AMD"}}) {
+    const StatusOr<std::unique_ptr<Device>> device = OpenDevice(name);
+    if (device.ok()) continue;  // tested above
+    EXPECT_EQ(device.status().code(), ErrorCode::kDeviceMissing) << name;
+    EXPECT_NE(device.status().message().find(vendor), std::string::npos) << device.status();
+    EXPECT_NE(device.status().message().find("--target=host"), std::string::npos) << device.status();
+  }
 }
 
 TEST(OpenDeviceTest, UnknownDevicesSayWhatThereIs) {
   const Status status = OpenDevice("abacus").status();
   EXPECT_EQ(status.code(), ErrorCode::kDeviceMissing);
-  EXPECT_NE(status.message().find("host, null, cuda"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("host, null, cuda, hip"), std::string::npos) << status;
 }
 
 TEST(HostDeviceTest, AMissingKernelIsNamed) {

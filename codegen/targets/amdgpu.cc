@@ -1,6 +1,9 @@
 #include "codegen/targets/amdgpu.h"
 
+#include <algorithm>
 #include <string>
+
+#include "runtime/drivers/hip_chip.h"
 
 namespace tessera {
 namespace {
@@ -25,20 +28,28 @@ constexpr Chip kChips[] = {
 }  // namespace
 
 StatusOr<Target> MakeAmdgpuTarget(std::string_view spec) {
-  constexpr std::string_view kPrefix = "hip:";
+  const StatusOr<int> ordinal = HipOrdinal(spec);  // "hip", "hip:1": the chip of that card
+  std::string name(spec.substr(std::min(spec.size(), size_t{4})));
+  if (ordinal.ok()) {
+    ASSIGN_OR_RETURN(name, HipChip(*ordinal));
+  }
   const Chip* chip = nullptr;
   std::string known;
   for (const Chip& row : kChips) {
-    if (spec.substr(0, kPrefix.size()) == kPrefix && row.name == spec.substr(kPrefix.size())) chip = &row;
+    if (row.name == name) chip = &row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
+  if (chip == nullptr && ordinal.ok()) {
+    return Error(ErrorCode::kTargetUnsupported, "the card is a ", name, "; expected one of ", known);
+  }
   if (chip == nullptr) {
-    return Error(ErrorCode::kTargetUnknown, "target '", spec, "': expected hip: with one of ", known);
+    return Error(ErrorCode::kTargetUnknown, "target '", spec,
+                 "': expected hip, hip: with the number of a card, or with ", "one of ", known);
   }
   Target target;
   target.kind = TargetKind::kAmdgpu;
   target.name = std::string(spec);
-  target.device = "hip";
+  target.device = ordinal.ok() ? std::string(spec) : "hip";
   target.triple = "amdgcn-amd-amdhsa";
   target.cpu = std::string(chip->name);
   target.features = std::string(chip->features);

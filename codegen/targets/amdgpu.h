@@ -10,7 +10,8 @@
 
 namespace tessera {
 
-// "hip:gfx942" and so on, for the chips of the table in amdgpu.cc.
+// "hip:gfx942" and so on, for the chips of the table in amdgpu.cc; "hip" and "hip:1" are the chips of this machine's
+// cards.
 StatusOr<Target> MakeAmdgpuTarget(std::string_view spec);
 
 }  // namespace tessera

@@ -1,11 +1,9 @@
 #include "runtime/drivers/cuda_api.h"
 
-#include <dlfcn.h>
-
-#include <charconv>
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "runtime/drivers/cuda_chip.h"
 
@@ -19,7 +17,8 @@ StatusOr<const CudaApi*> Open() {
   const char* path = std::getenv("TESSERA_LIBCUDA");
   return OpenCudaAt(path == nullptr || *path == '\0' ? "libcuda.so.1" : path);
 }
-std::string_view RemedyFor(CUresult result) {
+
+std::string_view RemedyFor(GpuResult result) {
   switch (result) {
     case 2: return "free memory on the card, or use a smaller batch";
     case 3:
@@ -44,39 +43,66 @@ std::string_view RemedyFor(CUresult result) {
 
 }  // namespace
 
-Status CudaApi::Check(CUresult result, std::string_view call, std::string_view what) const {
-  if (result == 0) return OkStatus();
-  const char* name = nullptr;
-  const char* text = nullptr;
-  cuGetErrorName(result, &name);
-  cuGetErrorString(result, &text);
-  return Error(result == kCudaOutOfMemory ? ErrorCode::kOutOfMemory : ErrorCode::kDeviceFailed, call, " for ", what,
-               ": ", name == nullptr ? "error" : name, " (", result, text == nullptr ? "" : ", ",
-               text == nullptr ? "" : text, "); ", RemedyFor(result));
+GpuErrorWords CudaApi::WordsFor(GpuResult result) const {
+  GpuErrorWords words = {.remedy = RemedyFor(result)};
+  cuGetErrorName(result, &words.name);
+  cuGetErrorString(result, &words.text);
+  return words;
+}
+
+GpuResult CudaApi::Copy(GpuAddress to, GpuAddress from, size_t bytes, GpuStream stream) const {
+  return cuMemcpyAsync(to, from, bytes, stream);
+}
+
+bool CudaApi::IsReachable(const void* address) const {
+  // Asked in the plural, the driver answers 0 for memory that it does not know, and that is no error.
+  int type = 0;
+  void* values[] = {&type};
+  return cuPointerGetAttributes(1, &kCudaPointerMemoryType, values, reinterpret_cast<GpuAddress>(address)) == 0 &&
+         type != 0;
+}
+
+GpuResult CudaApi::AddKernelNode(GpuGraphNode* node, GpuGraph graph, const GpuGraphNode* before, size_t count,
+                                 const GpuKernelNode& kernel) const {
+  const CudaKernelNode params = {.function = kernel.function,
+                                 .grid_x = kernel.grid_x,
+                                 .grid_y = kernel.grid_y,
+                                 .grid_z = kernel.grid_z,
+                                 .block_x = kernel.threads,
+                                 .shared_bytes = kernel.shared_bytes,
+                                 .params = kernel.params};
+  return cuGraphAddKernelNode_v2(node, graph, before, count, &params);
+}
+
+GpuResult CudaApi::AddProgrammaticEdges(GpuGraph graph, const GpuGraphNode* from, GpuGraphNode to, size_t count) const {
+  const std::vector<GpuGraphNode> targets(count, to);
+  const std::vector<CudaGraphEdge> edges(count, kProgrammaticEdge);
+  return cuGraphAddDependencies_v2(graph, from, targets.data(), edges.data(), count);
 }
 
 StatusOr<const CudaApi*> OpenCudaAt(const char* path) {
-  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return Error(ErrorCode::kDeviceMissing, "no NVIDIA driver: ", dlerror(), kRemedy);
+  GpuLibrary library(path);
+  if (!library.is_open()) return Error(ErrorCode::kDeviceMissing, "no NVIDIA driver: ", library.missing(), kRemedy);
   auto api = std::make_unique<CudaApi>();
-  const char* missing = nullptr;
-#define TES_CUDA(symbol, parameters)                                              \
-  api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol)); \
-  if (api->symbol == nullptr) missing = #symbol;
-#define TES_CUDA_OPTIONAL(symbol, parameters) \
-  api->symbol = reinterpret_cast<decltype(api->symbol)>(dlsym(library, #symbol));
+#define TES_GPU(member, parameters, cuda, hip) library.Bind(api->member, #cuda);
+#define TES_GPU_OPTIONAL(member, parameters, cuda, hip) library.Bind(api->member, #cuda, /*optional=*/true);
+#define TES_CUDA(symbol, parameters) library.Bind(api->symbol, #symbol);
+#define TES_CUDA_OPTIONAL(symbol, parameters) library.Bind(api->symbol, #symbol, /*optional=*/true);
 #include "runtime/drivers/cuda_functions.def"
+#include "runtime/drivers/gpu_functions.def"
+#undef TES_GPU
+#undef TES_GPU_OPTIONAL
 #undef TES_CUDA
 #undef TES_CUDA_OPTIONAL
-  if (missing != nullptr) {
-    return Error(ErrorCode::kDeviceMissing, path, " has no ", missing,
+  if (!library.missing().empty()) {
+    return Error(ErrorCode::kDeviceMissing, path, " has no ", library.missing(),
                  ": the driver is too old; install one of CUDA 12");
   }
-  if (const Status started = api->Check(api->cuInit(0), "cuInit", "starting the driver"); !started.ok()) {
+  if (const Status started = api->Check(api->Init(0), api->Init, "starting the driver"); !started.ok()) {
     return Error(ErrorCode::kDeviceMissing, started.message(), kRemedy);
   }
   int count = 0;
-  RETURN_IF_ERROR(api->Check(api->cuDeviceGetCount(&count), "cuDeviceGetCount", "counting cards"));
+  RETURN_IF_ERROR(api->Check(api->CountCards(&count), api->CountCards, "counting cards"));
   if (count == 0) return Error(ErrorCode::kDeviceMissing, "the NVIDIA driver sees no card", kRemedy);
   return api.release();  // for the life of the process, as the driver itself
 }
@@ -86,30 +112,20 @@ StatusOr<const CudaApi*> OpenCuda() {
   return api;
 }
 
-StatusOr<int> CudaOrdinal(std::string_view device) {
-  if (device == "cuda") return 0;
-  std::string_view digits = device;
-  int ordinal = 0;
-  if (digits.substr(0, 5) == "cuda:") {
-    digits.remove_prefix(5);
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), ordinal);
-    if (error == std::errc() && end == digits.data() + digits.size() && ordinal >= 0) return ordinal;
-  }
-  return Error(ErrorCode::kTargetUnknown, "device '", device, "': expected cuda, or cuda: with the number of a card");
-}
+StatusOr<int> CudaOrdinal(std::string_view device) { return GpuOrdinal("cuda", device); }
 
 StatusOr<int> CudaCapability(int ordinal) {
   ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
   CUdevice device = 0;
   int major = 0, minor = 0;
   const std::string what = "card " + std::to_string(ordinal);
-  if (const Status found = cuda->Check(cuda->cuDeviceGet(&device, ordinal), "cuDeviceGet", what); !found.ok()) {
+  if (const Status found = cuda->Check(cuda->cuDeviceGet(&device, ordinal), cuda->cuDeviceGet, what); !found.ok()) {
     return Status(ErrorCode::kDeviceMissing, found.message());
   }
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&major, kCudaCapabilityMajor, device), "cuDeviceGetAttribute",
-                              "the compute capability of " + what));
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&minor, kCudaCapabilityMinor, device), "cuDeviceGetAttribute",
-                              "the compute capability of " + what));
+  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&major, kCudaCapabilityMajor, device),
+                              cuda->cuDeviceGetAttribute, "the compute capability of " + what));
+  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(&minor, kCudaCapabilityMinor, device),
+                              cuda->cuDeviceGetAttribute, "the compute capability of " + what));
   return major * 10 + minor;
 }
 

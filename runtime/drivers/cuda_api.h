@@ -2,7 +2,7 @@
 // where no NVIDIA card is used.
 //
 //   ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
-//   RETURN_IF_ERROR(cuda->Check(cuda->cuMemAlloc_v2(&pointer, bytes), "cuMemAlloc", "the arena"));
+//   RETURN_IF_ERROR(cuda->Check(cuda->Allocate(&pointer, bytes), cuda->Allocate, "the arena"));
 //
 // $TESSERA_LIBCUDA names another library in place of libcuda.so.1. Thread-safe. Tested by cuda_api_test.cc.
 #ifndef TESSERA_RUNTIME_DRIVERS_CUDA_API_H_
@@ -13,25 +13,17 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "runtime/drivers/gpu_api.h"
 
 namespace tessera {
 
-using CUresult = int;
 using CUdevice = int;
-using CUdeviceptr = uint64_t;
 using CUcontext = struct CUctx*;
 using CUlinkState = struct CUlink*;
-using CUmodule = struct CUmod*;
-using CUfunction = struct CUfunc*;
-using CUstream = struct CUstr*;
-using CUevent = struct CUev*;
-using CUgraph = struct CUgr*;
-using CUgraphNode = struct CUgrNode*;
-using CUgraphExec = struct CUgrExec*;
 
 // cuda.h's CUDA_KERNEL_NODE_PARAMS_v2.
 struct CudaKernelNode {
-  CUfunction function = nullptr;
+  GpuFunction function = nullptr;
   unsigned grid_x = 1, grid_y = 1, grid_z = 1;
   unsigned block_x = 1, block_y = 1, block_z = 1;
   unsigned shared_bytes = 0;
@@ -55,21 +47,28 @@ struct alignas(64) CudaTensorMap {
 };
 
 // The numbers of cuda.h that are used here.
-inline constexpr CUresult kCudaInvalidValue = 1, kCudaOutOfMemory = 2, kCudaNotFound = 500;
 inline constexpr int kCudaMaxSharedPerBlockOptin = 97, kCudaCapabilityMajor = 75, kCudaCapabilityMinor = 76;
 inline constexpr int kCudaMaxDynamicSharedBytes = 8;  // of a function
 inline constexpr int kCudaPointerMemoryType = 2;
-inline constexpr unsigned kCudaNonBlockingStream = 1;
 
-struct CudaApi {
-#define TES_CUDA(symbol, parameters) CUresult(*symbol) parameters = nullptr;
+struct CudaApi : GpuApi {
+#define TES_CUDA(symbol, parameters) GpuCall<GpuResult parameters> symbol;
 #define TES_CUDA_OPTIONAL(symbol, parameters) TES_CUDA(symbol, parameters)
 #include "runtime/drivers/cuda_functions.def"
 #undef TES_CUDA
 #undef TES_CUDA_OPTIONAL
 
-  // OK, or what the driver says of a call, what it was for, and what to do about it.
-  Status Check(CUresult result, std::string_view call, std::string_view what) const;
+  GpuErrorWords WordsFor(GpuResult result) const override;
+  GpuResult Copy(GpuAddress to, GpuAddress from, size_t bytes, GpuStream stream) const override;
+  std::string_view copy_name() const override { return cuMemcpyAsync; }
+  bool IsReachable(const void* address) const override;
+  GpuResult AddKernelNode(GpuGraphNode* node, GpuGraph graph, const GpuGraphNode* before, size_t count,
+                          const GpuKernelNode& kernel) const override;
+  std::string_view add_kernel_node_name() const override { return cuGraphAddKernelNode_v2; }
+  bool has_programmatic_edges() const override { return cuGraphAddDependencies_v2.is_bound(); }
+  GpuResult AddProgrammaticEdges(GpuGraph graph, const GpuGraphNode* from, GpuGraphNode to,
+                                 size_t count) const override;
+  std::string_view add_edges_name() const override { return cuGraphAddDependencies_v2; }
 };
 
 // kDeviceMissing: no driver, one that lacks a function, or one that does not start.

@@ -26,9 +26,14 @@ TEST(CudaApiTest, ALibraryThatLacksAFunctionIsTooOld) {
 TEST(CudaApiTest, TheTableNamesEachFunctionOnceAndAllAreFound) {
   std::set<std::string> names;
   int rows = 0;
+#define TES_GPU(member, parameters, cuda, hip) ++rows, names.insert(#cuda);
+#define TES_GPU_OPTIONAL(member, parameters, cuda, hip) TES_GPU(member, parameters, cuda, hip)
 #define TES_CUDA(symbol, parameters) ++rows, names.insert(#symbol);
 #define TES_CUDA_OPTIONAL(symbol, parameters) TES_CUDA(symbol, parameters)
 #include "runtime/drivers/cuda_functions.def"
+#include "runtime/drivers/gpu_functions.def"
+#undef TES_GPU
+#undef TES_GPU_OPTIONAL
 #undef TES_CUDA
 #undef TES_CUDA_OPTIONAL
   EXPECT_EQ(rows, static_cast<int>(names.size()));

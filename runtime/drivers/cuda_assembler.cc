@@ -124,7 +124,7 @@ StatusOr<std::string> ArchFor(std::string_view ptx, int capability, std::string_
 CudaAssembler::CudaAssembler(const CudaApi& cuda, const NvJitLink* nvjitlink, std::string cache_dir)
     : cuda_(cuda), nvjitlink_(nvjitlink), cache_dir_(std::move(cache_dir)) {
   int version = 0;
-  cuda_.cuDriverGetVersion(&version);
+  cuda_.GetVersion(&version);
   driver_name_ = internal::Join("driver ", version / 1000, ".", version % 1000 / 10);
   // A driver takes the code of its own generation's tools and of older ones.
   if (nvjitlink_ != nullptr && nvjitlink_->major > version / 1000) nvjitlink_ = nullptr;
@@ -138,7 +138,7 @@ StatusOr<std::string> CudaAssembler::ByDriver(std::string_view ptx, std::string_
   CUlinkState state = nullptr;
   RETURN_IF_ERROR(cuda_.Check(cuda_.cuLinkCreate_v2(2, options, values, &state), "cuLinkCreate", what));
   const char* call = "cuLinkAddData";
-  CUresult result =
+  GpuResult result =
       cuda_.cuLinkAddData_v2(state, kPtxForDriver, text.data(), text.size(), "kernels", 0, nullptr, nullptr);
   void* cubin = nullptr;
   size_t size = 0;

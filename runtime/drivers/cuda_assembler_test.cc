@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "gtest/gtest.h"
-#include "runtime/testing/fake_cuda.h"
+#include "runtime/testing/fake_gpu.h"
 
 namespace tessera {
 namespace {
@@ -30,7 +30,7 @@ TEST(ArchForTest, IsTheCardsUnlessTheCodeAsksForOneChip) {
 class CudaAssemblerTest : public testing::Test {
  protected:
   void SetUp() override {
-    fake_ = &FakeCuda::Use("runtime/testing/fake_libcuda.so");
+    fake_ = &FakeGpu::Use("runtime/testing/fake_libcuda.so");
     StatusOr<const CudaApi*> cuda = OpenCuda();
     ASSERT_TRUE(cuda.ok()) << cuda.status();
     cuda_ = *cuda;
@@ -54,7 +54,7 @@ class CudaAssemblerTest : public testing::Test {
     for (const auto& entry : std::filesystem::directory_iterator(cache_)) files.push_back(entry.path());
     return files;
   }
-  FakeCuda* fake_ = nullptr;
+  FakeGpu* fake_ = nullptr;
   const CudaApi* cuda_ = nullptr;
   std::string cache_;
 };

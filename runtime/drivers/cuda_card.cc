@@ -1,140 +1,149 @@
+// The driver cuda: NVIDIA's cards, whose code is PTX that nvJitLink or the driver assembles. What a program's steps
+// become on a card is in gpu_device.cc. Tested by cuda_device_test.cc on a driver that is not there (runtime/testing/
+// fake_gpu.h), and by device_test and tests/conformance on a card.
 #include "runtime/drivers/cuda_card.h"
 
-#include <algorithm>
-#include <map>
+#include <future>
 #include <utility>
 
+#include "runtime/drivers/cuda_api.h"
+#include "runtime/drivers/cuda_assembler.h"
+#include "runtime/drivers/cuda_chip.h"
+#include "runtime/drivers/cuda_tensor_map.h"
+#include "runtime/drivers/drivers.h"
+#include "runtime/drivers/gpu_code.h"
+#include "runtime/drivers/gpu_device.h"
+
 namespace tessera {
+namespace {
 
-StatusOr<std::shared_ptr<CudaCard>> CudaCard::Open(int ordinal) {
-  // One for each card of the machine, so that its memory is counted once.
-  static std::mutex& mutex = *new std::mutex;
-  static auto& cards = *new std::map<int, std::weak_ptr<CudaCard>>;
-  const std::lock_guard lock(mutex);
-  if (std::shared_ptr<CudaCard> open = cards[ordinal].lock(); open != nullptr) return open;
-  ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
-  const std::string what = "card " + std::to_string(ordinal);
-  int count = 0;
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetCount(&count), "cuDeviceGetCount", what));
-  if (ordinal >= count) {
-    return Error(ErrorCode::kDeviceMissing, "device 'cuda:", ordinal, "': this process sees ", count,
-                 count == 1 ? " card" : " cards", ", numbered from 0; see nvidia-smi and CUDA_VISIBLE_DEVICES");
+std::string_view TextOf(const ProgramImage& image) {
+  return {reinterpret_cast<const char*>(image.bytes.data()), image.bytes.size()};
+}
+
+// The names between ".entry " and "(".
+std::vector<std::string> KernelsOf(std::string_view ptx) {
+  constexpr std::string_view kEntry = ".entry ";
+  std::vector<std::string> kernels;
+  for (size_t at = ptx.find(kEntry); at != std::string_view::npos; at = ptx.find(kEntry, at + 1)) {
+    const size_t name = at + kEntry.size();
+    const size_t end = ptx.find('(', name);
+    if (end != std::string_view::npos) kernels.emplace_back(ptx.substr(name, end - name));
   }
-  std::shared_ptr<CudaCard> card(new CudaCard(*cuda));
-  RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGet(&card->device_, ordinal), "cuDeviceGet", what));
-  int major = 0, minor = 0;
-  for (const auto& [value, attribute] : {std::pair(&major, kCudaCapabilityMajor), {&minor, kCudaCapabilityMinor}}) {
-    RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(value, attribute, card->device_), "cuDeviceGetAttribute",
-                                "the compute capability of " + what));
+  return kernels;
+}
+
+class CudaCard : public GpuCard {
+ public:
+  static StatusOr<std::shared_ptr<GpuCard>> Open(int ordinal) {
+    ASSIGN_OR_RETURN(const CudaApi* cuda, OpenCuda());
+    RETURN_IF_ERROR(CheckCardExists(*cuda, ordinal, "cuda", "nvidia-smi and CUDA_VISIBLE_DEVICES"));
+    const std::string what = "card " + std::to_string(ordinal);
+    std::shared_ptr<CudaCard> card(new CudaCard(*cuda));
+    RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGet(&card->device_, ordinal), cuda->cuDeviceGet, what));
+    int major = 0, minor = 0;
+    for (const auto& [value, attribute] : {std::pair(&major, kCudaCapabilityMajor), {&minor, kCudaCapabilityMinor}}) {
+      RETURN_IF_ERROR(cuda->Check(cuda->cuDeviceGetAttribute(value, attribute, card->device_),
+                                  cuda->cuDeviceGetAttribute, "the compute capability of " + what));
+    }
+    card->capability_ = major * 10 + minor;
+    CUcontext context = nullptr;
+    RETURN_IF_ERROR(
+        cuda->Check(cuda->cuDevicePrimaryCtxRetain(&context, card->device_), cuda->cuDevicePrimaryCtxRetain, what));
+    card->context_ = context;
+    return std::shared_ptr<GpuCard>(std::move(card));
   }
-  card->capability_ = major * 10 + minor;
-  CUcontext context = nullptr;
-  RETURN_IF_ERROR(
-      cuda->Check(cuda->cuDevicePrimaryCtxRetain(&context, card->device_), "cuDevicePrimaryCtxRetain", what));
-  card->context_ = context;
-  cards[ordinal] = card;
-  return card;
+
+  ~CudaCard() override {
+    if (context_ != nullptr) cuda_.cuDevicePrimaryCtxRelease_v2(device_);
+  }
+
+  std::string Describe() const override {
+    char name[256] = "NVIDIA card";
+    size_t bytes = 0;
+    int version = 0;
+    cuda_.cuDeviceGetName(name, sizeof(name), device_);
+    cuda_.cuDeviceTotalMem_v2(&bytes, device_);
+    cuda_.GetVersion(&version);
+    return internal::Join(name, ", sm_", capability_, ", ", bytes >> 20, " MiB, driver for CUDA ", version / 1000, ".",
+                          version % 1000 / 10);
+  }
+  const char* sync_variable() const override { return "TESSERA_CUDA_SYNC"; }
+
+  Status Enter(int*) const override {
+    const GpuResult r = cuda_.cuCtxPushCurrent_v2(context_);
+    return r == 0 ? OkStatus() : cuda_.Check(r, cuda_.cuCtxPushCurrent_v2, "the card's context");
+  }
+  void Leave(int) const override {
+    CUcontext context = nullptr;
+    cuda_.cuCtxPopCurrent_v2(&context);
+  }
+
+  // All images at once, each on a thread of its own; code generation made one for each thread of its own.
+  StatusOr<std::vector<GpuBinary>> MakeBinaries(const Program& program, const std::string& cache_dir) const override {
+    const StatusOr<const NvJitLink*> nvjitlink = OpenNvJitLink();
+    const CudaAssembler assembler(cuda_, nvjitlink.ok() ? *nvjitlink : nullptr, cache_dir);
+    const std::string what = "the kernels of " + ProgramName(program);
+    const auto assemble = [&](size_t k) -> StatusOr<Cubin> {
+      const GpuCurrent current(*this);
+      RETURN_IF_ERROR(current.status());
+      return assembler.Assemble(TextOf(program.images[k]), capability_, what);
+    };
+    std::vector<std::future<StatusOr<Cubin>>> others;
+    for (size_t k = 1; k < program.images.size(); ++k) {
+      others.push_back(std::async(std::launch::async, assemble, k));
+    }
+    std::vector<StatusOr<Cubin>> results;
+    if (!program.images.empty()) results.push_back(assemble(0));
+    for (auto& other : others) results.push_back(other.get());
+    std::vector<GpuBinary> binaries;
+    for (StatusOr<Cubin>& result : results) {
+      if (!result.ok()) return result.status();
+      binaries.push_back({.assembled = std::move(result->bytes),
+                          .image = program.images[binaries.size()].bytes,
+                          .kernels = KernelsOf(TextOf(program.images[binaries.size()])),
+                          .assembler = std::move(result->assembler),
+                          .from_cache = result->from_cache});
+    }
+    return binaries;
+  }
+
+  Status PrepareLaunch(GpuFunction function, const Step& step, std::string_view what) const override {
+    constexpr int64_t kWithoutAsking = 48 << 10;
+    if (step.launch.shared_bytes <= kWithoutAsking) return OkStatus();
+    const int bytes = static_cast<int>(step.launch.shared_bytes);
+    return cuda_.Check(cuda_.cuFuncSetAttribute(function, kCudaMaxDynamicSharedBytes, bytes), cuda_.cuFuncSetAttribute,
+                       internal::Join(bytes, " bytes of shared memory for ", what));
+  }
+
+  Status EncodeMap(const Program& program, const TensorMap& map, GpuAddress address, std::string_view what,
+                   TensorMapWords* encoded) const override {
+    // Whose products may round, rounds what they read.
+    const bool rounds_to_tf32 = program.target.ends_with("+tf32");
+    static_assert(sizeof(TensorMapWords) == sizeof(CudaTensorMap));
+    return EncodeTensorMap(cuda_, map, address, what, rounds_to_tf32, reinterpret_cast<CudaTensorMap*>(encoded));
+  }
+
+ private:
+  explicit CudaCard(const CudaApi& cuda) : GpuCard(cuda), cuda_(cuda) {}
+
+  const CudaApi& cuda_;
+  CUdevice device_ = 0;
+  CUcontext context_ = nullptr;
+  int capability_ = 0;
+};
+
+}  // namespace
+
+StatusOr<std::shared_ptr<GpuCard>> OpenCudaCard(int ordinal) {
+  static GpuCards& cards = *new GpuCards;
+  return cards.Find(ordinal, CudaCard::Open);
 }
 
-CudaCard::~CudaCard() {
-  if (context_ != nullptr) cuda_.cuDevicePrimaryCtxRelease_v2(device_);
-}
-
-std::string CudaCard::Describe() const {
-  char name[256] = "NVIDIA card";
-  size_t bytes = 0;
-  int version = 0;
-  cuda_.cuDeviceGetName(name, sizeof(name), device_);
-  cuda_.cuDeviceTotalMem_v2(&bytes, device_);
-  cuda_.cuDriverGetVersion(&version);
-  return internal::Join(name, ", sm_", capability_, ", ", bytes >> 20, " MiB, driver for CUDA ", version / 1000, ".",
-                        version % 1000 / 10);
-}
-
-Status CudaCard::AllocationFailed(CUresult result, std::string_view call, int64_t bytes, std::string_view what) const {
-  size_t free_bytes = 0, total_bytes = 0;
-  if (cuda_.cuMemGetInfo_v2(&free_bytes, &total_bytes) != 0) return cuda_.Check(result, call, what);
-  return cuda_.Check(result, call,
-                     internal::Join(what, ", ", bytes, " bytes where ", free_bytes, " of ", total_bytes,
-                                    " are free and Tessera holds ", this->bytes()));
-}
-
-int64_t CudaCard::bytes() const {
-  const std::lock_guard lock(mutex_);
-  return bytes_;
-}
-
-int64_t CudaCard::peak_bytes() const {
-  const std::lock_guard lock(mutex_);
-  return peak_bytes_;
-}
-
-void CudaCard::Count(int64_t bytes) {
-  const std::lock_guard lock(mutex_);
-  bytes_ += bytes;
-  peak_bytes_ = std::max(peak_bytes_, bytes_);
-}
-
-CudaCurrent::CudaCurrent(const CudaCard& card)
-    : cuda_(card.cuda()), result_(cuda_.cuCtxPushCurrent_v2(card.context())) {}
-
-CudaCurrent::~CudaCurrent() {
-  CUcontext context = nullptr;
-  if (result_ == 0) cuda_.cuCtxPopCurrent_v2(&context);
-}
-
-Status CudaCurrent::status() const {
-  return result_ == 0 ? OkStatus() : cuda_.Check(result_, "cuCtxPushCurrent", "the card's context");
-}
-
-StatusOr<CudaMemory> CudaMemory::Allocate(std::shared_ptr<CudaCard> card, int64_t bytes, std::string_view what) {
-  CudaMemory memory;
-  CUdeviceptr address = 0;
-  const int64_t taken = std::max<int64_t>(bytes, 16);
-  const CUresult result = card->cuda().cuMemAlloc_v2(&address, static_cast<size_t>(taken));
-  if (result != 0) return card->AllocationFailed(result, "cuMemAlloc", bytes, what);
-  card->Count(taken);
-  memory.card_ = std::move(card);
-  memory.address_ = address;
-  memory.bytes_ = taken;
-  return memory;
-}
-
-CudaMemory& CudaMemory::operator=(CudaMemory&& other) noexcept {
-  std::swap(card_, other.card_);
-  std::swap(address_, other.address_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-CudaMemory::~CudaMemory() {
-  if (card_ == nullptr) return;
-  const CudaCurrent current(*card_);
-  card_->cuda().cuMemFree_v2(address_);
-  card_->Count(-bytes_);
-}
-
-StatusOr<CudaPinnedMemory> CudaPinnedMemory::Allocate(std::shared_ptr<CudaCard> card, int64_t bytes,
-                                                      std::string_view what) {
-  CudaPinnedMemory memory;
-  void* data = nullptr;
-  RETURN_IF_ERROR(
-      card->cuda().Check(card->cuda().cuMemHostAlloc(&data, static_cast<size_t>(bytes), 0), "cuMemHostAlloc", what));
-  memory.card_ = std::move(card);
-  memory.data_ = data;
-  return memory;
-}
-
-CudaPinnedMemory& CudaPinnedMemory::operator=(CudaPinnedMemory&& other) noexcept {
-  std::swap(card_, other.card_);
-  std::swap(data_, other.data_);
-  return *this;
-}
-
-CudaPinnedMemory::~CudaPinnedMemory() {
-  if (card_ == nullptr) return;
-  const CudaCurrent current(*card_);
-  card_->cuda().cuMemFreeHost(data_);
+StatusOr<std::unique_ptr<Device>> MakeCudaDevice(std::string_view name) {
+  ASSIGN_OR_RETURN(const int ordinal, CudaOrdinal(name));
+  ASSIGN_OR_RETURN(std::shared_ptr<GpuCard> card, OpenCudaCard(ordinal));
+  return MakeGpuDevice(name, std::move(card));
 }
 
 }  // namespace tessera

@@ -27,9 +27,9 @@ int DataType(DType type, bool rounds_to_tf32) {
 
 }  // namespace
 
-Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr address, std::string_view what,
+Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, GpuAddress address, std::string_view what,
                        bool rounds_to_tf32, CudaTensorMap* encoded) {
-  if (cuda.cuTensorMapEncodeTiled == nullptr) {
+  if (!cuda.cuTensorMapEncodeTiled.is_bound()) {
     return Error(
         ErrorCode::kTargetUnsupported, what,
         " copies through tensor maps, and the NVIDIA driver lacks cuTensorMapEncodeTiled; expected a driver of "
@@ -39,12 +39,12 @@ Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr ad
   const int swizzle = map.swizzle == 128 ? 3 : map.swizzle == 64 ? 2 : map.swizzle == 32 ? 1 : 0;
   const std::vector<uint64_t> dims(map.dims.begin(), map.dims.end()), strides(map.strides.begin(), map.strides.end());
   const std::vector<unsigned> box(map.box.begin(), map.box.end()), ones(map.box.size(), 1);
-  const CUresult r =
+  const GpuResult r =
       cuda.cuTensorMapEncodeTiled(encoded, DataType(map.type, rounds_to_tf32), static_cast<unsigned>(map.dims.size()),
                                   reinterpret_cast<void*>(address), dims.data(), strides.data(), box.data(),
                                   ones.data(), /*interleave=*/0, swizzle, kL2Promotion256, /*fill=*/0);
   if (r == 0) return OkStatus();
-  return cuda.Check(r, "cuTensorMapEncodeTiled", internal::Join(what, ", tensor map ", ToString(map)));
+  return cuda.Check(r, cuda.cuTensorMapEncodeTiled, internal::Join(what, ", tensor map ", ToString(map)));
 }
 
 }  // namespace tessera

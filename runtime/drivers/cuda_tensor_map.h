@@ -13,7 +13,7 @@ namespace tessera {
 // Of a tensor at `address` on the card, for `what`, in messages. The map is one that Program::Verify accepts.
 // `rounds_to_tf32`: elements of f32 arrive in shared memory rounded to the nearest tf32, where wgmma would cut them.
 // kTargetUnsupported where the driver is too old to have them.
-Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, CUdeviceptr address, std::string_view what,
+Status EncodeTensorMap(const CudaApi& cuda, const TensorMap& map, GpuAddress address, std::string_view what,
                        bool rounds_to_tf32, CudaTensorMap* encoded);
 
 }  // namespace tessera
