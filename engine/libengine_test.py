@@ -29,7 +29,9 @@ class LibengineTest(unittest.TestCase):
     def test_exports_the_public_interface_and_nothing_else(self):
         command = ["nm", "-D", "-C", "--defined-only", LIBRARY]
         listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        names = [line.split(" ", 2)[2] for line in listing.splitlines()]
+        # A small letter: of this library alone, though gold lists what the thread-local ones among them need.
+        lines = [line.split(" ", 2) for line in listing.splitlines()]
+        names = [name for _, kind, name in lines if kind.isupper()]
         self.assertIn("tessera_model_load", names)
         self.assertTrue(any(name.startswith("tessera::Model::Load(") for name in names))
         public = ("tessera_", "tessera::Model::", "tessera::Session::", "tessera::Status::", "tessera::ErrorCode",

@@ -194,7 +194,8 @@ def _llvm_linkopts(repository_ctx):
     # Debian registers Polly as an extension of every static build; nothing here uses it or would register it.
     libraries = [word for word in words if not word.startswith("-lPolly")]
     start = "-Wl,--defsym=LLVMInitialize{}{}=LLVMInitialize{}{}"
-    starts = [start.format(name, part, "NVPTX", part) for name in _LLVM_LEFT_OUT for part in ["TargetInfo", "Target", "TargetMC", "AsmPrinter"]]
+    parts = ["TargetInfo", "Target", "TargetMC", "AsmPrinter"]
+    starts = [start.format(name, part, "NVPTX", part) for name in _LLVM_LEFT_OUT for part in parts]
     starts += [start.format(name, "AsmParser", "AMDGPU", "AsmParser") for name in _LLVM_LEFT_OUT + ["AArch64"]]
     switches = ["-L/usr/lib/llvm-19/lib", "-Wl,--gc-sections", "-Wl,--defsym=_Z18getPollyPluginInfov=0"]
     return switches + starts + libraries + [

@@ -341,7 +341,8 @@ KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue
   // Registers as the sums need them. Small tiles have few, and with no bound the assembler starts so many loads early
   // that it runs out (seen on sm_75).
   constexpr int kSmallTile = 32 * 32;
-  kernel.blocks_per_unit = matmul.tiling.tile_m * matmul.tiling.tile_n <= kSmallTile ? 2 : 1;
+  const bool small = matmul.tiling.tile_m * matmul.tiling.tile_n <= kSmallTile;
+  kernel.blocks_per_unit = small && !matmul.make_a ? 2 : 1;  // what makes A holds windows too
   kernel.waits = true;
   kernel.key = matmul.Key();
   if (matmul.tiling.splits == 1) kernel.key += " " + epilogue.Key();
