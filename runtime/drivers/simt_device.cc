@@ -19,10 +19,9 @@
 #include "runtime/device.h"
 #include "runtime/drivers/drivers.h"
 #include "runtime/host_memory.h"
-#include "runtime/library.h"
 #include "runtime/processors.h"
 #include "runtime/simt/block.h"
-#include "runtime/simt/stand_ins.h"
+#include "runtime/simt/code.h"
 #include "runtime/thread_pool.h"
 #include "runtime/trace.h"
 
@@ -74,7 +73,7 @@ class SimtExecutable : public Executable {
       ASSIGN_OR_RETURN(std::unique_ptr<SimtBlock> block, SimtBlock::Make());
       self->blocks_.push_back(std::move(block));
     }
-    RETURN_IF_ERROR(self->LoadCode());
+    ASSIGN_OR_RETURN(self->code_, SimtCode::Load(*self->program_));
     RETURN_IF_ERROR(self->PlaceMemory());
     RETURN_IF_ERROR(self->BindSteps());
     return std::unique_ptr<Executable>(std::move(self));
@@ -119,44 +118,12 @@ class SimtExecutable : public Executable {
   std::span<const int64_t> step_nanoseconds() const override { return nanoseconds_; }
 
  private:
-  // Code of an image, with the stand-ins that its device ops call.
-  struct Image {
-    KernelLibrary library;
-    std::vector<SimtStandIn> ops;
-  };
-
   SimtExecutable(std::shared_ptr<const Program> program, SimtSchedule schedule)
       : program_(std::move(program)), schedule_(schedule) {}
 
   static int64_t BytesOf(const ProgramPort& port) { return ByteSize(port.type.dtype, port.type.shape.num_elements()); }
   static void Copy(void* to, const void* from, int64_t bytes) {
     if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
-  }
-
-  Status LoadCode() {
-    for (const ProgramImage& source : program_->images) {
-      auto image = std::make_unique<Image>();
-      ASSIGN_OR_RETURN(image->library, KernelLibrary::Load(source.bytes, program_->name));
-      const auto* names = static_cast<const char*>(image->library.Lookup(kSimtOpsSymbol));
-      if (names == nullptr) {
-        return Error(ErrorCode::kProgramInvalid, "program '", program_->name, "' was compiled for '", program_->target,
-                     "', expected simt:nvptx:CHIP");
-      }
-      const auto* end = reinterpret_cast<const char*>(image->library.code().data()) + image->library.size_bytes();
-      std::string_view rest(names, static_cast<size_t>(end - names));
-      while (!rest.empty() && rest[0] != '\0') {
-        const std::string_view name = rest.substr(0, rest.find('\0'));
-        rest.remove_prefix(std::min(rest.size(), name.size() + 1));
-        const SimtStandIn stand_in = FindSimtStandIn(name);
-        if (stand_in == nullptr) {
-          return Error(ErrorCode::kProgramInvalid, "program '", program_->name, "': the device op '", name,
-                       "' has no stand-in in runtime/simt/stand_ins.cc");
-        }
-        image->ops.push_back(stand_in);
-      }
-      images_.push_back(std::move(image));
-    }
-    return OkStatus();
   }
 
   Status PlaceMemory() {
@@ -187,20 +154,7 @@ class SimtExecutable : public Executable {
       SimtLaunch launch;
       launch.kernel = program_->kernels[static_cast<size_t>(step.kernel)];
       launch.node = step.label;
-      for (const auto& image : images_) {
-        launch.entry = reinterpret_cast<SimtKernel>(image->library.Lookup(launch.kernel));
-        if (launch.entry == nullptr) continue;
-        launch.ops = image->ops.data();
-        launch.ranges.push_back({.name = "the kernel's constants",
-                                 .begin = image->library.code().data(),
-                                 .bytes = static_cast<int64_t>(image->library.size_bytes()),
-                                 .early = true});
-        break;
-      }
-      if (launch.entry == nullptr) {
-        return Error(ErrorCode::kProgramInvalid, "program '", program_->name, "': no image defines the kernel '",
-                     launch.kernel, "'");
-      }
+      RETURN_IF_ERROR(code_->Bind(&launch));
       for (const StepArg& arg : step.args) {
         const ProgramBuffer& buffer = program_->buffers[static_cast<size_t>(arg.buffer)];
         const std::byte* start = StartOf(buffer);
@@ -280,7 +234,7 @@ class SimtExecutable : public Executable {
   const SimtSchedule schedule_;
   std::unique_ptr<ThreadPool> pool_;
   std::vector<std::unique_ptr<SimtBlock>> blocks_;  // one a thread of the pool
-  std::vector<std::unique_ptr<Image>> images_;
+  std::unique_ptr<SimtCode> code_;
   GuardedMemory arena_;
   std::vector<GuardedMemory> inputs_, outputs_;
   std::vector<SimtLaunch> launches_;

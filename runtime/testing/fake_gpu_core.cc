@@ -45,9 +45,11 @@ int64_t FakeGpuCore::BytesFrom(uint64_t address) {
   return address >= start + size ? 0 : static_cast<int64_t>(start + size - address);
 }
 
-GpuResult FakeGpuCore::Enter(const char* function, bool needs_card) {
-  const int call = ++calls_[function];
-  if (needs_card && CurrentCard() < 0) Wrong(function, "without a current context");
+GpuResult FakeGpuCore::Enter(std::string_view function, bool needs_card) {
+  auto count = calls_.find(function);
+  if (count == calls_.end()) count = calls_.emplace(function, 0).first;
+  const int call = ++count->second;
+  if (needs_card && CurrentCard() < 0) Wrong(std::string(function), "without a current context");
   const auto fault = faults_.find(function);
   if (fault == faults_.end()) return 0;
   const auto [nth, code, for_good] = fault->second;

@@ -3,9 +3,12 @@
 #ifndef TESSERA_RUNTIME_TESTING_FAKE_GPU_CORE_H_
 #define TESSERA_RUNTIME_TESTING_FAKE_GPU_CORE_H_
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/drivers/gpu_api.h"
@@ -42,7 +45,7 @@ class FakeGpuCore : public FakeGpu {
  public:
   void Reset(Hook hook) override;
   void Fail(const std::string& function, int nth, int code, bool for_good) override;
-  std::map<std::string, int> Calls() override { return calls_; }
+  std::map<std::string, int> Calls() override { return {calls_.begin(), calls_.end()}; }
   std::vector<FakeLaunch> Launches() override { return launches_; }
   std::string Owned() override;
   std::string Misuse() override { return misuse_; }
@@ -50,7 +53,7 @@ class FakeGpuCore : public FakeGpu {
   void SetMemory(int64_t bytes) override { left_ = bytes; }
 
   // Counts a call; the code that it is to return, 0 for none. Most calls need a current card.
-  GpuResult Enter(const char* function, bool needs_card = true);
+  GpuResult Enter(std::string_view function, bool needs_card = true);
   void Wrong(const std::string& function, const std::string& what) { misuse_ += function + ": " + what + "\n"; }
 
   // Ownership of what the current card gives.
@@ -81,7 +84,7 @@ class FakeGpuCore : public FakeGpu {
   std::recursive_mutex mutex_;
   std::vector<FakeTensorMap> tensor_maps_;
   int contexts_ = 0;
-  int64_t left_ = 0;
+  int64_t left_ = int64_t{1} << 40;
 
   // The vendor's: the thread's card, -1 for none; what a module holds, or the code for why it does not load.
   virtual int CurrentCard() const = 0;
@@ -93,12 +96,13 @@ class FakeGpuCore : public FakeGpu {
 
  private:
   Hook hook_ = nullptr;
-  std::map<std::string, int> calls_;
+  // Found by names that are no strings: a call that was made before allocates nothing.
+  std::map<std::string, int, std::less<>> calls_;
   struct Fault {
     int nth, code;
     bool for_good;
   };
-  std::map<std::string, Fault> faults_;
+  std::map<std::string, Fault, std::less<>> faults_;
   std::vector<FakeLaunch> launches_;
   struct OwnedThing {
     std::string what;

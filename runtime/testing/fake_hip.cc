@@ -47,7 +47,7 @@ class FakeHip : public FakeGpuCore {
     return 0;
   }
 
-  std::string chip_;
+  std::string chip_ = "gfx942:sramecc+:xnack-";
 };
 
 FakeHip& fake() {
