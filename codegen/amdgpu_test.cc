@@ -1,11 +1,13 @@
 // Code for AMD chips without one: every op becomes a code object whose kernels need nothing that is not in it, keep
-// nothing in scratch memory and take the arguments that the driver passes, no hidden ones. What the code computes is
-// tested by tests/conformance with the target simt:amdgpu.
+// nothing in scratch memory and take the arguments that the driver passes, no hidden ones; and products are those of
+// the chip's matrix cores. What the code computes is tested by tests/conformance with the target simt:amdgpu.
+#include <algorithm>
 #include <map>
 #include <random>
 #include <string>
 
 #include "codegen/compile.h"
+#include "graph/builder.h"
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
@@ -70,6 +72,22 @@ void ExpectPlain(const std::string& name, llvm::msgpack::MapDocNode fields, int6
   }
 }
 
+// Every kernel that the program launches.
+void ExpectPlainKernels(std::string_view what, const Program& program, const Target& target) {
+  llvm::msgpack::Document notes[64];
+  std::map<std::string, llvm::msgpack::MapDocNode> kernels;
+  ASSERT_LE(program.images.size(), std::size(notes));
+  for (size_t k = 0; k < program.images.size(); ++k) kernels.merge(KernelsOf(program.images[k], notes[k]));
+  EXPECT_EQ(program.kernels.size(), kernels.size()) << what;
+  for (const Step& step : program.steps) {
+    const std::string& name = program.kernels[static_cast<size_t>(step.kernel)];
+    const auto kernel = kernels.find(name);
+    ASSERT_NE(kernel, kernels.end()) << what << ": no kernel " << name;
+    ExpectPlain(std::string(what) + ", " + name, kernel->second, static_cast<int64_t>(step.args.size()),
+                step.launch.by_blocks(), target.wave);
+  }
+}
+
 class AmdgpuTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(AmdgpuTest, EveryOpBecomesACodeObject) {
@@ -80,19 +98,55 @@ TEST_P(AmdgpuTest, EveryOpBecomesACodeObject) {
     RandomCase random_case = RandomNode(def.op, rng);
     const StatusOr<CompileResult> compiled = Compile(random_case.graph, *target, {.threads = 1});
     ASSERT_TRUE(compiled.ok()) << def.name << ": " << compiled.status();
-    const Program& program = *compiled->program;
-    llvm::msgpack::Document notes[64];
-    std::map<std::string, llvm::msgpack::MapDocNode> kernels;
-    ASSERT_LE(program.images.size(), std::size(notes));
-    for (size_t k = 0; k < program.images.size(); ++k) kernels.merge(KernelsOf(program.images[k], notes[k]));
-    EXPECT_EQ(program.kernels.size(), kernels.size()) << def.name;
-    for (const Step& step : program.steps) {
-      const std::string& name = program.kernels[static_cast<size_t>(step.kernel)];
-      const auto kernel = kernels.find(name);
-      ASSERT_NE(kernel, kernels.end()) << def.name << ": no kernel " << name;
-      ExpectPlain(std::string(def.name) + ", " + name, kernel->second, static_cast<int64_t>(step.args.size()),
-                  step.launch.by_blocks(), target->wave);
+    ExpectPlainKernels(std::string(def.name), *compiled->program, *target);
+  }
+}
+
+// Products of whole tiles: the chip's own instruction, all in registers.
+TEST_P(AmdgpuTest, ProductsTakeTheChipsOwnInstructions) {
+  struct Row {
+    std::string_view chip, f32, f16, bf16, bytes;
+  };
+  constexpr Row kRows[] = {
+      {"gfx906", "v_fmac_f32", "v_fma_mix_f32", "v_fmac_f32", "v_dot4_i32_i8"},
+      {"gfx908", "v_mfma_f32_16x16x4f32", "v_mfma_f32_16x16x16f16", "v_mfma_f32_16x16x8bf16", "v_mfma_i32_16x16x16i8"},
+      {"gfx90a", "v_mfma_f32_16x16x4f32", "v_mfma_f32_16x16x16f16", "v_mfma_f32_16x16x16bf16_1k",
+       "v_mfma_i32_16x16x16i8"},
+      {"gfx942", "v_mfma_f32_16x16x4_f32", "v_mfma_f32_16x16x16_f16", "v_mfma_f32_16x16x16_bf16",
+       "v_mfma_i32_16x16x32_i8"},
+      {"gfx1100", "v_dual_fmac_f32", "v_wmma_f32_16x16x16_f16", "v_wmma_f32_16x16x16_bf16", "v_wmma_i32_16x16x16_iu8"},
+  };
+  const Row& row = *std::find_if(std::begin(kRows), std::end(kRows), [](const Row& r) { return r.chip == GetParam(); });
+  const StatusOr<Target> target = MakeTarget(std::string("hip:") + GetParam());
+  ASSERT_TRUE(target.ok()) << target.status();
+  using Kind = std::pair<DType, DType>;
+  const std::pair<Kind, std::string_view> kKinds[] = {{{DType::kF32, DType::kF32}, row.f32},
+                                                      {{DType::kF16, DType::kF16}, row.f16},
+                                                      {{DType::kBF16, DType::kBF16}, row.bf16},
+                                                      {{DType::kI8, DType::kI8}, row.bytes},
+                                                      {{DType::kU8, DType::kI8}, row.bytes}};
+  for (const auto& [types, instruction] : kKinds) {
+    GraphBuilder b("product");
+    const ValueId x = b.Input("x", types.first, {300, 512}), w = b.Input("w", types.second, {512, 512});
+    b.Output(b.Matmul(x, w, false, /*transpose_b=*/true));
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    const CompileOptions options = {.threads = 1, .only_emitter = "gpu_matmul"};
+    const StatusOr<Plan> plan = MakePlan(*graph, *target, options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const StatusOr<std::string> text = KernelListing(*plan, *target, ListingForm::kAssembly, "matmul");
+    ASSERT_TRUE(text.ok()) << text.status();
+    EXPECT_NE(std::string::npos, text->find(instruction)) << instruction << plan->steps[0].kernel.key;
+    for (const char* bad : {"scratch_", "buffer_store", "s_swappc"}) {
+      EXPECT_EQ(std::string::npos, text->find(bad)) << bad << plan->steps[0].kernel.key;
     }
+    const StatusOr<CompileResult> compiled = Compile(*graph, *target, options);
+    ASSERT_TRUE(compiled.ok()) << compiled.status();
+    for (const Step& step : compiled->program->steps) {
+      EXPECT_LE(step.launch.shared_bytes, target->shared_bytes);
+      EXPECT_EQ(0, step.launch.threads % target->wave);
+    }
+    ExpectPlainKernels(Name(types.first), *compiled->program, *target);
   }
 }
 

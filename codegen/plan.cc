@@ -106,6 +106,11 @@ void PlanBuilder::AddStep(PlanStep step) {
             step.kernel.block_threads, " threads, launched are ", step.launch.threads);
   TES_CHECK(step.kernel.tensor_maps == static_cast<int>(step.tensor_maps.size()), step.kernel.family, ": takes ",
             step.kernel.tensor_maps, " tensor maps, the step has ", step.tensor_maps.size());
+  TES_CHECK(!target_.IsGpu() ||
+                (step.launch.threads <= target_.max_threads && step.launch.shared_bytes <= target_.shared_bytes),
+            step.kernel.family, ": a block has ", step.launch.threads, " threads and ", step.launch.shared_bytes,
+            " bytes of shared memory, on ", target_.cpu, " at most ", target_.max_threads, " and ",
+            target_.shared_bytes);
   if (step.kernel.block_threads > 0 && target_.OverlapsSteps()) Overlap(target_, step);
   // A step over nothing writes nothing.
   if (step.tasks > 0) plan_.steps.push_back(std::move(step));

@@ -40,7 +40,7 @@ StatusOr<Target> MakeTarget(std::string_view spec) {
   constexpr std::string_view kTf32 = "+tf32";
   if (spec.size() > kTf32.size() && spec.substr(spec.size() - kTf32.size()) == kTf32) {
     ASSIGN_OR_RETURN(Target target, MakeTarget(spec.substr(0, spec.size() - kTf32.size())));
-    if (target.capability < 80) {
+    if (!target.has_tf32) {
       return Error(ErrorCode::kTargetUnknown, "target '", spec,
                    "': expected +tf32 behind an NVIDIA chip from sm_80 on");
     }

@@ -47,13 +47,23 @@ struct Target {
   // Threads of an inference: what a step costs them is part of estimates. Code does not depend on it.
   int threads = 1;
 
-  // Of a GPU: multiprocessors (AMD: compute units) of the usual card of that chip, lanes that run together, NVIDIA's
-  // compute capability (80 is 8.0; 0 for others), and whether products of f32 may round their operands to tf32 (10 bits
-  // of mantissa).
+  // Of a GPU, facts of its chip's row (targets/nvptx.cc, targets/amdgpu.cc): multiprocessors (AMD: compute units) of
+  // the usual card of that chip, lanes that run together, NVIDIA's compute capability (80 is 8.0; 0 for others).
   int multiprocessors = 0;
   int wave = 32;
   int capability = 0;
-  bool allow_tf32 = false;
+  // Of a block: bytes of shared memory (AMD: LDS) and threads, at most.
+  int64_t shared_bytes = 0;
+  int max_threads = 1024;
+  // Who multiplies small matrices in registers: nobody; a warp (mma.sync), of sm_75 in half the depth and without bf16;
+  // a wave of 64 lanes (MFMA); one of 32 (WMMA). Which of these products a chip has is the table's of device ops to say
+  // (targets/device_ops.h, ChipHasDeviceOp).
+  enum class MatrixCores : uint8_t { kNone, kMmaOfHalfDepth, kMma, kMfma, kWmma };
+  MatrixCores matrix = MatrixCores::kNone;
+  bool has_async_copy = false;  // from global to shared memory, which go on by themselves (cp.async)
+  bool has_warpgroups = false;  // and their products (wgmma), tensor maps, barriers in shared memory: sm_90a
+  bool has_tf32 = false;        // products of f32 that round operands to 10 bits of mantissa,
+  bool allow_tf32 = false;      // and whether they may be used
   // Emitters for GPUs offer every legal way of theirs and not only those that promise most: what a tuner measures, and
   // what it may have found. Code does not depend on it.
   bool whole_space = false;

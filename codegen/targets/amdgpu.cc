@@ -8,21 +8,26 @@
 namespace tessera {
 namespace {
 
-// One row a chip: lanes that run together, compute units of its usual card, and what LLVM's processor leaves open.
-// Waves of a work-group share the memory of one compute unit on RDNA too (cumode), so that barriers need not flush
-// caches.
+using Matrix = Target::MatrixCores;
+
+// One row a chip: lanes that run together, compute units of its usual card, who multiplies small matrices, and what
+// LLVM's processor leaves open. All have 64 KiB of LDS and 1024 threads for a work-group. Waves of a work-group share
+// the memory of one compute unit on RDNA too (cumode), so that barriers need not flush caches.
 struct Chip {
   std::string_view name;
   int wave, units;
+  Matrix matrix;
   std::string_view features;
 };
 
+constexpr int64_t kLdsBytes = 64 << 10;
+
 constexpr Chip kChips[] = {
-    {"gfx906", 64, 60, ""},                           // Vega 20: Instinct MI50
-    {"gfx908", 64, 120, ""},                          // CDNA: MI100
-    {"gfx90a", 64, 104, ""},                          // CDNA 2: one die of MI250
-    {"gfx942", 64, 304, ""},                          // CDNA 3: MI300X
-    {"gfx1100", 32, 96, "+wavefrontsize32,+cumode"},  // RDNA 3: Radeon RX 7900 XTX
+    {"gfx906", 64, 60, Matrix::kNone, ""},                           // Vega 20: Instinct MI50
+    {"gfx908", 64, 120, Matrix::kMfma, ""},                          // CDNA: MI100
+    {"gfx90a", 64, 104, Matrix::kMfma, ""},                          // CDNA 2: one die of MI250
+    {"gfx942", 64, 304, Matrix::kMfma, ""},                          // CDNA 3: MI300X
+    {"gfx1100", 32, 96, Matrix::kWmma, "+wavefrontsize32,+cumode"},  // RDNA 3: Radeon RX 7900 XTX
 };
 
 }  // namespace
@@ -55,6 +60,8 @@ StatusOr<Target> MakeAmdgpuTarget(std::string_view spec) {
   target.features = std::string(chip->features);
   target.wave = chip->wave;
   target.multiprocessors = chip->units;
+  target.shared_bytes = kLdsBytes;
+  target.matrix = chip->matrix;
   target.vector_bits = 32;
   target.vector_registers = 256;
   target.has_fma = true;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <vector>
 
 #include "llvm/IR/IntrinsicsAMDGPU.h"
 
@@ -124,6 +125,68 @@ constexpr Row kRows[] = {
     {"gpu.dot4.u8.s8", [](OpWriter& w) { return w.Dot4Mixed(); }},
 };
 
+// A type by the name that device_ops.def has for arguments of intrinsics: i32, v4f16, …
+llvm::Type* ArgumentType(llvm::LLVMContext& context, std::string_view name) {
+  unsigned lanes = 0, bits = 0;
+  if (name[0] == 'v') {
+    lanes = static_cast<unsigned>(name[1] - '0');
+    name.remove_prefix(2);
+    if (name[0] >= '0' && name[0] <= '9') {
+      lanes = lanes * 10 + static_cast<unsigned>(name[0] - '0');
+      name.remove_prefix(1);
+    }
+  }
+  const bool is_float = name[0] == 'f';
+  for (char digit : name.substr(1)) bits = bits * 10 + static_cast<unsigned>(digit - '0');
+  llvm::Type* type = !is_float    ? llvm::Type::getIntNTy(context, bits)
+                     : bits == 16 ? llvm::Type::getHalfTy(context)
+                                  : llvm::Type::getFloatTy(context);
+  return lanes == 0 ? type : llvm::FixedVectorType::get(type, lanes);
+}
+
+// The next operands of the call, from *next on, as one value of `type`.
+llvm::Value* Pack(llvm::IRBuilderBase& ir, const llvm::CallInst& call, unsigned* next, llvm::Type* type) {
+  llvm::Value* first = call.getArgOperand(*next);
+  const unsigned count =
+      static_cast<unsigned>(type->getPrimitiveSizeInBits() / first->getType()->getPrimitiveSizeInBits());
+  llvm::Value* all = first;
+  if (count > 1) {
+    all = llvm::PoisonValue::get(llvm::FixedVectorType::get(first->getType(), count));
+    for (unsigned k = 0; k < count; ++k) all = ir.CreateInsertElement(all, call.getArgOperand(*next + k), k);
+  }
+  *next += count;
+  return all->getType() == type ? all : ir.CreateBitCast(all, type);
+}
+
+// An intrinsic over matrices: "llvm.amdgcn.mfma.f32.16x16x16f16(v4f16, v4f16, v4f32, 0, 0, 0)".
+llvm::Value* WritePacked(llvm::IRBuilderBase& ir, const llvm::CallInst& call, const DeviceOpRow& row) {
+  const std::string_view name = row.text.substr(0, row.text.find('('));
+  std::string_view list = row.text.substr(name.size() + 1, row.text.size() - name.size() - 2);
+  std::vector<llvm::Value*> arguments;
+  unsigned next = 0;
+  while (!list.empty()) {
+    const std::string_view item = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(list.size(), item.size() + 2));
+    if (item == "true" || item == "false") {
+      arguments.push_back(ir.getInt1(item == "true"));
+    } else if (item[0] >= '0' && item[0] <= '9') {
+      arguments.push_back(ir.getInt32(static_cast<uint32_t>(item[0] - '0')));
+    } else {
+      arguments.push_back(Pack(ir, call, &next, ArgumentType(ir.getContext(), item)));
+    }
+  }
+  auto* members = llvm::cast<llvm::StructType>(call.getType());
+  llvm::Type* vector = llvm::FixedVectorType::get(members->getElementType(0), members->getNumElements());
+  const llvm::Intrinsic::ID id = llvm::Function::lookupIntrinsicID(name);
+  TES_CHECK(id != llvm::Intrinsic::not_intrinsic && next == call.arg_size(), "device_ops.def: ", row.name);
+  llvm::Value* result = ir.CreateIntrinsic(vector, id, arguments);
+  llvm::Value* all = llvm::PoisonValue::get(members);
+  for (unsigned k = 0; k < members->getNumElements(); ++k) {
+    all = ir.CreateInsertValue(all, ir.CreateExtractElement(result, k), k);
+  }
+  return all;
+}
+
 const Row* Find(std::string_view op) {
   const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.op == op; });
   return row == std::end(kRows) ? nullptr : row;
@@ -131,12 +194,24 @@ const Row* Find(std::string_view op) {
 
 }  // namespace
 
-bool AmdgpuHas(std::string_view op) { return Find(op) != nullptr; }
+bool IsAmdgpuRow(const DeviceOpRow& row) { return row.name.substr(0, 4) == "amd."; }
 
-llvm::Value* WriteAmdgpuOp(llvm::IRBuilderBase& ir, const llvm::CallInst& call, std::string_view op,
+bool AmdgpuHas(const DeviceOpRow& row, std::string_view chip) {
+  if (!IsAmdgpuRow(row)) return Find(row.name) != nullptr;  // such rows all of the chips have
+  std::string_view chips = row.chip;
+  while (!chips.empty()) {
+    const std::string_view one = chips.substr(0, chips.find(' '));
+    if (one == chip) return true;
+    chips.remove_prefix(std::min(chips.size(), one.size() + 1));
+  }
+  return false;
+}
+
+llvm::Value* WriteAmdgpuOp(llvm::IRBuilderBase& ir, const llvm::CallInst& call, const DeviceOpRow& row,
                            const Target& target) {
+  if (IsAmdgpuRow(row)) return WritePacked(ir, call, row);
   OpWriter writer(ir, call, target);
-  return Find(op)->write(writer);
+  return Find(row.name)->write(writer);
 }
 
 }  // namespace tessera

@@ -1,6 +1,8 @@
-// Device ops on AMD chips: what each row `gpu.…` of device_ops.def becomes there.
+// Device ops on AMD chips: what the rows `gpu.…` and `amd.…` of device_ops.def become there.
 //
 //   llvm::Value* value = WriteAmdgpuOp(ir, call, row, target);      // beside the call, which stays
+//
+// Rows `amd.…` name the intrinsic themselves; its vectors are put together from registers.
 //
 // A warp is 32 lanes wherever emitters speak of one; a wave of 64 lanes is two of them side by side, of which each
 // talks to itself: shuffles add the half's first lane, votes cut their half out of the wave's. Instructions that chips
@@ -12,14 +14,17 @@
 #include <string_view>
 
 #include "codegen/target.h"
+#include "codegen/targets/device_ops.h"
 #include "llvm/IR/IRBuilder.h"
 
 namespace tessera {
 
-// Is there a way to write the op?
-bool AmdgpuHas(std::string_view op);
-// What the call of `op` gives; null for void. The op is one that AmdgpuHas.
-llvm::Value* WriteAmdgpuOp(llvm::IRBuilderBase& ir, const llvm::CallInst& call, std::string_view op,
+// Is the row of AMD's chips alone?
+bool IsAmdgpuRow(const DeviceOpRow& row);
+// Does that chip have the op?
+bool AmdgpuHas(const DeviceOpRow& row, std::string_view chip);
+// What the call of the row's op gives; null for void. The target's chip has it.
+llvm::Value* WriteAmdgpuOp(llvm::IRBuilderBase& ir, const llvm::CallInst& call, const DeviceOpRow& row,
                            const Target& target);
 
 }  // namespace tessera

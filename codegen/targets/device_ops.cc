@@ -98,6 +98,7 @@ void SetEffects(llvm::Function& function, const DeviceOpRow& row) {
       function.setMemoryEffects(llvm::MemoryEffects::none());
       break;
     case Effects::kWarp:
+    case Effects::kWave:
       function.setWillReturn();
       function.setMemoryEffects(llvm::MemoryEffects::none());
       break;
@@ -114,10 +115,22 @@ std::pair<int, bool> ChipNumber(std::string_view chip) {
   return {number, !chip.empty() && chip.back() == 'a'};
 }
 
-bool ChipHas(std::string_view chip, std::string_view needed) {
+bool NvidiaHas(std::string_view chip, const DeviceOpRow& row) {
+  if (IsAmdgpuRow(row)) return false;
   const auto [have, have_own] = ChipNumber(chip);
-  const auto [need, need_own] = ChipNumber(needed);
+  const auto [need, need_own] = ChipNumber(row.chip);
   return need_own ? have == need && have_own : have >= need;
+}
+
+bool ChipHas(const Target& target, const DeviceOpRow& row) {
+  return target.kind == TargetKind::kAmdgpu ? AmdgpuHas(row, target.cpu) : NvidiaHas(target.cpu, row);
+}
+
+// The chips that have an op, for messages.
+std::string ChipsOf(const DeviceOpRow& row) {
+  std::string chips(row.chip);
+  if (IsAmdgpuRow(row)) return chips.find(' ') == std::string::npos ? chips : "one of " + chips;
+  return chips.back() == 'a' ? chips : chips + " or newer";
 }
 
 // A value in another type of the same size, or pointer into another address space.
@@ -223,6 +236,11 @@ const DeviceOpRow* FindDeviceOp(std::string_view name) {
   return row == std::end(kRows) ? nullptr : row;
 }
 
+bool ChipHasDeviceOp(std::string_view name, const Target& target) {
+  const DeviceOpRow* row = FindDeviceOp(name);
+  return row != nullptr && ChipHas(target, *row);
+}
+
 std::vector<unsigned> DeviceOpConstants(const DeviceOpRow& row) {
   std::vector<unsigned> constants;
   const std::vector<std::string_view> operands = Items(row.operands, ' ');
@@ -269,6 +287,12 @@ StatusOr<const DeviceOpRow*> CheckDeviceOp(const llvm::CallInst& call, const Tar
     return Error(ErrorCode::kInternal, "kernel '", kernel, "' calls '", symbol,
                  "', which is no intrinsic of this LLVM; expected a row of device_ops.def");
   }
+  // The table knows which chips have them; LLVM ends the process where one lacks them.
+  for (std::string_view chips : {"llvm.nvvm.", "llvm.amdgcn."}) {
+    if (symbol.substr(0, chips.size()) != chips) continue;
+    return Error(ErrorCode::kInternal, "kernel '", kernel, "' calls '", symbol,
+                 "' itself; expected a row of device_ops.def, which says which chips have it");
+  }
   if (symbol.substr(0, kPrefix.size()) != kPrefix) return nullptr;
   const std::string_view name = symbol.substr(kPrefix.size());
   const DeviceOpRow* row = FindDeviceOp(name);
@@ -286,14 +310,9 @@ StatusOr<const DeviceOpRow*> CheckDeviceOp(const llvm::CallInst& call, const Tar
     return Error(ErrorCode::kInternal, "kernel '", kernel, "', device op '", name, "': expected a constant as operand ",
                  k);
   }
-  if (target.kind == TargetKind::kAmdgpu) {
-    if (AmdgpuHas(name)) return row;
-    return Error(ErrorCode::kTargetUnsupported, "kernel '", kernel, "', device op '", name,
-                 "': expected one that AMD's chips have, a row of amdgpu_ops.cc, as the target is ", target.cpu);
-  }
-  if (!ChipHas(target.cpu, row->chip)) {
-    return Error(ErrorCode::kTargetUnsupported, "kernel '", kernel, "', device op '", name, "': expected ", row->chip,
-                 row->chip.back() == 'a' ? "" : " or newer", ", found ", target.cpu);
+  if (!ChipHas(target, *row)) {
+    return Error(ErrorCode::kTargetUnsupported, "kernel '", kernel, "', device op '", name, "': expected ",
+                 ChipsOf(*row), ", found ", target.cpu);
   }
   return row;
 }
@@ -312,7 +331,7 @@ Status LowerDeviceOps(llvm::Module& module, const Target& target) {
   }
   for (const auto& [call, row] : calls) {
     llvm::IRBuilder<> ir(call);
-    llvm::Value* result = target.kind == TargetKind::kAmdgpu ? WriteAmdgpuOp(ir, *call, row->name, target)
+    llvm::Value* result = target.kind == TargetKind::kAmdgpu ? WriteAmdgpuOp(ir, *call, *row, target)
                           : row->constraints.empty()         ? WriteIntrinsic(ir, *call, *row)
                                                              : WriteAssembly(ir, *call, *row);
     if (!call->getType()->isVoidTy()) call->replaceAllUsesWith(result);

@@ -25,7 +25,7 @@
 
 namespace tessera {
 
-enum class DeviceOpEffects : uint8_t { kFree, kWarp, kWarpReads, kWarpWrites, kMemory, kBlock, kPlace, kGroup };
+enum class DeviceOpEffects : uint8_t { kFree, kWarp, kWave, kWarpReads, kWarpWrites, kMemory, kBlock, kPlace, kGroup };
 
 // A row of the table, as it stands there.
 struct DeviceOpRow {
@@ -39,6 +39,8 @@ struct DeviceOpRow {
 std::span<const DeviceOpRow> AllDeviceOps();
 // Null for a name that the table lacks.
 const DeviceOpRow* FindDeviceOp(std::string_view name);
+// Does the table say that the target's chip has this op?
+bool ChipHasDeviceOp(std::string_view name, const Target& target);
 // Which operands of the op must be constants.
 std::vector<unsigned> DeviceOpConstants(const DeviceOpRow& row);
 // The type that a call of the op has.

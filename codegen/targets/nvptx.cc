@@ -7,17 +7,20 @@
 namespace tessera {
 namespace {
 
-// One row a chip: compute capability, multiprocessors of its usual card, and the lowest PTX version that has all that
-// its kernels use (LLVM's feature).
+// One row a chip: compute capability, multiprocessors of its usual card, KiB of shared memory that a block may have,
+// and the lowest PTX version that has all that its kernels use (LLVM's feature).
 struct Chip {
   std::string_view name;
-  int capability, multiprocessors;
+  int capability, multiprocessors, shared_kib;
   std::string_view ptx;
+
+  // Chips "for that chip alone" have what no later one has.
+  bool has_own() const { return name.back() == 'a'; }
 };
 
 constexpr Chip kChips[] = {
-    {"sm_75", 75, 40, "+ptx70"},  {"sm_80", 80, 108, "+ptx70"}, {"sm_86", 86, 84, "+ptx71"},
-    {"sm_89", 89, 128, "+ptx78"}, {"sm_90", 90, 132, "+ptx78"}, {"sm_90a", 90, 132, "+ptx84"},
+    {"sm_75", 75, 40, 64, "+ptx70"},  {"sm_80", 80, 108, 163, "+ptx70"}, {"sm_86", 86, 84, 99, "+ptx71"},
+    {"sm_89", 89, 128, 99, "+ptx78"}, {"sm_90", 90, 132, 227, "+ptx78"}, {"sm_90a", 90, 132, 227, "+ptx84"},
 };
 
 }  // namespace
@@ -31,7 +34,7 @@ StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
     // The newest row that is not newer than the machine: PTX is assembled for the chip by its driver. What ends in `a`
     // is for that chip alone.
     for (const Chip& row : kChips) {
-      if (row.capability == capability || (row.capability < capability && row.name.back() != 'a')) chip = &row;
+      if (row.capability == capability || (row.capability < capability && !row.has_own())) chip = &row;
     }
     if (chip == nullptr) {
       return Error(ErrorCode::kTargetUnsupported, "the GPU has compute capability ", capability / 10, ".",
@@ -56,6 +59,10 @@ StatusOr<Target> MakeNvptxTarget(std::string_view spec) {
   target.features = std::string(chip->ptx);
   target.capability = chip->capability;
   target.multiprocessors = chip->multiprocessors;
+  target.shared_bytes = int64_t{chip->shared_kib} << 10;
+  target.matrix = chip->capability >= 80 ? Target::MatrixCores::kMma : Target::MatrixCores::kMmaOfHalfDepth;
+  target.has_async_copy = target.has_tf32 = chip->capability >= 80;
+  target.has_warpgroups = chip->has_own();
   target.vector_bits = 32;
   target.vector_registers = 255;
   target.has_fma = true;

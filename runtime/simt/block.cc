@@ -50,6 +50,7 @@ Status SimtBlock::Run(const SimtLaunch& launch, std::array<int64_t, 3> id, const
   readings_.clear();
   next_mark_ = 1;
   warpgroups_.assign((count + kGroup - 1) / kGroup, Warpgroup());
+  waves_.assign((count + kWave - 1) / kWave, 0);
   warps_.assign((count + static_cast<size_t>(launch.warp) - 1) / static_cast<size_t>(launch.warp), Warp());
   for (size_t w = 0; w < warps_.size(); ++w) {
     warps_[w].lanes = std::min(launch_->warp, launch.threads - static_cast<int>(w) * launch_->warp);

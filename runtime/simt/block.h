@@ -108,8 +108,8 @@ class SimtBlock : public SimtContext {
   void MeetBlock(const char* site);
   void MeetNamed(const char* site, int64_t number, int64_t count, bool waits);
 
-  // The same of the 128 threads of a warpgroup.
-  static constexpr int kGroup = 128;
+  // The same of the 128 threads of a warpgroup, or of the 64 lanes of an AMD wave, which have the first of the places.
+  static constexpr int kGroup = 128, kWave = 64;
   struct GroupMeeting {
     SimtBlock& block;
     const char* site;
@@ -118,7 +118,7 @@ class SimtBlock : public SimtContext {
     std::array<uint64_t*, kGroup> results;
   };
   using GroupOp = void (*)(const GroupMeeting& meeting);
-  void MeetGroup(const char* site, const uint64_t* operands, uint64_t* results, GroupOp op);
+  void MeetGroup(const char* site, const uint64_t* operands, uint64_t* results, GroupOp op, int threads = kGroup);
   // Orders shared memory within a warp; by a WarpOp.
   void OrderWarp(int first_thread);
 
@@ -271,6 +271,7 @@ class SimtBlock : public SimtContext {
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   std::vector<Warpgroup> warpgroups_;
+  std::vector<int> waves_;        // how many lanes of each AMD wave wait
   std::vector<uint16_t> fences_;  // of each thread, for products
   SimtClocks clocks_;
   std::map<int64_t, Named> named_;

@@ -67,31 +67,35 @@ void SimtBlock::MeetNamed(const char* site, int64_t number, int64_t count, bool 
   named.told = {};
 }
 
-void SimtBlock::MeetGroup(const char* site, const uint64_t* operands, uint64_t* results, GroupOp op) {
-  const int me = current_, first = me / kGroup * kGroup;
-  if (first + kGroup > launch_->threads || launch_->warp * 4 != kGroup) {
-    Fault(site, "expected a block of whole warpgroups of 128 threads");
+void SimtBlock::MeetGroup(const char* site, const uint64_t* operands, uint64_t* results, GroupOp op, int count) {
+  const bool wave = count == kWave;
+  const int me = current_, first = me / count * count;
+  if (first + count > launch_->threads || launch_->warp * 4 != kGroup) {
+    Fault(site,
+          wave ? "expected a block of whole waves of 64 lanes" : "expected a block of whole warpgroups of 128 threads");
   }
-  Warpgroup& group = warpgroups_[static_cast<size_t>(me / kGroup)];
+  int& waiting = wave ? waves_[static_cast<size_t>(me / count)] : warpgroups_[static_cast<size_t>(me / count)].waiting;
   CheckNeighbours(site);
-  for (int t = first; t < first + kGroup; ++t) {
+  for (int t = first; t < first + count; ++t) {
     const Thread& other = threads_[static_cast<size_t>(t)];
     if (other.state != State::kAtGroup || other.site == site) continue;
-    NoteFault(me, site, internal::Join("thread ", t, " of the same warpgroup waits at another place: ", other.site));
+    NoteFault(me, site,
+              internal::Join("thread ", t, " of the same ", wave ? "wave" : "warpgroup",
+                             " waits at another place: ", other.site));
     Leave();
   }
   threads_[static_cast<size_t>(me)].operands = operands;
   threads_[static_cast<size_t>(me)].results = results;
-  if (++group.waiting < kGroup) return Wait(State::kAtGroup, site);
+  if (++waiting < count) return Wait(State::kAtGroup, site);
   GroupMeeting meeting = {.block = *this, .site = site, .first_thread = first, .operands = {}, .results = {}};
-  for (int l = 0; l < kGroup; ++l) {
+  for (int l = 0; l < count; ++l) {
     Thread& thread = threads_[static_cast<size_t>(first + l)];
     meeting.operands[static_cast<size_t>(l)] = thread.operands;
     meeting.results[static_cast<size_t>(l)] = thread.results;
     thread.state = State::kReady;
   }
-  group.waiting = 0;
-  runnable_ += kGroup - 1;
+  waiting = 0;
+  runnable_ += count - 1;
   op(meeting);
 }
 

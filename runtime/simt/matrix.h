@@ -21,10 +21,12 @@
 
 namespace tessera {
 
-enum class FragmentType : uint8_t { kF16, kBF16, kTF32, kS8, kU8 };
+enum class FragmentType : uint8_t { kF16, kBF16, kTF32, kF32, kS8, kU8 };
 
 constexpr int ElementsOf(FragmentType type) {
-  return type == FragmentType::kTF32 ? 1 : type == FragmentType::kF16 || type == FragmentType::kBF16 ? 2 : 4;
+  return type == FragmentType::kTF32 || type == FragmentType::kF32   ? 1
+         : type == FragmentType::kF16 || type == FragmentType::kBF16 ? 2
+                                                                     : 4;
 }
 
 // Element i of a register.
@@ -34,6 +36,7 @@ inline double FragmentElement(FragmentType type, uint32_t bits, int i) {
     case FragmentType::kBF16: return std::bit_cast<float>((bits >> 16 * i & 0xffff) << 16);
     // The chip looks at the upper 19 bits.
     case FragmentType::kTF32: return std::bit_cast<float>(bits & 0xffffe000);
+    case FragmentType::kF32: return std::bit_cast<float>(bits);
     case FragmentType::kS8: return static_cast<int8_t>(bits >> 8 * i);
     default: return static_cast<uint8_t>(bits >> 8 * i);
   }

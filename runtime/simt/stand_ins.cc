@@ -4,8 +4,9 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <iterator>
+#include <span>
 
+#include "runtime/simt/amd_stand_ins.h"
 #include "runtime/simt/block.h"
 #include "runtime/simt/matrix.h"
 
@@ -269,12 +270,7 @@ void SetRegisters(const GroupMeeting& meeting) {
 constexpr FragmentType kF16 = FragmentType::kF16, kBF16 = FragmentType::kBF16, kTF32 = FragmentType::kTF32,
                        kS8 = FragmentType::kS8, kU8 = FragmentType::kU8;
 
-struct Row {
-  std::string_view op;
-  SimtStandIn function;
-};
-
-constexpr Row kRows[] = {
+constexpr SimtStandInRow kRows[] = {
     {"gpu.thread_id.x", Place<[](SimtBlock& b) { return b.thread(); }>},
     {"gpu.block_id.x", Place<[](SimtBlock& b) { return b.id()[0]; }>},
     {"gpu.block_id.y", Place<[](SimtBlock& b) { return b.id()[1]; }>},
@@ -387,13 +383,17 @@ constexpr Row kRows[] = {
 }  // namespace
 
 SimtStandIn FindSimtStandIn(std::string_view op) {
-  const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.op == op; });
-  return row == std::end(kRows) ? nullptr : row->function;
+  for (std::span<const SimtStandInRow> rows : {std::span<const SimtStandInRow>(kRows), AmdStandIns()}) {
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const SimtStandInRow& r) { return r.op == op; });
+    if (row != rows.end()) return row->function;
+  }
+  return nullptr;
 }
 
 std::vector<std::string_view> SimtStandInNames() {
   std::vector<std::string_view> names;
-  for (const Row& row : kRows) names.push_back(row.op);
+  for (const SimtStandInRow& row : kRows) names.push_back(row.op);
+  for (const SimtStandInRow& row : AmdStandIns()) names.push_back(row.op);
   std::sort(names.begin(), names.end());
   return names;
 }

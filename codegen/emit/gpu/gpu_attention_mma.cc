@@ -451,7 +451,7 @@ std::vector<GpuAttentionMma> TilesOf(const Graph& graph, const Node& node, const
   };
   const std::optional<AttentionShape> shape = AttentionShapeOf(graph, node, why);
   if (!shape) return {};
-  if (target.capability < 80) return no("needs compute capability 8.0");
+  if (target.matrix != Target::MatrixCores::kMma) return no("needs mma.sync of compute capability 8.0");
   const bool takes = shape->stored == DType::kF16 || shape->stored == DType::kBF16 ||
                      (shape->stored == DType::kF32 && target.allow_tf32);
   if (!takes) return no("expected f16, bf16, or f32 that may be rounded to tf32, found ", Name(shape->stored));

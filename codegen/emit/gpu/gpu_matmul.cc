@@ -8,6 +8,7 @@
 #include <span>
 
 #include "codegen/emit/gpu/gpu_rowwise.h"
+#include "codegen/emit/gpu/wave_core.h"
 #include "codegen/emit/gpu/wgmma_kernel.h"
 #include "codegen/emitter.h"
 #include "codegen/gpu_model.h"
@@ -30,6 +31,11 @@ constexpr Shape2d kMmaTiles[] = {
     {128, 256, 2, 4, 1}, {128, 128, 2, 4, 1}, {64, 128, 2, 4, 1}, {128, 64, 4, 2, 1}, {64, 64, 2, 2, 2},
     {64, 32, 2, 1, 4},   {32, 64, 1, 2, 4},   {32, 32, 1, 1, 4},  {16, 64, 1, 2, 4},  {16, 32, 1, 1, 4},
 };
+// Of waves of 64 lanes; a stage has two steps for slices to share.
+constexpr Shape2d kMfmaTiles[] = {
+    {128, 128, 2, 2, 1}, {64, 128, 2, 2, 1}, {128, 64, 2, 2, 1}, {64, 64, 2, 2, 1}, {64, 32, 2, 1, 2},
+    {32, 64, 1, 2, 2},   {32, 32, 1, 1, 2},  {16, 64, 1, 2, 2},  {16, 32, 1, 1, 2}, {16, 16, 1, 1, 2},
+};
 constexpr size_t kMostWays = 8;
 constexpr int64_t kReservedBytes = 1024;  // of shared memory: the system's, for each block
 
@@ -49,17 +55,23 @@ bool IsByte(DType type) { return type == DType::kU8 || type == DType::kI8; }
 
 // What may multiply these types on the target, or nothing with the reason in *why.
 std::vector<MatmulTiling::Core> CoresFor(DType a, DType b, const Target& target, std::string* why) {
-  const bool has_bf16 = target.capability >= 80;
-  const bool halves = a == b && (a == DType::kF16 || (a == DType::kBF16 && has_bf16));
   using Core = MatmulTiling::Core;
-  if (a == DType::kF32 && b == DType::kF32) {
-    if (target.allow_tf32) return {Core::kWgmma, Core::kMma, Core::kFma};
-    return {Core::kFma};
+  const bool floats = a == DType::kF32 && b == DType::kF32, bytes = IsByte(a) && IsByte(b);
+  const bool has_bf16 = target.matrix != Target::MatrixCores::kMmaOfHalfDepth;
+  const bool halves = a == b && (a == DType::kF16 || (a == DType::kBF16 && has_bf16));
+  if (!floats && !halves && !bytes) {
+    *why = internal::Join("expected two of f32", has_bf16 ? ", f16 or bf16" : " or f16", ", or bytes, found ", Name(a),
+                          " and ", Name(b));
+    return {};
   }
-  if (halves || (IsByte(a) && IsByte(b))) return {Core::kWgmma, Core::kMma};
-  *why = internal::Join("expected two of f32", has_bf16 ? ", f16 or bf16" : " or f16", ", or bytes, found ", Name(a),
-                        " and ", Name(b));
-  return {};
+  if (target.kind == TargetKind::kAmdgpu) {
+    if (WaveProduct(a, b, target).empty()) return {Core::kFma};
+    const Core core = target.matrix == Target::MatrixCores::kMfma ? Core::kMfma : Core::kWmma;
+    return floats ? std::vector<Core>{core, Core::kFma} : std::vector<Core>{core};
+  }
+  if (floats && !target.allow_tf32) return {Core::kFma};
+  if (floats) return {Core::kWgmma, Core::kMma, Core::kFma};
+  return {Core::kWgmma, Core::kMma};
 }
 
 // With one share of the depth.
@@ -77,8 +89,10 @@ std::vector<MatmulTiling> Tilings(MatmulTiling::Core core, const Target& target)
     }
     return tilings;
   }
-  const bool fma = core == MatmulTiling::Core::kFma;
-  for (const Shape2d& shape : fma ? std::span<const Shape2d>(kFmaTiles) : std::span<const Shape2d>(kMmaTiles)) {
+  const bool fma = core == MatmulTiling::Core::kFma, mfma = core == MatmulTiling::Core::kMfma;
+  for (const Shape2d& shape : fma    ? std::span<const Shape2d>(kFmaTiles)
+                              : mfma ? std::span<const Shape2d>(kMfmaTiles)
+                                     : std::span<const Shape2d>(kMmaTiles)) {
     const bool large = shape.m * shape.n > 128 * 128;
     tilings.push_back({.core = core,
                        .tile_m = shape.m,
@@ -86,8 +100,9 @@ std::vector<MatmulTiling> Tilings(MatmulTiling::Core core, const Target& target)
                        .warps_m = shape.warps_m,
                        .warps_n = shape.warps_n,
                        .slices = shape.slices,
-                       .stages = fma || large ? 3 : 4});
-    if (!large && target.capability < 80) tilings.back().stages = 2;
+                       .stages = fma || large ? 3 : 4,
+                       .wave = mfma ? 64 : 32});
+    if (!large && !target.has_async_copy) tilings.back().stages = 2;
   }
   return tilings;
 }
@@ -99,7 +114,8 @@ int64_t Padded(int64_t elements, DType type) {
 
 // Is a tile that lies that way cut as the core's warps take it?
 bool TileFits(const MatmulTiling& tiling, const TileOperand& operand, int of_warp, int lanes, std::string* why) {
-  const bool fma = tiling.core == MatmulTiling::Core::kFma;
+  using Core = MatmulTiling::Core;
+  const bool fma = tiling.core == Core::kFma;
   const int pieces = operand.line_bytes() / kPieceBytes;
   if (operand.line_bytes() % 128 != 0 || tiling.threads() % pieces != 0) {
     *why = "the tile's lines are too short";
@@ -109,7 +125,8 @@ bool TileFits(const MatmulTiling& tiling, const TileOperand& operand, int of_war
     *why = "a thread has no four neighbours";
     return false;
   }
-  if (!fma && !operand.depth_inner && operand.element_bytes() != 2) {
+  const int bytes_across = fma ? 4 : tiling.core == Core::kMma ? 2 : 0;  // 0: any
+  if (!operand.depth_inner && bytes_across != 0 && operand.element_bytes() != bytes_across) {
     *why = internal::Join("the depth of ", Name(operand.type), " does not run along lines");
     return false;
   }
@@ -145,7 +162,7 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
     m.a.granule = GranuleOf(a, windows->in_channels, a_offset);
     m.a_matrix = windows->in_channels;
     m.groups_beside = problem.groups() > 1;
-    if (tiling.core != MatmulTiling::Core::kFma && tiling.core != MatmulTiling::Core::kMma) {
+    if (tiling.core == MatmulTiling::Core::kWgmma) {
       *why = "windows are gathered by TileCopy alone";
       return std::nullopt;
     }
@@ -271,11 +288,13 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
     const double rows = t.warp_m() / 8.0, columns = t.warp_n() / 4.0;
     const double loads = (rows + columns) / (rows * columns);  // of 16 bytes for each 4 products
     cycles = products / gpu.fma_per_clock * (1 + 0.8 * loads);
+    if (m.a.element_bytes() == 1) cycles /= 4;    // four products at once
+    if (m.a.element_bytes() == 2) cycles *= 1.5;  // they are widened
     // Eight slices have 16 bytes of depth each between two barriers.
     efficiency = warps < 8 ? 0.6 : t.slices >= 8 ? 0.55 : 0.82;
   } else {
     const double bytes = t.tile_k_bytes / static_cast<double>(m.tile_k());
-    const double rate = gpu.mma_f16_per_clock * 2 / bytes;
+    const double rate = bytes == 4 ? gpu.mma_f32_per_clock : gpu.mma_f16_per_clock * 2 / bytes;
     // Fragments come through shared memory: 128 bytes a cycle.
     const double fragments = warps / t.slices * (t.warp_m() + t.warp_n()) * t.tile_k_bytes / 128.0;
     cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
@@ -290,7 +309,7 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   // Each stage's data comes from the second-level cache at most so late; what comes through registers is asked for one
   // stage before. And alone on a multiprocessor, a block waits for what its warps do one after the other, the longer
   // the less there is of it (measured on an H100: products of 128 rows in all tiles).
-  const bool asynchronous = target.capability >= 80 && std::min(m.a.granule, m.b.granule) >= 4;
+  const bool asynchronous = target.has_async_copy && std::min(m.a.granule, m.b.granule) >= 4;
   const double chain = cycles + std::max(0.0, 400 - cycles / 4);
   const double latency = std::max(700.0 / std::max(1, asynchronous ? t.stages - 1 : 1), chain);
   const double waves = std::ceil(blocks / static_cast<double>(gpu.units * fit));

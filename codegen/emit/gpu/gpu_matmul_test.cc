@@ -128,7 +128,7 @@ TEST(RoundedToTf32Test, ToNearestAndHalvesAwayFromZero) {
   EXPECT_EQ(0x00002000u, rounded(0x00001000)) << "subnormal";
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, GpuMatmulTest, testing::ValuesIn(GpuLevels()), GpuLevelName);
+INSTANTIATE_TEST_SUITE_P(Levels, GpuMatmulTest, testing::ValuesIn(GpuLevels("")), GpuLevelName);
 
 // Turing: no cp.async, products of half the depth (f16) or of half the rows too (bytes).
 class OldGpuMatmulTest : public GpuMatmulTest {};
@@ -143,6 +143,58 @@ TEST_P(OldGpuMatmulTest, HalvesAndBytes) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Turing, OldGpuMatmulTest, testing::Values("simt:nvptx:sm_75"), GpuLevelName);
+
+// AMD's chips: each its own products, or none. Tilings, kinds of operands and types are spread over the chips.
+class AmdGpuMatmulTest : public GpuMatmulTest {
+ protected:
+  // A number that tells chips apart.
+  uint64_t chip() const { return GetParam().size() + static_cast<uint64_t>(GetParam().back()); }
+};
+TEST_P(AmdGpuMatmulTest, EveryType) {
+  for (DType type : {kF32, kF16, kBF16}) {
+    Expect({.a = {131, 70}, .b = {70, 150}, .a_type = type, .b_type = type, .epilogue = true}, chip(), 5);
+  }
+  for (const auto& [a, b] : {std::pair{kI8, kI8}, {kU8, kI8}, {kI8, kU8}, {kU8, kU8}}) {
+    Expect({.a = {70, 141}, .b = {141, 139}, .a_type = a, .b_type = b}, chip(), 7);
+  }
+}
+TEST_P(AmdGpuMatmulTest, OperandsInAnyOrder) {
+  for (int kind = 0; kind < 4; ++kind) {
+    const bool ta = kind & 1, tb = kind & 2;
+    const int64_t m = 45, n = 76, k = 53;
+    const Shape a = ta ? Shape{k, m} : Shape{m, k}, b = tb ? Shape{n, k} : Shape{k, n};
+    const bool all = GetParam() != "simt:amdgpu:gfx906";  // without matrix products, only f32 may lie in any order
+    for (DType type : {kF32, kF16, kI8}) {
+      if (type == kF32 || all || (tb && !ta)) Expect({a, b, ta, tb, false, type, type}, chip() + kind, 9);
+    }
+  }
+}
+TEST_P(AmdGpuMatmulTest, BatchesSharesOfTheDepthAndNoDepth) {
+  Expect({.a = {2, 1, 18, 20}, .b = {3, 20, 37}, .constant_b = false, .a_type = kF16, .b_type = kF16}, chip(), 5);
+  Expect({.a = {20, 1100}, .b = {1100, 36}, .epilogue = true}, chip(), 9);
+  Expect({.a = {20, 1100}, .b = {1100, 36}, .a_type = kU8, .b_type = kU8}, chip(), 9);
+  Expect({.a = {5, 0}, .b = {0, 7}}, 14, 9);
+}
+INSTANTIATE_TEST_SUITE_P(Chips, AmdGpuMatmulTest,
+                         testing::Values("simt:amdgpu:gfx906", "simt:amdgpu:gfx908", "simt:amdgpu:gfx90a",
+                                         "simt:amdgpu:gfx942", "simt:amdgpu:gfx1100"),
+                         GpuLevelName);
+
+TEST(GpuMatmulWaysTest, AmdChipsMultiplyWithWhatTheyHave) {
+  using Core = MatmulTiling::Core;
+  const auto core = [](const char* chip, DType type) {
+    const MatmulProblem problem = {.rows = 1024, .columns = 1024, .depth = 1024, .b_constant = true};
+    std::string why;
+    return GpuMatmulWays(problem, type, type, *MakeTarget(chip), &why)[0].tiling.core;
+  };
+  for (DType type : {kF32, kF16, kBF16, kI8, kU8}) {
+    EXPECT_EQ(Core::kFma, core("hip:gfx906", type)) << Name(type);
+    for (const char* chip : {"hip:gfx908", "hip:gfx90a", "hip:gfx942"}) {
+      EXPECT_EQ(Core::kMfma, core(chip, type)) << chip << " " << Name(type);
+    }
+    EXPECT_EQ(type == kF32 ? Core::kFma : Core::kWmma, core("hip:gfx1100", type)) << Name(type);
+  }
+}
 
 // f32 means f32: no way of a strict target rounds operands.
 TEST(GpuMatmulWaysTest, StrictF32HasNoTensorCores) {

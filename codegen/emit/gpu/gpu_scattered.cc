@@ -44,9 +44,7 @@ std::vector<GpuScatteredWay> GpuScatteredWays(const SparseProblem& problem, cons
   s.elements = problem.source.depth;
   s.by_columns = problem.source.depth_step == 1;
   constexpr int64_t kMost = int64_t{1} << 30;
-  if (target.capability < 80) {
-    *why = "the chip has no asynchronous copies";
-  } else if (s.by_columns != problem.by_columns) {
+  if (s.by_columns != problem.by_columns) {
     *why = "X lies along columns and Y along rows, or the other way round";
   } else if (s.unit != SparseUnit::kF32 && !s.by_columns) {
     *why = "bytes of a unit do not follow each other";
@@ -116,7 +114,7 @@ void PlanGpuScatteredStep(const Node& node, const SparseProblem& problem, const 
   step.launch = {.x = s.row_blocks() * s.panels(),
                  .threads = s.warps * kWarp,
                  .shared_bytes = s.shared_bytes(),
-                 .overlap = builder.target().capability >= 90};
+                 .overlap = builder.target().OverlapsSteps()};
   step.label = node.name;
   step.flops = 2.0 * static_cast<double>(share.kept->Count()) * static_cast<double>(s.columns);
   step.bytes = static_cast<double>(stream.words.size() * 4) +

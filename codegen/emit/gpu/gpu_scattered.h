@@ -6,7 +6,7 @@
 // A block has 32 columns of X, transposed, in shared memory: its panel. A warp has groups of eight rows of W and 64
 // sums a lane: its eight lane groups take different k of the same set of rows, four lanes with eight columns each.
 //
-//   segments of the group's stream come to shared memory two ahead (cp.async)
+//   segments of the group's stream come to shared memory two ahead (by cp.async where the chip has it)
 //   for run of the segment: to the code of its set of rows
 //     for trip: places; weights; two rows of the panel, 32 bytes a lane; 16 products a row of the set
 //   sums of the lane groups are added, an eighth to each lane; epilogue; 32 bytes of a column to memory together

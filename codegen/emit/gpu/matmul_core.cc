@@ -1,56 +1,25 @@
 #include "codegen/emit/gpu/matmul_core.h"
 
+#include "codegen/emit/gpu/matmul_core_base.h"
+#include "codegen/emit/gpu/wave_core.h"
+
 namespace tessera {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kSharedSpace = 3;
-
-// What both cores share: where this thread's warp stands in the block.
-class CoreBase : public MatmulCore {
+// ---- f32 by fused multiply-adds; halves widened; bytes by products of four.
+class FmaCore : public MatmulCoreBase {
  public:
-  CoreBase(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a, const TileOperand& bt)
-      : b_(b), t_(tiling), a_(a), bt_(bt) {
-    IrValue thread = b.ThreadId();
-    lane_ = ir().CreateAnd(thread, I32(kWarp - 1), "lane");
-    IrValue warp = ir().CreateUDiv(thread, I32(kWarp), "warp");
-    warp_m_ = ir().CreateURem(warp, I32(tiling.warps_m), "warp_m");
-    warp = ir().CreateUDiv(warp, I32(tiling.warps_m));
-    warp_n_ = ir().CreateURem(warp, I32(tiling.warps_n), "warp_n");
-    slice_ = ir().CreateUDiv(warp, I32(tiling.warps_n), "slice");
-  }
-
- protected:
-  llvm::IRBuilder<>& ir() { return b_.ir(); }
-  IrValue I32(int64_t value) { return b_.ir().getInt32(static_cast<uint32_t>(value)); }
-  IrValue Plus(IrValue x, int64_t y) { return y == 0 ? x : ir().CreateAdd(x, I32(y)); }
-  IrValue At(IrValue base, IrValue bytes) { return ir().CreateGEP(ir().getInt8Ty(), base, bytes); }
-  IrValue At(IrValue base, int64_t bytes) {
-    return bytes == 0 ? base : ir().CreateConstGEP1_64(ir().getInt8Ty(), base, static_cast<uint64_t>(bytes));
-  }
-  // The first of this slice's pieces of a stage along the depth, as a number of groups of `of` pieces.
-  int PerSlice(int groups) const { return groups / t_.slices; }
-
-  KernelBuilder& b_;
-  const MatmulTiling t_;
-  const TileOperand a_, bt_;
-  IrValue lane_, warp_m_, warp_n_, slice_;
-};
-
-// ---- f32 by fused multiply-adds.
-class FmaCore : public CoreBase {
- public:
-  static constexpr int kLanesM = 8, kLanesN = 4, kDepth = 4;  // lanes of a warp; elements of a piece
+  static constexpr int kLanesM = 8, kLanesN = 4, kDepth = 4;  // lanes of a warp; words of a piece
 
   FmaCore(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a, const TileOperand& bt)
-      : CoreBase(b, tiling, a, bt), rows_(tiling.warp_m() / kLanesM), columns_(tiling.warp_n() / kLanesN) {
+      : MatmulCoreBase(b, tiling, a, bt), rows_(tiling.warp_m() / kLanesM), columns_(tiling.warp_n() / kLanesN) {
     // Neighbouring lanes have one row, lanes half a warp apart too: loads of 16 bytes then go out together.
     lane_m_ = ir().CreateAnd(ir().CreateLShr(lane_, I32(1)), I32(7), "lane_m");
     IrValue upper = ir().CreateAnd(ir().CreateLShr(lane_, I32(3)), I32(2));
     lane_n_ = ir().CreateOr(upper, ir().CreateAnd(lane_, I32(1)), "lane_n");
   }
 
-  IrValues Start() override { return IrValues(static_cast<size_t>(rows_) * columns_, b_.Zero(DType::kF32, 1)); }
+  IrValues Start() override { return IrValues(static_cast<size_t>(rows_) * columns_, b_.Zero(sum_type(), 1)); }
   int num_register_rows() const override { return rows_; }
   int padding() const override { return 4; }
 
@@ -61,10 +30,13 @@ class FmaCore : public CoreBase {
       const std::vector<IrValues> left = Load(a_, a, warp_m_, t_.warp_m(), kLanesM, lane_m_, rows_, piece);
       const std::vector<IrValues> right = Load(bt_, b, warp_n_, t_.warp_n(), kLanesN, lane_n_, columns_, piece);
       for (int d = 0; d < kDepth; ++d) {
-        for (int i = 0; i < rows_; ++i) {
-          for (int j = 0; j < columns_; ++j) {
-            IrValue& sum = sums[i * columns_ + j];
-            sum = ir().CreateIntrinsic(llvm::Intrinsic::fma, {sum->getType()}, {left[i][d], right[j][d], sum});
+        // A word is one step of the depth, two of halves, or four of bytes, which are multiplied together.
+        for (int step = 0; step < (a_.element_bytes() == 2 ? 2 : 1); ++step) {
+          IrValues x, y;
+          for (const IrValues& words : left) x.push_back(Step(words[d], a_.type, step));
+          for (const IrValues& words : right) y.push_back(Step(words[d], bt_.type, step));
+          for (int i = 0; i < rows_; ++i) {
+            for (int j = 0; j < columns_; ++j) AddProduct(x[i], y[j], sums[i * columns_ + j]);
           }
         }
       }
@@ -79,9 +51,12 @@ class FmaCore : public CoreBase {
       for (int j = 0; j < columns_; ++j) {
         IrValue column = Place(bt_, warp_n_, t_.warp_n(), kLanesN, lane_n_, j);
         IrValue at = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
-        IrValue address = ir().CreateGEP(ir().getFloatTy(), staging, at);
         IrValue sum = sums[(first + i) * columns_ + j];
-        if (adds) sum = ir().CreateFAdd(sum, ir().CreateAlignedLoad(ir().getFloatTy(), address, llvm::Align(4)));
+        IrValue address = ir().CreateGEP(sum->getType(), staging, at);
+        if (adds) {
+          IrValue there = ir().CreateAlignedLoad(sum->getType(), address, llvm::Align(4));
+          sum = IsFloat(a_.type) ? ir().CreateFAdd(sum, there) : ir().CreateAdd(sum, there);
+        }
         ir().CreateAlignedStore(sum, address, llvm::Align(4));
       }
     }
@@ -97,12 +72,42 @@ class FmaCore : public CoreBase {
                 int64_t{i} / kDepth * kDepth * lanes + i % kDepth);
   }
 
-  // [register row][step of the depth] of piece `piece` of the depth.
+  // Step `step` of the depth of a word.
+  IrValue Step(IrValue word, DType type, int step) {
+    switch (type) {
+      case DType::kF16: {
+        IrValue half = ir().CreateTrunc(ir().CreateLShr(word, I32(16 * step)), ir().getInt16Ty());
+        return ir().CreateFPExt(ir().CreateBitCast(half, ir().getHalfTy()), ir().getFloatTy());
+      }
+      case DType::kBF16: {
+        IrValue bits = step == 0 ? ir().CreateShl(word, I32(16)) : ir().CreateAnd(word, I32(0xffff0000));
+        return ir().CreateBitCast(bits, ir().getFloatTy());
+      }
+      default: return word;
+    }
+  }
+
+  void AddProduct(IrValue x, IrValue y, IrValue& sum) {
+    if (IsFloat(a_.type)) {
+      sum = ir().CreateIntrinsic(llvm::Intrinsic::fma, {sum->getType()}, {x, y, sum});
+      return;
+    }
+    const bool mixed = a_.type != bt_.type;
+    if (mixed && a_.type == DType::kI8) std::swap(x, y);
+    sum = DeviceOp(b_,
+                   mixed                   ? "gpu.dot4.u8.s8"
+                   : a_.type == DType::kU8 ? "gpu.dot4.u8.u8"
+                                           : "gpu.dot4.s8.s8",
+                   {x, y, sum});
+  }
+
+  // [register row][word] of piece `piece` of the depth.
   std::vector<IrValues> Load(const TileOperand& operand, IrValue tile, IrValue warp, int of_warp, int lanes,
                              IrValue lane, int count, IrValue piece) {
     std::vector<IrValues> result(count, IrValues(kDepth));
+    llvm::Type* word = operand.type == DType::kF32 ? ir().getFloatTy() : static_cast<llvm::Type*>(ir().getInt32Ty());
     const auto load = [&](IrValue at) {
-      return ir().CreateAlignedLoad(llvm::FixedVectorType::get(ir().getFloatTy(), 4), At(tile, at), llvm::Align(16));
+      return ir().CreateAlignedLoad(llvm::FixedVectorType::get(word, 4), At(tile, at), llvm::Align(16));
     };
     if (operand.depth_inner) {
       // Lines lanes apart: their numbers' last three bits repeat after 8 / lanes of them.
@@ -135,15 +140,15 @@ class FmaCore : public CoreBase {
 };
 
 // ---- Tensor cores: mma.sync, 16 rows x 8 columns x 32 bytes of depth; sm_75 needs two or four products for that.
-class MmaCore : public CoreBase {
+class MmaCore : public MatmulCoreBase {
  public:
   static constexpr int kRows = 16, kColumns = 8, kStepBytes = 32;
 
   MmaCore(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a, const TileOperand& bt)
-      : CoreBase(b, tiling, a, bt), blocks_m_(tiling.warp_m() / kRows), blocks_n_(tiling.warp_n() / kColumns) {
+      : MatmulCoreBase(b, tiling, a, bt), blocks_m_(tiling.warp_m() / kRows), blocks_n_(tiling.warp_n() / kColumns) {
     TES_CHECK(blocks_n_ % 2 == 0, tiling.Name());
     integer_ = !IsFloat(a.type);
-    in_parts_ = b.target().capability < 80;
+    in_parts_ = b.target().matrix == Target::MatrixCores::kMmaOfHalfDepth;
     switch (a.type) {
       case DType::kF16: op_ = in_parts_ ? "nv.mma.m16n8k8.f32.f16" : "nv.mma.m16n8k16.f32.f16"; break;
       case DType::kBF16: op_ = "nv.mma.m16n8k16.f32.bf16"; break;
@@ -224,7 +229,6 @@ class MmaCore : public CoreBase {
   }
 
   static std::string Byte(DType type) { return type == DType::kU8 ? "u8" : "s8"; }
-  DType sum_type() const { return integer_ ? DType::kI32 : DType::kF32; }
 
   // Four 8x8 matrices of 16 bits, whose rows' addresses the lanes give: lane l row l % 8 of matrix l / 8. `first` and
   // `second` are the matrix's place across lines and along them that bit 3 or bit 4 of the lane choose.
@@ -280,10 +284,8 @@ class MmaCore : public CoreBase {
 }  // namespace
 
 std::string MatmulTiling::Name() const {
-  std::string name = internal::Join(core == Core::kFma   ? "fma "
-                                    : core == Core::kMma ? "mma "
-                                                         : "wgmma ",
-                                    tile_m, "x", tile_n);
+  constexpr const char* kNames[] = {"fma ", "mma ", "wgmma ", "mfma ", "wmma "};
+  std::string name = internal::Join(kNames[static_cast<size_t>(core)], tile_m, "x", tile_n);
   if (core != Core::kWgmma) name += internal::Join(" ", warps_m, "x", warps_n, "x", slices);
   name += internal::Join(" stages ", stages, per_unit == 2 ? " twice" : "");
   return splits == 1 ? name : internal::Join(name, " split ", splits);
@@ -291,7 +293,9 @@ std::string MatmulTiling::Name() const {
 
 std::unique_ptr<MatmulCore> MakeMatmulCore(KernelBuilder& b, const MatmulTiling& tiling, const TileOperand& a,
                                            const TileOperand& bt) {
-  if (tiling.core == MatmulTiling::Core::kMma) return std::make_unique<MmaCore>(b, tiling, a, bt);
+  using Core = MatmulTiling::Core;
+  if (tiling.core == Core::kMfma || tiling.core == Core::kWmma) return MakeWaveCore(b, tiling, a, bt);
+  if (tiling.core == Core::kMma) return std::make_unique<MmaCore>(b, tiling, a, bt);
   return std::make_unique<FmaCore>(b, tiling, a, bt);
 }
 

@@ -1,9 +1,10 @@
 // MatmulCore: what a block's warps do with two tiles in shared memory: sums[row, column] += A[row, :] · B[:, column].
 //
 // A block of warps_m x warps_n x slices warps has a tile of tile_m rows and tile_n columns; slices share the places of
-// one warp and take turns along the depth, so that small tiles too have enough warps. Two cores:
+// one warp and take turns along the depth, so that small tiles too have enough warps. Three cores:
 //
-//   fma   f32: lane (m of 8, n of 4) has every 8th row and every 4th column (or 4 neighbours) of its warp's part; the
+//   fma   f32; and where a chip's matrix cores do not take them f16 and bf16, widened, and bytes, four at once: lane (m
+//   of 8, n of 4) has every 8th row and every 4th column (or 4 neighbours) of its warp's part; the
 //         loads of a warp meet 8 rows and 4 columns, all in different banks
 //
 //            for piece of this slice:                 # 4 steps of the depth
@@ -12,7 +13,9 @@
 //
 //   mma   f16, bf16, tf32, bytes: mma.sync on fragments of 16 rows, 8 columns and 32 bytes of depth, by ldmatrix
 //
-// The third kind of tiling, wgmma, is a kernel of its own (wgmma_kernel.h).
+//   mfma, wmma   f32, f16, bf16, bytes on AMD's matrix cores, in blocks of 16x16 (wave_core.h)
+//
+// The last kind of tiling, wgmma, is a kernel of its own (wgmma_kernel.h).
 //
 // Whatever type they are of, operands lie as TileCopy writes them. Sums are f32, or i32 of bytes. Tested by
 // gpu_matmul_test.cc.
@@ -28,7 +31,7 @@
 namespace tessera {
 
 struct MatmulTiling {
-  enum class Core : uint8_t { kFma, kMma, kWgmma };
+  enum class Core : uint8_t { kFma, kMma, kWgmma, kMfma, kWmma };
   Core core = Core::kFma;
   int tile_m = 128, tile_n = 128;
   int tile_k_bytes = 128;  // of depth, in the operands' bytes
@@ -36,13 +39,14 @@ struct MatmulTiling {
   int stages = 3;
   int splits = 1;    // blocks that share a tile's depth
   int per_unit = 1;  // kWgmma: blocks on a multiprocessor at once
+  int wave = 32;     // lanes of a warp; kMfma: 64
 
   // Those that multiply, and with kWgmma the warp that has the tiles brought: a warpgroup of its own where the others
   // need the registers that its threads leave.
   bool gives_registers() const { return core == Core::kWgmma && tile_m * tile_n > 128 * 192; }
   int threads() const {
     const int bringing = core != Core::kWgmma ? 0 : gives_registers() ? 4 : 1;
-    return 32 * (warps_m * warps_n * slices + bringing);
+    return wave * (warps_m * warps_n * slices + bringing);
   }
   int warp_m() const { return tile_m / warps_m; }
   int warp_n() const { return tile_n / warps_n; }

@@ -144,7 +144,7 @@ class MatmulEmitter {
         if (t_.slices == 1) {
           stage();
         } else {
-          IrValue mine = ir().CreateUDiv(b_.ThreadId(), I32(32 * t_.warps_m * t_.warps_n));
+          IrValue mine = ir().CreateUDiv(b_.ThreadId(), I32(t_.wave * t_.warps_m * t_.warps_n));
           b_.If("slice", ir().CreateICmpEQ(mine, I32(slice)), stage);
         }
         b_.Barrier();
@@ -335,7 +335,8 @@ std::string GpuMatmul::Key() const {
 
 KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue) {
   KernelSpec kernel;
-  kernel.family = matmul.tiling.core == MatmulTiling::Core::kFma ? "matmul_fma" : "matmul_mma";
+  const std::string name = matmul.tiling.Name();
+  kernel.family = "matmul_" + name.substr(0, name.find(' '));
   kernel.num_args = matmul.tiling.splits > 1 ? 3 : matmul.first_epilogue_arg() + epilogue.num_args() + matmul.more_args;
   kernel.block_threads = matmul.tiling.threads();
   // Registers as the sums need them. Small tiles have few, and with no bound the assembler starts so many loads early

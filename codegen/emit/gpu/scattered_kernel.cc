@@ -19,7 +19,7 @@ constexpr int kLaneColumns = 8, kSums = kMaskRows * kLaneColumns;
 class ScatteredEmitter {
  public:
   ScatteredEmitter(KernelBuilder& b, const GpuScattered& scattered, const TileEpilogue& epilogue)
-      : b_(b), s_(scattered), epilogue_(epilogue) {}
+      : b_(b), s_(scattered), epilogue_(epilogue), asynchronous_(b.target().has_async_copy) {}
 
   void Emit() {
     panel_ = b_.Shared(s_.panel_rows() * kRowBytes, 1024);
@@ -44,7 +44,7 @@ class ScatteredEmitter {
     end_ = FirstSegment(s_.groups);
     Fetch(start_, I32(0));
     Fetch(ir().CreateAdd(start_, I32(1)), I32(1));
-    if (b_.target().capability >= 90) DeviceOp(b_, "nv.grid_wait", {});
+    if (b_.target().OverlapsSteps()) DeviceOp(b_, "nv.grid_wait", {});
 
     if (s_.chunks() == 1) {
       LoadPanel(I32(0));
@@ -91,7 +91,8 @@ class ScatteredEmitter {
   IrValue SegmentOf(IrValue group) { return LoadFirst(ir().CreateMul(group, I32(s_.chunks()))); }
   IrValue FirstSegment(int groups_on) { return SegmentOf(ir().CreateAdd(first_group_, I32(groups_on))); }
 
-  // Starts to copy segment `number` to slot `slot` (0 or 1), where it is one of this warp's.
+  // Starts to copy segment `number` to slot `slot` (0 or 1), where it is one of this warp's; where copies are not
+  // asynchronous, it is there at once.
   void Fetch(IrValue number, IrValue slot) {
     b_.If("fetch", ir().CreateICmpSLT(number, end_), [&] {
       llvm::Type* i64 = ir().getInt64Ty();
@@ -100,13 +101,23 @@ class ScatteredEmitter {
       IrValue from = At(global, ir().CreateAdd(ir().CreateMul(ir().CreateZExt(number, i64), b_.I64(kSegmentBytes)),
                                                ir().CreateZExt(mine, i64)));
       IrValue to = At(ring_, ir().CreateAdd(ir().CreateMul(slot, I32(kSegmentBytes)), mine));
+      const auto part = [&](IrValue base, int at) {
+        return ir().CreateConstGEP1_32(ir().getInt8Ty(), base, static_cast<unsigned>(at));
+      };
+      IrValues held;
       for (int at = 0; at < kSegmentBytes; at += 16 * kWarp) {
-        DeviceOp(b_, "nv.cp_async.16",
-                 {ir().CreateConstGEP1_32(ir().getInt8Ty(), to, static_cast<unsigned>(at)),
-                  ir().CreateConstGEP1_32(ir().getInt8Ty(), from, static_cast<unsigned>(at))});
+        if (asynchronous_) {
+          DeviceOp(b_, "nv.cp_async.16", {part(to, at), part(from, at)});
+        } else {
+          llvm::Type* four = llvm::FixedVectorType::get(ir().getInt32Ty(), 4);
+          held.push_back(ir().CreateAlignedLoad(four, part(from, at), llvm::Align(16)));
+        }
+      }
+      for (size_t k = 0; k < held.size(); ++k) {
+        ir().CreateAlignedStore(held[k], part(to, static_cast<int>(k) * 16 * kWarp), llvm::Align(16));
       }
     });
-    DeviceOp(b_, "nv.cp_async.commit", {});
+    if (asynchronous_) DeviceOp(b_, "nv.cp_async.commit", {});
   }
 
   // Segments [from, to): the sums behind them, then `to`.
@@ -116,7 +127,7 @@ class ScatteredEmitter {
                   [&](IrValue number, const IrValues& now) {
                     IrValue segment = ir().CreateTrunc(number, ir().getInt32Ty());
                     IrValue slot = ir().CreateAnd(ir().CreateSub(segment, start_), I32(1));
-                    DeviceOp(b_, "nv.cp_async.wait", {I32(1)});
+                    if (asynchronous_) DeviceOp(b_, "nv.cp_async.wait", {I32(1)});
                     DeviceOp(b_, "gpu.warp_barrier", {});
                     IrValues result = Runs(At(ring_, ir().CreateMul(slot, I32(kSegmentBytes))), now);
                     DeviceOp(b_, "gpu.warp_barrier", {});
@@ -434,6 +445,7 @@ class ScatteredEmitter {
   KernelBuilder& b_;
   const GpuScattered& s_;
   const TileEpilogue& epilogue_;
+  const bool asynchronous_;
   IrValue panel_ = nullptr, ring_ = nullptr, lane_ = nullptr, warp_ = nullptr;
   IrValue first_column_ = nullptr, first_group_ = nullptr, piece_ = nullptr, lane_group_ = nullptr;
   IrValue start_ = nullptr, end_ = nullptr;

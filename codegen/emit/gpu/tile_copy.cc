@@ -40,7 +40,7 @@ TileCopy::TileCopy(KernelBuilder& b, const TileOperand& operand, int threads, Ir
     : b_(b),
       operand_(operand),
       threads_(threads),
-      asynchronous_(operand.granule >= 4 && b.target().capability >= 80),
+      asynchronous_(operand.granule >= 4 && b.target().has_async_copy),
       matrix_(matrix),
       first_(first) {
   pieces_ = operand.line_bytes() / kPieceBytes;

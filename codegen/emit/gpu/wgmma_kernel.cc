@@ -269,7 +269,7 @@ bool WgmmaTakes(const GpuMatmul& m, const Target& target, std::string* why) {
     *why = internal::Join(pieces...);
     return false;
   };
-  if (target.cpu != "sm_90a") return no("expected sm_90a, found ", target.cpu);
+  if (!target.has_warpgroups) return no("expected sm_90a, found ", target.cpu);
   const DType a = m.a.type, b = m.b.type;
   const bool halves = a == b && (a == DType::kF16 || a == DType::kBF16);
   const bool tf32 = a == b && a == DType::kF32 && target.allow_tf32;

@@ -1,5 +1,6 @@
 #include "codegen/emit/testing/gpu_kernels.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/file.h"
@@ -43,6 +44,15 @@ testing::AssertionResult AgreesOnGpu(const Graph& graph, std::span<const Tensor>
   const testing::AssertionResult agrees =
       CompiledAgrees(graph, inputs, "simt:nvptx:sm_90", {.only_emitter = emitter}, allowed);
   if (!agrees) return testing::AssertionFailure() << graph.name << ": " << agrees.message();
+  // AMD's waves of 64 lanes are two warps for what is written here.
+  const std::string amd = "simt:amdgpu:gfx90a";
+  const Target target = *MakeTarget(amd);
+  const bool takes = std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    return SelectEmitter(graph, node, target, emitter, nullptr).emitter->name == emitter;
+  });
+  if (!takes) return testing::AssertionSuccess();
+  const testing::AssertionResult agrees_there = CompiledAgrees(graph, inputs, amd, {.only_emitter = emitter}, allowed);
+  if (!agrees_there) return testing::AssertionFailure() << graph.name << ", " << amd << ": " << agrees_there.message();
   return testing::AssertionSuccess();
 }
 

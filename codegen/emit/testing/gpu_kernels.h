@@ -2,8 +2,9 @@
 //
 //   EXPECT_TRUE(AgreesOnGpu(graph, RandomInputs(graph, 9), "gpu_rowwise", 1e-5));
 //
-// compiles for sm_75 and sm_90 (nothing undefined, no local memory) and runs the same kernels with the target simt.
-// TESSERA_PTX_DIR=directory keeps the texts there, for ptxas -v. Pure functions otherwise. Tested through its users.
+// compiles for sm_75 and sm_90 (nothing undefined, no local memory) and runs the same kernels with the target simt, and
+// as an AMD chip's where it has the emitter. TESSERA_PTX_DIR=directory keeps the texts there, for ptxas -v. Pure
+// functions otherwise. Tested through its users.
 #ifndef TESSERA_CODEGEN_EMIT_TESTING_GPU_KERNELS_H_
 #define TESSERA_CODEGEN_EMIT_TESTING_GPU_KERNELS_H_
 

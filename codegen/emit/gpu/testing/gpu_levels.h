@@ -1,6 +1,6 @@
 // GpuLevels: the targets on which tests of GPU emitters run: the host's stand-ins for a card that starts steps one
-// after the other and one whose steps overlap, and the card of this machine if there is one; and an emitter by its
-// name. Tested through its users.
+// after the other, for one whose steps overlap and for an AMD chip, and the card of this machine if there is one; and
+// an emitter by its name. Tested through its users.
 #ifndef TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_
 #define TESSERA_CODEGEN_EMIT_GPU_TESTING_GPU_LEVELS_H_
 
@@ -16,8 +16,9 @@
 
 namespace tessera {
 
-inline std::vector<std::string> GpuLevels() {
+inline std::vector<std::string> GpuLevels(const std::string& amd = "gfx942") {
   std::vector<std::string> levels = {"simt:nvptx:sm_80", "simt:nvptx:sm_90"};
+  if (!amd.empty()) levels.push_back("simt:amdgpu:" + amd);
   if (MakeTarget("cuda").ok()) levels.push_back("cuda");
   return levels;
 }
