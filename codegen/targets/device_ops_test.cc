@@ -42,7 +42,7 @@ TEST(DeviceOpsTest, EveryRowBecomesInstructionsOfEveryChipThatHasIt) {
       const StatusOr<std::string> text = Ptx(chip, DeviceOpProbe(row));
       EXPECT_EQ(text.ok(), ChipHasDeviceOp(row.name, *MakeTarget((chip[0] == 'g' ? "hip:" : "cuda:") + chip)));
       if (text.status().code() == ErrorCode::kTargetUnsupported) {
-        for (std::string_view part : {row.name, row.chip, std::string_view(chip)}) {
+        for (std::string_view part : {row.chip, std::string_view(chip)}) {
           EXPECT_NE(std::string::npos, text.status().message().find(part)) << text.status();
         }
         continue;
