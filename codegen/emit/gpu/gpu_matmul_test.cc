@@ -149,13 +149,15 @@ class AmdGpuMatmulTest : public GpuMatmulTest {
  protected:
   // A number that tells chips apart.
   uint64_t chip() const { return GetParam().size() + static_cast<uint64_t>(GetParam().back()); }
+  // Without matrix products, only f32 may lie in any order.
+  bool multiplies() const { return GetParam() != "simt:amdgpu:gfx906"; }
 };
 TEST_P(AmdGpuMatmulTest, EveryType) {
   for (DType type : {kF32, kF16, kBF16}) {
-    Expect({.a = {131, 70}, .b = {70, 150}, .a_type = type, .b_type = type, .epilogue = true}, chip(), 5);
+    Expect({.a = {131, 70}, .b = {70, 150}, .a_type = type, .b_type = type, .epilogue = true}, chip(), 9);
   }
   for (const auto& [a, b] : {std::pair{kI8, kI8}, {kU8, kI8}, {kI8, kU8}, {kU8, kU8}}) {
-    Expect({.a = {70, 141}, .b = {141, 139}, .a_type = a, .b_type = b}, chip(), 7);
+    Expect({.a = {70, 141}, .b = {141, 139}, .a_type = a, .b_type = b}, chip(), 13);
   }
 }
 TEST_P(AmdGpuMatmulTest, OperandsInAnyOrder) {
@@ -163,17 +165,19 @@ TEST_P(AmdGpuMatmulTest, OperandsInAnyOrder) {
     const bool ta = kind & 1, tb = kind & 2;
     const int64_t m = 45, n = 76, k = 53;
     const Shape a = ta ? Shape{k, m} : Shape{m, k}, b = tb ? Shape{n, k} : Shape{k, n};
-    const bool all = GetParam() != "simt:amdgpu:gfx906";  // without matrix products, only f32 may lie in any order
-    for (DType type : {kF32, kF16, kI8}) {
-      if (type == kF32 || all || (tb && !ta)) Expect({a, b, ta, tb, false, type, type}, chip() + kind, 9);
-    }
+    const bool lines = tb && !ta;
+    Expect({a, b, ta, tb, false, kF32, kF32}, chip() + static_cast<uint64_t>(kind), 15);
+    if (lines || multiplies()) Expect({a, b, ta, tb, false, kF16, kF16}, chip() + static_cast<uint64_t>(kind), 15);
   }
+  // Lines of bytes across the depth are as long as the largest tiles.
+  if (multiplies()) Expect({.a = {130, 70}, .b = {70, 150}, .constant_b = false, .a_type = kU8, .b_type = kI8}, 15, 3);
 }
 TEST_P(AmdGpuMatmulTest, BatchesSharesOfTheDepthAndNoDepth) {
-  Expect({.a = {2, 1, 18, 20}, .b = {3, 20, 37}, .constant_b = false, .a_type = kF16, .b_type = kF16}, chip(), 5);
-  Expect({.a = {20, 1100}, .b = {1100, 36}, .epilogue = true}, chip(), 9);
-  Expect({.a = {20, 1100}, .b = {1100, 36}, .a_type = kU8, .b_type = kU8}, chip(), 9);
-  Expect({.a = {5, 0}, .b = {0, 7}}, 14, 9);
+  Expect({.a = {2, 1, 18, 20}, .b = {3, 20, 37}, .constant_b = !multiplies(), .a_type = kF16, .b_type = kF16}, chip(),
+         7);
+  Expect({.a = {20, 1100}, .b = {1100, 36}, .epilogue = true}, chip(), 15);
+  Expect({.a = {20, 1100}, .b = {1100, 36}, .a_type = kU8, .b_type = kU8}, chip(), 15);
+  Expect({.a = {5, 0}, .b = {0, 7}}, 14, 15);
 }
 INSTANTIATE_TEST_SUITE_P(Chips, AmdGpuMatmulTest,
                          testing::Values("simt:amdgpu:gfx906", "simt:amdgpu:gfx908", "simt:amdgpu:gfx90a",
