@@ -382,6 +382,8 @@ std::optional<GpuAttention> ProblemOf(const Graph& graph, const Node& node, cons
   const GpuModel gpu(target);
   if (p.blocks() < gpu.units) p.rows = 4;
   if (p.rows == 4 && p.keys > kKeys && p.blocks() <= 2 * gpu.units) p.parts = 2;
+  if (p.shared_bytes() > gpu.shared_bytes) p.parts = 1;
+  if (p.shared_bytes() > gpu.shared_bytes) return no("tiles larger than shared memory");
   return p;
 }
 

@@ -96,7 +96,7 @@ TEST_P(GpuBlocksTest, ARestBesideTheTiles) {
 
 // With warpgroups as well.
 std::vector<std::string> Levels() {
-  std::vector<std::string> levels = GpuLevels();
+  std::vector<std::string> levels = GpuLevels("gfx1100");
   levels.push_back("simt:nvptx:sm_90a");
   return levels;
 }
