@@ -43,9 +43,10 @@ ValueId Finish(GraphBuilder& b, ValueId sums, Random& random, int64_t rows, bool
 // A compiled layer with its outputs.
 class Side {
  public:
-  static StatusOr<Side> Make(const Model& model, const Graph& graph, bool sparsity, int threads) {
+  static StatusOr<Side> Make(const Model& model, const Graph& graph, bool sparsity, const CompareOptions& compare) {
     Options options;
-    options.threads = threads;
+    options.target = compare.target;
+    options.threads = compare.threads;
     options.sparsity = sparsity;
     ASSIGN_OR_RETURN(Session session, model.Compile(options));
     Side side(std::move(session));
@@ -152,8 +153,8 @@ StatusOr<Verdict> Compare(const Layer& layer, const std::string& prune, const Co
     Prune(graph, spec, options.seed);
   }
   ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
-  ASSIGN_OR_RETURN(Side dense, Side::Make(model, graph, false, options.threads));
-  ASSIGN_OR_RETURN(Side sparse, Side::Make(model, graph, true, options.threads));
+  ASSIGN_OR_RETURN(Side dense, Side::Make(model, graph, false, options));
+  ASSIGN_OR_RETURN(Side sparse, Side::Make(model, graph, true, options));
   Random random(options.seed);
   const TensorType& type = graph[graph.inputs[0]].type;
   const Tensor input = IsFloat(type.dtype) ? RandomTensorIn(random, type, -1, 1) : RandomTensorIn(random, type, 0, 255);

@@ -31,6 +31,7 @@ struct Layer {
 Layer RandomLayer(Random& random, bool int8);
 
 struct CompareOptions {
+  std::string target = "host";  // "host:x86-64-v3": as on a processor without AVX-512
   int threads = 1;
   int pairs = 15;
   double run_seconds = 0.001;  // of each half of a pair, at least one run

@@ -1,6 +1,6 @@
-// Prints how the grid of never_slower.h comes out: bazel run //tests/grid:never_slower [-- LAYERS [SEED [THREADS
-// [ONLY]]]]. ONLY: nothing but cells whose name ("f32 matmul 22x500x185, 50%:fine") has this text, each of them
-// printed.
+// Prints how the grid of never_slower.h comes out: bazel run //tests/grid:never_slower [-- [--cpu=CPU] LAYERS [SEED
+// [THREADS [ONLY]]]]. CPU: as on that processor ("x86-64-v3"). ONLY: nothing but cells whose name ("f32 matmul
+// 22x500x185, 50%:fine") has this text, each of them printed.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -30,7 +30,7 @@ struct Sum {
   double log_ratio = 0, least = 1e9;
 };
 
-int Main(int layers, uint64_t seed, int threads, const std::string& only) {
+int Main(const std::string& target, int layers, uint64_t seed, int threads, const std::string& only) {
   Random random(seed);
   std::map<std::string, Sum> sums;
   int failed = 0, cells = 0;
@@ -43,7 +43,7 @@ int Main(int layers, uint64_t seed, int threads, const std::string& only) {
       for (const std::string& prune : Prunes(only)) {
         const std::string cell = layer.name + ", " + prune;
         if (cell.find(only) == std::string::npos) continue;
-        const StatusOr<Verdict> verdict = Compare(layer, prune, {.threads = threads, .seed = seed});
+        const StatusOr<Verdict> verdict = Compare(layer, prune, {.target = target, .threads = threads, .seed = seed});
         if (!verdict.ok()) {
           std::printf("%s\n", verdict.status().ToString().c_str());
           return 3;
@@ -63,7 +63,7 @@ int Main(int layers, uint64_t seed, int threads, const std::string& only) {
       }
     }
   }
-  std::printf("\n%d layers, seed %llu, %d threads: %d of %d cells slower than dense\n\n", layers,
+  std::printf("\n%s, %d layers, seed %llu, %d threads: %d of %d cells slower than dense\n\n", target.c_str(), layers,
               static_cast<unsigned long long>(seed), threads, failed, cells);
   std::printf("| type, pruned | cells | slower | geometric mean x dense | least |\n| --- | --: | --: | --: | --: |\n");
   for (const auto& [name, sum] : sums) {
@@ -77,7 +77,14 @@ int Main(int layers, uint64_t seed, int threads, const std::string& only) {
 }  // namespace tessera
 
 int main(int argc, char** argv) {
+  std::string target = "host";
+  const std::string flag = "--cpu=";
+  if (argc > 1 && std::string(argv[1]).rfind(flag, 0) == 0) {
+    target += ":" + std::string(argv[1]).substr(flag.size());
+    --argc;
+    ++argv;
+  }
   const int layers = argc > 1 ? std::atoi(argv[1]) : 40;
   const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
-  return tessera::Main(layers, seed, argc > 3 ? std::atoi(argv[3]) : 1, argc > 4 ? argv[4] : "");
+  return tessera::Main(target, layers, seed, argc > 3 ? std::atoi(argv[3]) : 1, argc > 4 ? argv[4] : "");
 }
