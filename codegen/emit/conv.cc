@@ -22,6 +22,7 @@
 #include "codegen/emit/contraction.h"
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/matmul.h"
+#include "codegen/emit/widen.h"
 #include "codegen/emitter.h"
 
 namespace tessera {
@@ -85,6 +86,28 @@ PanelSource WeightsOf(const ConvProblem& g) {
           .column_step = depth,
           .dot = g.dot,
           .run = g.run()};
+}
+
+// All steps together, on one core.
+double ConvMicroseconds(const ConvProblem& g, const Target& target, int epilogue_cost) {
+  const MachineModel machine(target);
+  const ContractionSchedule schedule = ScheduleContraction(target, ShapeOf(g), epilogue_cost);
+  double us = ContractionMicroseconds(target, schedule, epilogue_cost) + machine.step_ns / 1000;
+  // Address arithmetic and the start of a loop, for each pixel and tap of each panel; a third of the issue slots.
+  const double places = static_cast<double>(g.groups * schedule.panels() * g.pixels()) * static_cast<double>(g.taps());
+  us += places * (g.by_runs() ? 1 : 6) * MachineModel::kCycle / 4 / 1000;
+  if (g.dot.kind == Dot::Kind::kWords) us += WordsMicroseconds(g.image_elements(), target);
+  return us;
+}
+
+// With the image's bytes widened beforehand where that is quicker.
+ConvProblem WithBestDot(const ConvProblem& g, const Target& target, int epilogue_cost) {
+  const std::optional<Dot> words = g.dot.OfWords();
+  if (!words) return g;
+  ConvProblem widened = g;
+  widened.type = words->a;
+  widened.dot = *words;
+  return ConvMicroseconds(widened, target, epilogue_cost) < ConvMicroseconds(g, target, epilogue_cost) ? widened : g;
 }
 
 // Elements that a copied run takes: whole vectors.
@@ -253,26 +276,20 @@ std::optional<double> EstimateConv(const Graph& graph, const Node& node, const T
   const std::optional<ConvProblem> g = ReadProblem(graph, node, target, why);
   if (!g) return std::nullopt;
   const int cost = TileEpilogue(graph, node).WithStart().cost();
-  if (g->IsMatmul()) return MatmulMicroseconds(AsMatmul(*g), target, cost);
-  const MachineModel machine(target);
-  const ContractionSchedule schedule = ScheduleContraction(target, ShapeOf(*g), cost);
-  double us = ContractionMicroseconds(target, schedule, cost) + machine.step_ns / 1000;
-  // Address arithmetic and the start of a loop, for each pixel and tap of each panel; a third of the issue slots.
-  const double places =
-      static_cast<double>(g->groups * schedule.panels() * g->pixels()) * static_cast<double>(g->taps());
-  us += places * (g->by_runs() ? 1 : 6) * MachineModel::kCycle / 4 / 1000;
-  return us;
+  if (g->IsMatmul()) return MatmulMicroseconds(WithBestDot(AsMatmul(*g), target, cost), target, cost);
+  return ConvMicroseconds(WithBestDot(*g, target, cost), target, cost);
 }
 
 Status PlanConv(const Node& node, PlanBuilder& builder) {
   std::string why;
-  const std::optional<ConvProblem> g = ReadProblem(builder.graph(), node, builder.target(), &why);
+  std::optional<ConvProblem> g = ReadProblem(builder.graph(), node, builder.target(), &why);
   TES_CHECK(g.has_value(), why);
   if (g->IsMatmul()) {
     PlanMatmulSteps(node, AsMatmul(*g), builder);
     return OkStatus();
   }
   const TileEpilogue epilogue = TileEpilogue(builder.graph(), node).WithStart();
+  g = WithBestDot(*g, builder.target(), epilogue.cost());
   const ContractionSchedule schedule = ScheduleContraction(builder.target(), ShapeOf(*g), epilogue.cost());
   const Value& weights = builder.graph()[node.inputs[1]];
   const Tensor panels = PackPanels(WeightsInWindowOrder(weights.constant, *g), WeightsOf(*g), schedule.width());
@@ -280,7 +297,8 @@ Status PlanConv(const Node& node, PlanBuilder& builder) {
   if (g->pad_value != 0) padding = Tensor::Full(g->type, padding.shape(), static_cast<double>(g->pad_value));
   PlanStep step;
   step.kernel = ConvKernel(*g, schedule, epilogue);
-  step.args = {builder.Read(node.inputs[0]),
+  const bool widened = g->dot.kind == Dot::Kind::kWords;
+  step.args = {widened ? PlanWords(node.inputs[0], builder) : builder.Read(node.inputs[0]),
                {.buffer = builder.Constant(weights.name + ".panels", panels)},
                {.buffer = builder.Constant(node.name + ".padding", padding)}};
   epilogue.AddArguments(node, builder, step);

@@ -5,8 +5,9 @@
 namespace tessera {
 
 double ConvGeometry::bytes() const {
-  const int64_t image = batch * y.in * x.in * all_in_channels(), filters = taps() * in_channels * all_out_channels();
-  return static_cast<double>(ByteSize(type, image + pixels() * all_out_channels()) + ByteSize(weights_type, filters));
+  const int64_t filters = taps() * in_channels * all_out_channels();
+  return static_cast<double>(ByteSize(type, image_elements() + pixels() * all_out_channels()) +
+                             ByteSize(weights_type, filters));
 }
 
 std::string ConvGeometry::Key() const {

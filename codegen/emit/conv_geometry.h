@@ -40,6 +40,7 @@ struct ConvGeometry {
   bool IsMatmul() const {
     return groups == 1 && taps() == 1 && y.inside() && x.inside() && y.stride == 1 && x.stride == 1;
   }
+  int64_t image_elements() const { return batch * y.in * x.in * all_in_channels(); }
   int64_t all_in_channels() const { return groups * in_channels; }
   int64_t all_out_channels() const { return groups * out_channels; }
   double flops() const {

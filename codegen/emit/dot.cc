@@ -25,7 +25,15 @@ std::optional<Dot> Dot::Choose(const Target& target, DType a, DType b, std::stri
 
 int Dot::instructions(const Target& target) const {
   if (kind == Kind::kOne) return target.has_fma ? 1 : 2;
-  return kind == Kind::kWordPairs ? (HasDotBytes(target) ? 2 : 4) : 1;
+  if (kind != Kind::kWordPairs && kind != Kind::kWords) return 1;
+  return parts() * (HasDotBytes(target) ? 1 : 2);
+}
+
+int Dot::multiplications(const Target& target) const { return kind == Kind::kOne ? instructions(target) : parts(); }
+
+std::optional<Dot> Dot::OfWords() const {
+  if (kind != Kind::kWordPairs) return std::nullopt;
+  return Dot{Kind::kWords, DType::kI16, b};
 }
 
 std::string Dot::Key() const {
@@ -75,6 +83,7 @@ IrValue EmitDot(KernelBuilder& b, const Dot& dot, const IrValues& a, const IrVal
   switch (dot.kind) {
     case Dot::Kind::kOne: return b.Fma(a[0], w[0], sum);
     case Dot::Kind::kFourBytes: return EmitDotBytes(b, sum, a[0], w[0]);
+    case Dot::Kind::kWords: return EmitDotPairs(b, sum, a[0], w[0]);
     case Dot::Kind::kWordPairs: return EmitDotPairs(b, EmitDotPairs(b, sum, a[0], w[0]), a[1], w[1]);
     case Dot::Kind::kTwoBfloats: break;
   }

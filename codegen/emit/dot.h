@@ -6,10 +6,12 @@
 //   kind           operands          unit   sums       instruction
 //   kOne           f32 x f32, f64    1      f32, f64   fused multiply-add
 //   kFourBytes     u8 x i8           4      i32        vpdpbusd
-//   kWordPairs     any 8 bits        4      i32        vpdpwssd, or vpmaddwd and an addition, on bytes widened to 16
-//   bits kTwoBfloats    bf16 x bf16       2      f32        vdpbf16ps
+//   kWordPairs     any 8 bits        4      i32        two of kWords, on bytes widened to 16 bits as they are taken
+//   kWords         i16 x any 8 bits  2      i32        vpdpwssd, or vpmaddwd and an addition
+//   kTwoBfloats    bf16 x bf16       2      f32        vdpbf16ps
 //
-// All integer kinds are exact (sums wrap as i32 does). vpmaddubsw is never used: it saturates sums of two products. The
+// All integer kinds are exact (sums wrap as i32 does). kWords is for bytes, too, whose A a step has widened before
+// (widen.h): sums of two products of bytes fit. vpmaddubsw is never used: it saturates sums of two products. The
 // four bytes of kWordPairs make two words, of elements 0 and 2 and of elements 1 and 3, because a unit of A comes apart
 // into these by one shift and one mask.
 //
@@ -31,7 +33,7 @@
 namespace tessera {
 
 struct Dot {
-  enum class Kind : uint8_t { kOne, kFourBytes, kWordPairs, kTwoBfloats };
+  enum class Kind : uint8_t { kOne, kFourBytes, kWordPairs, kWords, kTwoBfloats };
 
   Kind kind = Kind::kOne;
   DType a = DType::kF32, b = DType::kF32;  // as tensors store them
@@ -39,14 +41,19 @@ struct Dot {
   // The quickest kind that multiplies elements of `a` by elements of `b`; nullopt with the reason in *why.
   static std::optional<Dot> Choose(const Target& target, DType a, DType b, std::string* why);
 
+  // Of kWordPairs: the same with A widened beforehand.
+  std::optional<Dot> OfWords() const;
+
   DType sum() const { return kind == Kind::kOne ? a : kind == Kind::kTwoBfloats ? DType::kF32 : DType::kI32; }
-  int unit() const { return kind == Kind::kOne ? 1 : kind == Kind::kTwoBfloats ? 2 : 4; }
+  int unit() const { return kind == Kind::kOne ? 1 : kind == Kind::kTwoBfloats || kind == Kind::kWords ? 2 : 4; }
   // Words of B that a lane has for a unit.
   int parts() const { return kind == Kind::kWordPairs ? 2 : 1; }
   // The type as which words of B are loaded: 32 bits each, or an element of kOne.
   DType word() const { return kind == Kind::kOne ? b : DType::kI32; }
   // Instructions per vector of sums and unit.
   int instructions(const Target& target) const;
+  // Those of them that multiply; additions beside them go to other pipes.
+  int multiplications(const Target& target) const;
 
   // Units in `run` consecutive elements of A. The last one ends with the run: where the run is no multiple of the unit,
   // it overlaps the one before, and B has zeros for what comes twice. So a unit is one load wherever a run has at least

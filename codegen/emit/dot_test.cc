@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
+#include <span>
 
 #include "codegen/emit/matmul.h"
 #include "codegen/emit/testing/kernel_runner.h"
@@ -376,6 +378,60 @@ TEST(DotReadsTest, NothingBeyondTheOperands) {
   }
 }
 
+// Nor of words, into which a step has widened bytes.
+TEST(DotReadsTest, NothingBeyondWords) {
+  for (const std::string& level : Levels()) {
+    const StatusOr<Target> target = MakeTarget(level);
+    ASSERT_TRUE(target.ok());
+    for (const int64_t depth : {1, 2, 3, 4, 5, 31, 34}) {
+      std::string why;
+      const std::optional<Dot> dot = Dot::Choose(*target, DType::kI8, DType::kI8, &why)->OfWords();
+      ASSERT_TRUE(dot.has_value()) << level;
+      const int64_t rows = 13, columns = 21;
+      const MatmulProblem problem = {
+          .dot = *dot, .rows = rows, .columns = columns, .depth = depth, .b_transposed = true, .b_constant = true};
+      const ContractionSchedule schedule = ScheduleContraction(*target, problem.shape(), 1);
+      const Tensor weights = Tensor::Full(DType::kI8, Shape({columns, depth}), -128);
+      const Tensor panels = PackPanels(weights, problem.b_source(), schedule.width());
+      GuardedBytes a(2 * rows * depth), b(panels.byte_size()), c(4 * rows * columns);
+      const auto x = std::span(static_cast<int16_t*>(a.data()), rows * depth);
+      std::fill(x.begin(), x.end(), int16_t{255});
+      std::memcpy(b.data(), panels.bytes().data(), panels.byte_size());
+      const TileEpilogue epilogue(DType::kI32, {rows, columns}, nullptr, {});
+      const StatusOr<KernelRunner> run = KernelRunner::Make(MatmulKernel(problem, schedule, epilogue), *target);
+      ASSERT_TRUE(run.ok()) << run.status();
+      (*run)({a.data(), b.data(), c.data()}, 0, schedule.tasks());
+      for (const int32_t found : std::span(static_cast<int32_t*>(c.data()), rows * columns)) {
+        ASSERT_EQ(found, -128 * 255 * depth) << level << " depth " << depth;
+      }
+    }
+  }
+}
+
+// The step that widens, and that several products of one value share it.
+TEST(WordsTest, AreMadeOnce) {
+  GraphBuilder b("two");
+  const Shape shape = {37, 131};
+  const ValueId x = b.Input("x", DType::kI8, shape);
+  std::vector<Tensor> inputs = {Tensor(DType::kI8, shape)};
+  for (int64_t k = 0; k < inputs[0].num_elements(); ++k) inputs[0].SetInt(k, k % 256 - 128);
+  for (int k = 0; k < 2; ++k) {
+    Tensor w(DType::kI8, Shape({131, 90}));
+    for (int64_t e = 0; e < w.num_elements(); ++e) w.SetInt(e, (e * 7 + k) % 256 - 128);
+    b.Output(b.Matmul(x, b.Constant(internal::Join("w", k), w)));
+  }
+  const Graph graph = Built(std::move(b));
+  for (const std::string& level : Levels()) {
+    EXPECT_TRUE(CompiledAgrees(graph, inputs, level, {.threads = 2, .only_emitter = "matmul"}, 0)) << level;
+    const Target target = *MakeTarget(level);
+    if (target.has_vnni || target.vector_bits < 256) continue;
+    const StatusOr<Plan> plan = MakePlan(graph, target, {.only_emitter = "matmul"});
+    ASSERT_TRUE(plan.ok());
+    ASSERT_EQ(plan->steps.size(), 3u) << level;
+    EXPECT_EQ(plan->steps[0].kernel.family, "widen") << level;
+  }
+}
+
 // Two bf16 a unit, where the processor has the instruction; whole and odd depths, constant or not.
 TEST(DotBfloatTest, AgreesWithTheReference) {
   const StatusOr<Target> host = MakeTarget("host");
@@ -432,6 +488,9 @@ TEST(DotChoiceTest, TheInstructionThatTheTargetHas) {
   EXPECT_EQ(kind("host:icelake-server", DType::kI8, DType::kI8), Dot::Kind::kWordPairs);
   EXPECT_EQ(kind("host:skylake-avx512", DType::kU8, DType::kI8), Dot::Kind::kWordPairs);
   EXPECT_EQ(kind("host:znver4", DType::kBF16, DType::kBF16), Dot::Kind::kTwoBfloats);
+  EXPECT_EQ(Dot::Choose(*MakeTarget("host:x86-64-v3"), DType::kU8, DType::kI8, &why)->OfWords()->kind,
+            Dot::Kind::kWords);
+  EXPECT_FALSE(Dot::Choose(*MakeTarget("host:znver4"), DType::kU8, DType::kI8, &why)->OfWords().has_value());
   EXPECT_FALSE(Dot::Choose(*MakeTarget("host:x86-64-v4"), DType::kBF16, DType::kBF16, &why).has_value());
   EXPECT_FALSE(Dot::Choose(*MakeTarget("host:znver4"), DType::kI16, DType::kI8, &why).has_value());
   EXPECT_FALSE(Dot::Choose(*MakeTarget("host:znver4"), DType::kF32, DType::kI8, &why).has_value());

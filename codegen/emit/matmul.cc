@@ -6,6 +6,8 @@
 //   A [rows, depth], transposed: broadcast element by element from where it lies, so that its order does not matter;
 //                                where several elements make a word it must not be transposed
 //
+//   A of bytes, no vpdpbusd:     one more step widens A to words first (widen.h), where that is quicker
+//
 // A single row (M = 1) is the same kernel with a tile of one row: several sums per element hide the latency, and the
 // panels, each one stream of width·depth elements, pass by at the speed of the memory that holds them.
 #include "codegen/emit/matmul.h"
@@ -13,6 +15,7 @@
 #include <optional>
 
 #include "codegen/cost_model.h"
+#include "codegen/emit/widen.h"
 #include "codegen/emitter.h"
 #include "graph/op.h"
 
@@ -24,7 +27,18 @@ double MatmulMicroseconds(const MatmulProblem& problem, const Target& target, in
   double us = machine.Shared(ContractionMicroseconds(target, schedule, epilogue_cost), schedule.tasks());
   us += machine.step_ns / 1000;
   if (problem.packs_b() && !problem.b_constant) us += PackPanelsMicroseconds(problem.b_source(), target);
+  if (problem.dot.kind == Dot::Kind::kWords) us += WordsMicroseconds(problem.a_elements(), target);
   return us;
+}
+
+MatmulProblem WithBestDot(MatmulProblem problem, const Target& target, int epilogue_cost) {
+  const std::optional<Dot> words = problem.dot.OfWords();
+  if (!words || !problem.b_constant || problem.a_transposed) return problem;
+  MatmulProblem widened = problem;
+  widened.dot = *words;
+  const bool quicker =
+      MatmulMicroseconds(widened, target, epilogue_cost) < MatmulMicroseconds(problem, target, epilogue_cost);
+  return quicker ? widened : problem;
 }
 
 KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule& schedule,
@@ -70,9 +84,10 @@ KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule&
   return kernel;
 }
 
-void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder& builder) {
+void PlanMatmulSteps(const Node& node, const MatmulProblem& given, PlanBuilder& builder) {
   const TileEpilogue epilogue = TileEpilogue(builder.graph(), node).WithStart();
   const Target& target = builder.target();
+  const MatmulProblem problem = WithBestDot(given, target, epilogue.cost());
   const ContractionSchedule schedule = ScheduleContraction(target, problem.shape(), epilogue.cost());
   const PanelSource source = problem.b_source();
   StepArg b = {};
@@ -91,7 +106,8 @@ void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder
   }
   PlanStep step;
   step.kernel = MatmulKernel(problem, schedule, epilogue);
-  step.args = {builder.Read(node.inputs[0]), b};
+  const bool widened = problem.dot.kind == Dot::Kind::kWords;
+  step.args = {widened ? PlanWords(node.inputs[0], builder) : builder.Read(node.inputs[0]), b};
   epilogue.AddArguments(node, builder, step);
   step.tasks = problem.rows == 0 || problem.columns == 0 ? 0 : schedule.tasks();
   step.scratch_bytes = schedule.scratch_bytes();
@@ -99,7 +115,7 @@ void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder
   const double products =
       static_cast<double>(problem.groups() * problem.rows) * static_cast<double>(problem.columns * problem.depth);
   step.flops = 2 * products;
-  step.bytes = static_cast<double>(ByteSize(problem.dot.a, problem.a_matrices * problem.rows * problem.depth) +
+  step.bytes = static_cast<double>(ByteSize(problem.dot.a, problem.a_elements()) +
                                    ByteSize(problem.dot.b, problem.b_matrices * problem.depth * problem.columns) +
                                    ByteSize(epilogue.dtype(), problem.groups() * problem.rows * problem.columns));
   builder.AddStep(std::move(step));
@@ -129,7 +145,8 @@ std::optional<double> EstimateMatmul(const Graph& graph, const Node& node, const
     *why = internal::Join("operand 0 is transposed, and units of ", Name(dot->a), " do not lie together");
     return std::nullopt;
   }
-  return MatmulMicroseconds(problem, target, TileEpilogue(graph, node).WithStart().cost());
+  const int cost = TileEpilogue(graph, node).WithStart().cost();
+  return MatmulMicroseconds(WithBestDot(problem, target, cost), target, cost);
 }
 
 Status PlanMatmul(const Node& node, PlanBuilder& builder) {

@@ -16,6 +16,9 @@ namespace tessera {
 // Expected time on one core of all steps of the product.
 double MatmulMicroseconds(const MatmulProblem& problem, const Target& target, int epilogue_cost);
 
+// `problem` as it is planned: with its bytes widened beforehand where that is quicker (widen.h).
+MatmulProblem WithBestDot(MatmulProblem problem, const Target& target, int epilogue_cost);
+
 // The kernel alone; arguments A, B (panels or rows), the epilogue's operands, C.
 KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule& schedule,
                         const TileEpilogue& epilogue);

@@ -3,11 +3,13 @@
 // by i8) with a bias and the way back to u8, in bf16.
 //
 //   bazel run //codegen/emit:matmul_benchmark -- --benchmark_filter=int8/pointwise
+//   TESSERA_TARGET=host:x86-64-v3 bazel run //codegen/emit:matmul_benchmark -- --benchmark_filter=int8
 //
 // One thread, kernel only, operands warm. The peak is measured in the same run, by a kernel whose loop is nothing but
 // independent multiply-adds of the same type. `weights_GBps` matters for the layers of one row, which memory bounds.
 #include <benchmark/benchmark.h>
 
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <utility>
@@ -24,7 +26,8 @@ namespace tessera {
 namespace {
 
 const Target& Host() {
-  static const Target& target = *new Target(*MakeTarget("host"));
+  static const Target& target =
+      *new Target(*MakeTarget(std::getenv("TESSERA_TARGET") != nullptr ? std::getenv("TESSERA_TARGET") : "host"));
   return target;
 }
 

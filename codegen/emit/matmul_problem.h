@@ -29,6 +29,7 @@ struct MatmulProblem {
   bool b_constant = false;    // B is known now and will be packed into panels
 
   int64_t groups() const;
+  int64_t a_elements() const { return a_matrices * rows * depth; }
   ContractionShape shape() const;
   PanelSource b_source() const;
   // B is read from panels: it is constant, or its words do not lie side by side.

@@ -259,6 +259,7 @@ Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width
     case Dot::Kind::kFourBytes: PackUnits<uint8_t, uint8_t>(from, source, width, to); break;
     case Dot::Kind::kTwoBfloats: PackUnits<uint16_t, uint16_t>(from, source, width, to); break;
     case Dot::Kind::kWordPairs:
+    case Dot::Kind::kWords:
       source.type == DType::kI8 ? PackUnits<int8_t, int16_t>(from, source, width, to)
                                 : PackUnits<uint8_t, int16_t>(from, source, width, to);
       break;
@@ -268,6 +269,7 @@ Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width
 
 PlanStep PlanPackPanels(const PanelSource& source, int64_t width, StepArg from, StepArg to, const Target& target) {
   TES_CHECK(source.depth_step == 1 || source.column_step == 1, source.depth_step);
+  TES_CHECK(source.dot.kind != Dot::Kind::kWords, source.dot.Key());
   TES_CHECK(source.run == 0 || source.run == source.depth, source.run);
   const int lanes = target.Lanes(TypeInfo(source.dot.word()).bits);
   PlanStep step;
