@@ -19,10 +19,10 @@ import subprocess
 import sys
 import time
 
-# How dtypes lie in memory: bytes of an element, and struct's letter.
-DTYPES = {"f64": (8, "d"), "f32": (4, "f"), "f16": (2, "e"), "bf16": (2, None), "i64": (8, "q"), "i32": (4, "i"),
-          "i16": (2, "h"), "i8": (1, "b"), "u64": (8, "Q"), "u32": (4, "I"), "u16": (2, "H"), "u8": (1, "B"),
-          "bool": (1, "B")}
+# How dtypes lie in memory: bits of an element, and struct's letter. Two elements of 4 bits share a byte, the first low.
+DTYPES = {"f64": (64, "d"), "f32": (32, "f"), "f16": (16, "e"), "bf16": (16, None), "i64": (64, "q"), "i32": (32, "i"),
+          "i16": (16, "h"), "i8": (8, "b"), "i4": (4, None), "u64": (64, "Q"), "u32": (32, "I"), "u16": (16, "H"),
+          "u8": (8, "B"), "u4": (4, None), "bool": (8, "B")}
 # EF_AMDGPU_MACH of an ELF header's flags.
 MACHINES = {"gfx906": 0x2f, "gfx908": 0x30, "gfx90a": 0x3f, "gfx942": 0x4c, "gfx1100": 0x41}
 
@@ -36,12 +36,15 @@ def need(condition, text):
         raise Fault(text)
 
 
-def values(data, dtype):
-    """The elements as Python numbers."""
-    size, letter = DTYPES[dtype]
-    if letter is None:  # the upper half of an f32
-        return [struct.unpack("<f", b"\0\0" + data[k:k + 2])[0] for k in range(0, len(data), 2)]
-    return struct.unpack(f"<{len(data) // size}{letter}", data)
+def values(data, dtype, count=None):
+    """The elements as Python numbers, the first `count` of them: of 4 bits, an even number is there."""
+    bits, letter = DTYPES[dtype]
+    if dtype == "bf16":  # the upper half of an f32
+        return [struct.unpack("<f", b"\0\0" + data[k:k + 2])[0] for k in range(0, len(data), 2)][:count]
+    if bits == 4:
+        halves = [half for byte in data for half in (byte & 15, byte >> 4)]
+        return [half - 16 if dtype == "i4" and half > 7 else half for half in halves][:count]
+    return struct.unpack(f"<{len(data) * 8 // bits}{letter}", data)[:count]
 
 
 def relative_error(found, expected):
@@ -117,9 +120,10 @@ class Case:
         self.constants = self.read(self.json["constants"])
         self.inputs = [self.port(port) for port in self.json["inputs"]]
         self.simt = [self.port(port) for port in self.json["outputs"]]
-        self.expected = [values(self.read(port["expected"]), port["expected_dtype"]) for port in self.json["outputs"]]
+        self.expected = [values(self.read(port["expected"]), port["expected_dtype"], math.prod(port["shape"]))
+                         for port in self.json["outputs"]]
         for port, simt, expected in zip(self.json["outputs"], self.simt, self.expected):
-            found = values(simt, port["dtype"])
+            found = values(simt, port["dtype"], len(expected))
             need(len(found) == len(expected), f"output {port['name']}: {len(found)} and {len(expected)} elements")
             error = relative_error(found, expected)
             need(error <= self.json["allowed"], f"output {port['name']}: simt is off by {error:g}")
@@ -135,7 +139,7 @@ class Case:
         data = self.read(port["data"])
         need(port["dtype"] in DTYPES, f"{port['name']}: {port['dtype']} is none of {', '.join(DTYPES)}")
         elements = math.prod(port["shape"])
-        size = elements * DTYPES[port["dtype"]][0]
+        size = (elements * DTYPES[port["dtype"]][0] + 7) // 8
         need(len(data) == size, f"{port['name']}: {len(data)} bytes, and {elements} elements have {size}")
         return data
 
@@ -186,7 +190,7 @@ class Case:
                 emulator.launch(self, step, struct.pack(f"<{len(words)}Q", *words))
         to_reference = to_simt = 0.0
         for port, place, simt, expected in zip(self.json["outputs"], outputs, self.simt, self.expected):
-            found = values(ctypes.string_at(place[1], len(simt)), port["dtype"])
+            found = values(ctypes.string_at(place[1], len(simt)), port["dtype"], len(expected))
             to_reference = max(to_reference, relative_error(found, expected))
             to_simt = max(to_simt, relative_error(found, values(simt, port["dtype"])))
         return to_reference, to_simt

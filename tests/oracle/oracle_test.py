@@ -99,6 +99,7 @@ def main():
         assert unknown.returncode == 1 and "op:NAME:SEED" in unknown.stderr, unknown.stderr
     assert oracle.relative_error([1.0, float("nan")], [1.0, 2.0]) == float("inf")
     assert oracle.values(b"\x80\x3f", "bf16") == [1.0]
+    assert oracle.values(b"\x2f", "i4") == [-1, 2] and oracle.values(b"\x2f", "u4") == [15, 2]
     print("ok")
 
 
