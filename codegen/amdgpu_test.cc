@@ -7,84 +7,35 @@
 #include <string>
 
 #include "codegen/compile.h"
+#include "codegen/testing/code_object.h"
 #include "graph/builder.h"
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
-#include "llvm/BinaryFormat/MsgPackDocument.h"
-#include "llvm/Object/ELFObjectFile.h"
 #include "runtime/device.h"
 #include "runtime/testing/fake_gpu.h"
 
 namespace tessera {
 namespace {
 
-// Of every kernel of a code object, what its metadata note says. Format: LLVM, "User Guide for AMDGPU Backend", code
-// object V4 metadata.
-std::map<std::string, llvm::msgpack::MapDocNode> KernelsOf(const ProgramImage& image, llvm::msgpack::Document& notes) {
-  std::map<std::string, llvm::msgpack::MapDocNode> kernels;
-  const llvm::StringRef bytes(reinterpret_cast<const char*>(image.bytes.data()), image.bytes.size());
-  auto object = llvm::object::ELFObjectFile<llvm::object::ELF64LE>::create(llvm::MemoryBufferRef(bytes, "image"));
-  if (!object) {
-    ADD_FAILURE() << llvm::toString(object.takeError());
-    return kernels;
-  }
-  const auto& file = object->getELFFile();
-  auto headers = file.program_headers();
-  if (!headers) {
-    ADD_FAILURE() << llvm::toString(headers.takeError());
-    return kernels;
-  }
-  for (const auto& header : *headers) {
-    if (header.p_type != llvm::ELF::PT_NOTE) continue;
-    llvm::Error error = llvm::Error::success();
-    for (const auto& note : file.notes(header, error)) {
-      if (note.getName() != "AMDGPU" || note.getType() != llvm::ELF::NT_AMDGPU_METADATA) continue;
-      EXPECT_TRUE(notes.readFromBlob(note.getDescAsStringRef(header.p_align), /*Multi=*/false));
-      llvm::msgpack::MapDocNode& root = notes.getRoot().getMap();
-      for (llvm::msgpack::DocNode& kernel : root["amdhsa.kernels"].getArray()) {
-        llvm::msgpack::MapDocNode fields = kernel.getMap();
-        kernels.emplace(fields[".name"].getString().str(), fields);
-      }
-    }
-    EXPECT_FALSE(static_cast<bool>(error)) << llvm::toString(std::move(error));
-  }
-  return kernels;
-}
-
-uint64_t Number(llvm::msgpack::MapDocNode& fields, const char* key) {
-  const auto at = fields.find(key);
-  if (at == fields.end()) return 0;
-  return at->second.getKind() == llvm::msgpack::Type::UInt ? at->second.getUInt()
-                                                           : static_cast<uint64_t>(at->second.getInt());
-}
-
-void ExpectPlain(const std::string& name, llvm::msgpack::MapDocNode fields, int64_t args, bool by_blocks, int wave) {
-  EXPECT_EQ(0u, Number(fields, ".private_segment_fixed_size")) << name << " keeps something in scratch memory";
-  EXPECT_EQ(0u, Number(fields, ".vgpr_spill_count")) << name;
-  EXPECT_EQ(0u, Number(fields, ".sgpr_spill_count")) << name;
-  EXPECT_EQ(0u, Number(fields, ".group_segment_fixed_size")) << name << ": its size is the launch's";
-  EXPECT_EQ(static_cast<uint64_t>(wave), Number(fields, ".wavefront_size")) << name;
-  EXPECT_EQ(static_cast<uint64_t>(8 * (args + (by_blocks ? 0 : 2))), Number(fields, ".kernarg_segment_size")) << name;
-  for (llvm::msgpack::DocNode& arg : fields[".args"].getArray()) {
-    const std::string kind = arg.getMap()[".value_kind"].getString().str();
-    EXPECT_EQ(std::string::npos, kind.find("hidden")) << name << " has " << kind;
-  }
-}
-
 // Every kernel that the program launches.
 void ExpectPlainKernels(std::string_view what, const Program& program, const Target& target) {
-  llvm::msgpack::Document notes[64];
-  std::map<std::string, llvm::msgpack::MapDocNode> kernels;
-  ASSERT_LE(program.images.size(), std::size(notes));
-  for (size_t k = 0; k < program.images.size(); ++k) kernels.merge(KernelsOf(program.images[k], notes[k]));
+  std::map<std::string, KernelCode> kernels;
+  for (const ProgramImage& image : program.images) {
+    const StatusOr<CodeObject> object = ReadCodeObject(image.bytes, target);
+    ASSERT_TRUE(object.ok()) << what << ": " << object.status();
+    EXPECT_TRUE(object->undefined.empty()) << what << ": " << object->undefined.front();
+    for (const KernelCode& kernel : object->kernels) kernels.emplace(kernel.name, kernel);
+  }
   EXPECT_EQ(program.kernels.size(), kernels.size()) << what;
   for (const Step& step : program.steps) {
     const std::string& name = program.kernels[static_cast<size_t>(step.kernel)];
     const auto kernel = kernels.find(name);
     ASSERT_NE(kernel, kernels.end()) << what << ": no kernel " << name;
-    ExpectPlain(std::string(what) + ", " + name, kernel->second, static_cast<int64_t>(step.args.size()),
-                step.launch.by_blocks(), target.wave);
+    const auto args = static_cast<int64_t>(step.args.size()) + (step.launch.by_blocks() ? 0 : 2);
+    for (const std::string& fault : FaultsOf(kernel->second, args, target)) {
+      ADD_FAILURE() << what << ", " << name << ": " << fault;
+    }
   }
 }
 

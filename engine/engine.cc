@@ -7,6 +7,7 @@
 #include "codegen/compile.h"
 #include "codegen/emitter.h"
 #include "codegen/target.h"
+#include "engine/choose_program.h"
 #include "engine/engine_internal.h"
 #include "engine/second_tier.h"
 #include "graph/model_file.h"
@@ -14,6 +15,7 @@
 #include "propagate/pipeline.h"
 #include "runtime/device.h"
 #include "runtime/processors.h"
+#include "runtime/program_bundle.h"
 
 namespace tessera {
 namespace {
@@ -289,8 +291,12 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
   return Optimized(model, options, target, &report);
 }
 
-StatusOr<Session> Model::Compile(const Options& options) const {
-  StatusOr<Session> session = CompileFor(options);
+namespace {
+
+// What `make` makes for options.target, or where that cannot be had for options.fallback; `warn` receives why.
+template <typename Make, typename Warn>
+StatusOr<Session> OrFallback(const Options& options, const Make& make, const Warn& warn) {
+  StatusOr<Session> session = make(options);
   if (session.ok() || options.fallback.empty()) return session;
   switch (session.status().code()) {
     case ErrorCode::kDeviceMissing:
@@ -301,12 +307,88 @@ StatusOr<Session> Model::Compile(const Options& options) const {
   }
   Options other = options;
   other.target = options.fallback;
-  StatusOr<Session> second = CompileFor(other);
+  StatusOr<Session> second = make(other);
   if (!second.ok()) return second;
-  second->state_->report.warnings.insert(
-      second->state_->report.warnings.begin(),
-      internal::Join("runs on '", other.target, "' in place of '", options.target, "': ", session.status().message()));
+  warn(*second,
+       internal::Join("runs on '", other.target, "' in place of '", options.target, "': ", session.status().message()));
   return second;
+}
+
+}  // namespace
+
+StatusOr<Session> Model::Compile(const Options& options) const {
+  return OrFallback(
+      options, [&](const Options& o) { return CompileFor(o); },
+      [](Session& session, std::string why) {
+        std::vector<std::string>& warnings = session.state_->report.warnings;
+        warnings.insert(warnings.begin(), std::move(why));
+      });
+}
+
+StatusOr<Session> Session::Load(const std::string& path, const Options& options) {
+  return OrFallback(
+      options, [&](const Options& o) { return LoadFor(path, o); },
+      [](Session& session, std::string why) { session.state_->report.warnings.push_back(std::move(why)); });
+}
+
+StatusOr<Session> Session::LoadFor(const std::string& path, const Options& options) {
+  const auto start = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(const Target machine, TargetNamed(options.target));
+  ASSIGN_OR_RETURN(const ProgramBundle bundle, ProgramBundle::Open(path));
+  std::vector<std::string> targets;
+  std::string known;
+  for (const ProgramBundle::Entry& entry : bundle.entries()) {
+    targets.push_back(entry.target);
+    known += (known.empty() ? "" : ", ") + entry.target;
+  }
+  auto program = std::make_shared<Program>();
+  bool found = false;
+  for (size_t entry : RankPrograms(targets, machine)) {
+    ASSIGN_OR_RETURN(*program, bundle.Read(entry));
+    found = machine.IsGpu() || HasFeatures(machine.features, program->required_features);
+    if (found) break;
+  }
+  if (!found) {
+    return Error(ErrorCode::kTargetUnsupported, "'", path, "' has no program that runs on '", options.target, "' (",
+                 machine.cpu, "); it has ", known, "; `compile --target` writes others");
+  }
+  auto state = std::make_unique<State>();
+  ASSIGN_OR_RETURN(state->device, OpenDevice(options.target == "null" ? "null" : machine.device));
+  ASSIGN_OR_RETURN(state->executable,
+                   state->device->Load(program, {.threads = options.threads, .cache_dir = options.cache_dir}));
+  for (const ProgramPort& port : program->inputs) state->inputs.push_back(InfoOf(port.name, port.type));
+  for (const ProgramPort& port : program->outputs) state->outputs.push_back(InfoOf(port.name, port.type));
+  state->threads = options.threads;
+  state->input_pointers.resize(state->inputs.size());
+  state->output_pointers.resize(state->outputs.size());
+  state->unwanted.resize(state->outputs.size());
+  SessionReport& report = state->report;
+  report.target = program->target + " (" + machine.cpu + ")";
+  CompileResult as_compiled;
+  as_compiled.from_cache = true;
+  as_compiled.num_kernels = static_cast<int>(program->kernels.size());
+  for (const ProgramImage& image : program->images) {
+    as_compiled.code_bytes += static_cast<int64_t>(image.bytes.size());
+  }
+  as_compiled.decisions = program->decisions;
+  NoteProgram(*program, as_compiled, &report);
+  NoteDevice(*state->executable, &report);
+  report.compile_ms = MillisecondsSince(start);
+  return Session(std::move(state));
+}
+
+StatusOr<std::shared_ptr<const Program>> CompileProgram(const Model& model, const Options& options) {
+  RETURN_IF_ERROR(CheckEmitter(options.only_emitter));
+  ASSIGN_OR_RETURN(const Target target, TargetNamed(options.target));
+  PrepareReport prepared;
+  ASSIGN_OR_RETURN(const Graph graph, Optimized(model, options, target, &prepared));
+  CompileOptions compile;
+  compile.cache_dir = options.cache_dir;
+  compile.only_emitter = options.only_emitter;
+  compile.max_code_bytes = options.max_code_bytes;
+  compile.run_threads = ThreadsToUse(options.threads);
+  ASSIGN_OR_RETURN(const CompileResult compiled, tessera::Compile(graph, target, compile));
+  return compiled.program;
 }
 
 StatusOr<Session> Model::CompileFor(const Options& options) const {

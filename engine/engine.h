@@ -120,6 +120,12 @@ class Session {
   Session& operator=(Session&&) noexcept;
   ~Session();
 
+  // A session from a file of compiled programs, which the `compile` tool writes: nothing is compiled. Of the programs
+  // for options.target's machine ("host", "cuda", "hip:gfx942", …) it takes the one that asks most of what is there; of
+  // the other options fallback, threads and cache_dir (for what a card's assembler makes) count. TES-3004 lists the
+  // programs of a file that has none for this machine.
+  static StatusOr<Session> Load(const std::string& path, const Options& options);
+
   const std::vector<TensorInfo>& inputs() const;
   const std::vector<TensorInfo>& outputs() const;
 
@@ -150,6 +156,7 @@ class Session {
   std::string ProgramText() const;
 
  private:
+  static StatusOr<Session> LoadFor(const std::string& path, const Options& options);
   friend class Model;
   friend struct SessionAccess;  // engine_internal.h
   struct State;

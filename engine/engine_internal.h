@@ -21,6 +21,9 @@ StatusOr<MachineKind> MachineFor(const std::string& target);
 // The graph as it will be lowered for `options`, after all passes.
 StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options);
 
+// What Compile would run, as data, for a target that need not be here. Its name says the chip.
+StatusOr<std::shared_ptr<const Program>> CompileProgram(const Model& model, const Options& options);
+
 struct SessionAccess {
   static const Program& ProgramOf(const Session& session);
   // Threads that a run really uses.

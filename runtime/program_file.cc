@@ -1,6 +1,7 @@
 #include "runtime/program_file.h"
 
 #include <bit>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 #include <type_traits>
@@ -193,7 +194,7 @@ class Reader {
 
 }  // namespace
 
-Status WriteProgram(const Program& program, const std::string& path) {
+ProgramBytes::ProgramBytes(const Program& program) {
   std::vector<std::span<const std::byte>> sections = {program.constants};
   for (const ProgramImage& image : program.images) sections.push_back(image.bytes);
   std::vector<int64_t> sizes;
@@ -204,32 +205,39 @@ Status WriteProgram(const Program& program, const std::string& path) {
 
   Header header = {.version = kVersion, .reserved = 0, .hash = {}, .structure_bytes = writer.bytes().size()};
   std::memcpy(header.magic, kMagic.data(), kMagic.size());
-  const auto as_bytes = [](const void* data, size_t size) {
-    return std::span(static_cast<const std::byte*>(data), size);
-  };
-  constexpr std::byte kZeros[kAlignment] = {};
-  std::vector<std::span<const std::byte>> pieces = {as_bytes(&header.structure_bytes, sizeof(header.structure_bytes)),
-                                                    as_bytes(writer.bytes().data(), writer.bytes().size())};
-  size_t end = sizeof(Header) + writer.bytes().size();
+  start_.append(reinterpret_cast<const char*>(&header), sizeof(header)).append(writer.bytes());
+  static constexpr std::byte kZeros[kAlignment] = {};
+  const auto start = std::as_bytes(std::span(start_));
+  pieces_ = {start};
+  size_ = start.size();
   for (std::span<const std::byte> section : sections) {
-    pieces.push_back(as_bytes(kZeros, AlignUp(end) - end));
-    pieces.push_back(section);
-    end = AlignUp(end) + section.size();
+    pieces_.push_back(std::span(kZeros).first(AlignUp(size_) - size_));
+    pieces_.push_back(section);
+    size_ = AlignUp(size_) + section.size();
   }
   Hasher hasher;
-  for (std::span<const std::byte> piece : pieces) hasher.AddBytes(piece);
-  header.hash = hasher.Finish();
+  hasher.AddBytes(start.subspan(kHashed));
+  for (size_t k = 1; k < pieces_.size(); ++k) hasher.AddBytes(pieces_[k]);
+  const Hash128 hash = hasher.Finish();
+  std::memcpy(start_.data() + offsetof(Header, hash), &hash, sizeof(hash));
+}
 
+Status WriteProgram(const Program& program, const std::string& path) {
+  const ProgramBytes bytes(program);
   ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
-  RETURN_IF_ERROR(file.Append(as_bytes(&header, kHashed)));
-  for (std::span<const std::byte> piece : pieces) RETURN_IF_ERROR(file.Append(piece));
+  for (std::span<const std::byte> piece : bytes.pieces()) RETURN_IF_ERROR(file.Append(piece));
   return file.Commit();
 }
 
 StatusOr<Program> ReadProgram(const std::string& path) {
   ASSIGN_OR_RETURN(MappedFile opened, MappedFile::Open(path));
   const auto file = std::make_shared<const MappedFile>(std::move(opened));
-  const std::string_view bytes = file->text();
+  return ReadProgramBytes(file->bytes(), file, path);
+}
+
+StatusOr<Program> ReadProgramBytes(std::span<const std::byte> all, const std::shared_ptr<const void>& owner,
+                                   const std::string& path) {
+  const std::string_view bytes(reinterpret_cast<const char*>(all.data()), all.size());
   const auto corrupt = [&](std::string_view what) {
     return Error(ErrorCode::kFileCorrupt, "program file '", path, "': ", what);
   };
@@ -245,6 +253,7 @@ StatusOr<Program> ReadProgram(const std::string& path) {
     return Error(ErrorCode::kVersionUnsupported, "program file '", path, "': expected version ", kVersion, ", found ",
                  header.version, "; compile the model again");
   }
+  if (header.reserved != 0) return corrupt("its header is not one that was written");
   if (HashBytes(bytes.substr(kHashed)) != header.hash) return corrupt("its bytes are not those that were written");
   if (header.structure_bytes > bytes.size() - sizeof(header)) return corrupt("its structure runs over the end");
 
@@ -259,10 +268,10 @@ StatusOr<Program> ReadProgram(const std::string& path) {
     if (begin > bytes.size() || sizes[k] < 0 || static_cast<uint64_t>(sizes[k]) > bytes.size() - begin) {
       return corrupt("a section runs over the end");
     }
-    const std::span<const std::byte> section = file->bytes().subspan(begin, static_cast<size_t>(sizes[k]));
+    const std::span<const std::byte> section = all.subspan(begin, static_cast<size_t>(sizes[k]));
     end = begin + section.size();
     if (k > 0) {
-      program.images.push_back({section, file});
+      program.images.push_back({section, owner});
       continue;
     }
     ASSIGN_OR_RETURN(HostMemory memory, HostMemory::Allocate(sizes[k], "constants"));

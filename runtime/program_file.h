@@ -19,7 +19,11 @@
 #ifndef TESSERA_RUNTIME_PROGRAM_FILE_H_
 #define TESSERA_RUNTIME_PROGRAM_FILE_H_
 
+#include <cstddef>
+#include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "runtime/program.h"
@@ -30,6 +34,26 @@ namespace tessera {
 Status WriteProgram(const Program& program, const std::string& path);
 // Constants are copied to memory of their own, on huge pages where there are many; images are not.
 StatusOr<Program> ReadProgram(const std::string& path);
+
+// The same as parts of other files (program_bundle.h). What a file has of a program, in pieces one behind the other,
+// which lie in the program and in this; both outlive them.
+class ProgramBytes {
+ public:
+  explicit ProgramBytes(const Program& program);
+  ProgramBytes(const ProgramBytes&) = delete;
+  ProgramBytes& operator=(const ProgramBytes&) = delete;
+
+  const std::vector<std::span<const std::byte>>& pieces() const { return pieces_; }
+  size_t size() const { return size_; }
+
+ private:
+  std::string start_;  // header and structure
+  std::vector<std::span<const std::byte>> pieces_;
+  size_t size_ = 0;
+};
+// `bytes` begin at a multiple of 64 and stay where they are while `owner` lives; `path` is for messages.
+StatusOr<Program> ReadProgramBytes(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
+                                   const std::string& path);
 
 }  // namespace tessera
 

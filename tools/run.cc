@@ -1,4 +1,5 @@
-// run: one inference on given inputs; the outputs are printed, written, or compared with what is expected.
+// run: one inference on given inputs, of a model or of compiled programs; the outputs are printed, written, or compared
+// with what is expected.
 #include <algorithm>
 #include <cmath>
 
@@ -24,8 +25,8 @@ struct RunFlags {
   int64_t threads = 0, max_printed = 16;
   std::string target = "host", fallback, emitter, cache, tier = "final";
   ModelFlags model;
-  FlagSet flags =
-      FlagSet("run", "MODEL --input=… [flags]", "Runs a model once and prints, writes or compares its outputs.");
+  FlagSet flags = FlagSet("run", "MODEL|FILE.tessx --input=… [flags]",
+                          "Runs a model once and prints, writes or compares its outputs.");
 
   RunFlags() {
     flags.Section("Inputs");
@@ -58,6 +59,7 @@ struct RunFlags {
     flags.Example("run zoo:fashion_mlp --input=image=@boot.npy", "prints the ten logits");
     flags.Example("run m.onnx --input=@x.npy --expected_output=@y.npy --atol=1e-4", "compares");
     flags.Example("run m.tess --random --reference", "random inputs against the interpreter");
+    flags.Example("run m.tessx --target=cuda --random", "a program that `compile` wrote for this machine's card");
   }
 };
 
@@ -186,37 +188,35 @@ Status RunTests(Session& session, const OpenedModel& model, Comparison& comparis
   return OkStatus();
 }
 
-}  // namespace
+// A compiled file's inputs and outputs, as a graph of nothing else.
+Graph PortsOf(const Session& session) {
+  Graph graph;
+  const auto add = [&](const TensorInfo& info) {
+    Value value;
+    value.name = info.name;
+    value.kind = ValueKind::kInput;
+    value.type = {*ParseDType(info.type), Shape(info.shape)};
+    return graph.AddValue(std::move(value));
+  };
+  for (const TensorInfo& info : session.inputs()) graph.inputs.push_back(add(info));
+  for (const TensorInfo& info : session.outputs()) graph.outputs.push_back(add(info));
+  return graph;
+}
 
-Status RunVerb(const std::vector<std::string>& args) {
-  RunFlags f;
-  RETURN_IF_ERROR(f.flags.Parse(args));
-  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 1));
-  if (answered) return OkStatus();
-  ASSIGN_OR_RETURN(const OpenedModel opened, f.model.Open(f.flags.positional()[0]));
-  const Graph& graph = opened.graph;
-  // Inputs first: they are read in no time, compiling takes seconds.
-  std::vector<Tensor> inputs;
-  if (!f.tests) {
-    ASSIGN_OR_RETURN(inputs, ResolveInputs(graph, f.inputs, f.random ? &f.model.seed : nullptr));
-  }
-  ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
-  Options compile;
-  compile.target = f.target;
-  compile.fallback = f.fallback;
-  compile.threads = static_cast<int>(f.threads);
-  compile.only_emitter = f.emitter;
-  compile.sparsity = f.sparsity;
-  compile.tier = f.tier;
-  if (!f.cache.empty()) compile.cache_dir = UserPath(f.cache);
-  ASSIGN_OR_RETURN(Session session, model.Compile(compile));
-  for (const std::string& warning : session.report().warnings) PrintNote("warning: " + warning);
+Options OptionsOf(const RunFlags& f) {
+  Options options;
+  options.target = f.target;
+  options.fallback = f.fallback;
+  options.threads = static_cast<int>(f.threads);
+  options.only_emitter = f.emitter;
+  options.sparsity = f.sparsity;
+  options.tier = f.tier;
+  if (!f.cache.empty()) options.cache_dir = UserPath(f.cache);
+  return options;
+}
 
+Status RunAndShow(const RunFlags& f, Session& session, const Graph& graph, const std::vector<Tensor>& inputs) {
   Comparison comparison(f.atol, f.rtol);
-  if (f.tests) {
-    RETURN_IF_ERROR(RunTests(session, opened, comparison));
-    return comparison.Finish();
-  }
   ASSIGN_OR_RETURN(const std::vector<Tensor> results, RunOnce(session, graph, inputs));
   RETURN_IF_ERROR(WriteOutputs(f, graph, results));
   for (size_t k = 0; k < results.size(); ++k) {
@@ -230,6 +230,47 @@ Status RunVerb(const std::vector<std::string>& args) {
       comparison.Add(graph[graph.outputs[k]].name + " (reference)", results[k], expected[k]);
   }
   return comparison.Finish();
+}
+
+// A file of `compile`.
+Status RunCompiled(const RunFlags& f, const std::string& path) {
+  if (f.reference || f.tests) {
+    return Error(ErrorCode::kUsageInvalid, "'", path, "' has no graph and carries no test vectors: --reference and ",
+                 "--tests need the model itself");
+  }
+  ASSIGN_OR_RETURN(Session session, Session::Load(UserPath(path), OptionsOf(f)));
+  for (const std::string& warning : session.report().warnings) PrintNote("warning: " + warning);
+  const Graph ports = PortsOf(session);
+  ASSIGN_OR_RETURN(const std::vector<Tensor> inputs,
+                   ResolveInputs(ports, f.inputs, f.random ? &f.model.seed : nullptr));
+  return RunAndShow(f, session, ports, inputs);
+}
+
+}  // namespace
+
+Status RunVerb(const std::vector<std::string>& args) {
+  RunFlags f;
+  RETURN_IF_ERROR(f.flags.Parse(args));
+  ASSIGN_OR_RETURN(const bool answered, AnswerAtOnce(f.flags, 1));
+  if (answered) return OkStatus();
+  if (f.flags.positional()[0].ends_with(".tessx")) return RunCompiled(f, f.flags.positional()[0]);
+  ASSIGN_OR_RETURN(const OpenedModel opened, f.model.Open(f.flags.positional()[0]));
+  const Graph& graph = opened.graph;
+  // Inputs first: they are read in no time, compiling takes seconds.
+  std::vector<Tensor> inputs;
+  if (!f.tests) {
+    ASSIGN_OR_RETURN(inputs, ResolveInputs(graph, f.inputs, f.random ? &f.model.seed : nullptr));
+  }
+  ASSIGN_OR_RETURN(const Model model, ModelFromGraph(graph));
+  ASSIGN_OR_RETURN(Session session, model.Compile(OptionsOf(f)));
+  for (const std::string& warning : session.report().warnings) PrintNote("warning: " + warning);
+
+  if (f.tests) {
+    Comparison comparison(f.atol, f.rtol);
+    RETURN_IF_ERROR(RunTests(session, opened, comparison));
+    return comparison.Finish();
+  }
+  return RunAndShow(f, session, graph, inputs);
 }
 
 }  // namespace tessera

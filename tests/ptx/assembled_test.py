@@ -4,8 +4,10 @@
 
 write_kernels writes the PTX; ptxas, which ./check installs from PyPI (nvidia-cuda-nvcc), assembles it. It must take
 every kernel; none may spill a register or keep anything in local memory, none may call what is not there, ptxas may say
-nothing of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has. The
-last lines say how long it took and which kernels hold most registers.
+nothing of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has, for as
+many blocks on a multiprocessor as the schedule counts on. The last lines say how long it took and which kernels hold
+most registers. With TESSERA_LADDER=all (./check --all) every network of tests/ladder in every pattern and precision is
+looked at too, not a few.
 """
 
 import concurrent.futures
@@ -21,10 +23,21 @@ import time
 
 # Batches as the published measurements have them; a transformer's layers are alike.
 NETWORKS = ["mlp:1", "mlp:32", "mlp:1024", "mobilenet_v1:1", "mobilenet_v1:32", "mobilenet_v2:1", "resnet18:1",
-            "bert_base:1:layers=2", "bert_base:32:layers=1", "minilm:1:layers=2", "ops:3", "device_ops"]
+            "bert_base:1:layers=2", "bert_base:32:layers=1", "minilm:1:layers=2", "ops:3", "device_ops",
+            "ladder:mlp/90%:fine/f32", "ladder:bert/80%:64x64/f16", "ladder:bert/2:4/i8",
+            "ladder:mobilenet_v1/90%:4x1/i8"]
+
+# tests/ladder/ladder_network.cc has the lists.
+LADDER = [f"ladder:{network}/{pattern}/{precision}"
+          for network in ("mlp", "mobilenet_v1", "bert", "fashion_mlp", "fashion_mobilenet")
+          for pattern in ("none", "90%:fine", "90%:4x1", "80%:16x16", "80%:64x64", "50%:channels", "2:4")
+          for precision in ("f32", "f16", "i8")]
 
 # Of a block: bytes of shared memory. CUDA C++ Programming Guide, table of technical specifications per capability.
 SHARED_BYTES = {"sm_75": 64 << 10, "sm_80": 163 << 10, "sm_86": 99 << 10, "sm_89": 99 << 10, "sm_90": 227 << 10}
+# Of a multiprocessor.
+UNIT_SHARED_BYTES = {"sm_75": 64 << 10, "sm_80": 164 << 10, "sm_86": 100 << 10, "sm_89": 100 << 10,
+                     "sm_90": 228 << 10}
 REGISTERS = 65536  # of a multiprocessor, the same for all of them
 
 # Kernels that keep something in local memory all the same, by a part of their symbol, and why.
@@ -63,11 +76,12 @@ def assemble(ptxas, path, chip):
 
 def main(chip):
     ptxas = assembler()
+    networks = NETWORKS + (LADDER if os.environ.get("TESSERA_LADDER") == "all" else [])
     version = subprocess.run([str(ptxas), "--version"], capture_output=True, text=True).stdout.split("release ")[-1]
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         start = time.perf_counter()
-        subprocess.run(["tests/ptx/write_kernels", chip, name] + NETWORKS, check=True)
+        subprocess.run(["tests/ptx/write_kernels", chip, name] + networks, check=True)
         written = time.perf_counter()
         launches = {row["symbol"]: row for row in map(json.loads, (folder / "kernels.jsonl").read_text().splitlines())}
         files = sorted(folder.glob("*.ptx"))
@@ -88,9 +102,14 @@ def main(chip):
         shared = launch["shared_bytes"] + kernel["shared"]
         if shared > SHARED_BYTES[chip.rstrip("a")]:
             faults.append(f"{where}: {shared} bytes of shared memory; {chip} has {SHARED_BYTES[chip.rstrip('a')]}")
-        # Registers are given to warps in pieces of 8 for each thread.
-        if -(-kernel["registers"] // 8) * 8 * -(-launch["threads"] // 32) * 32 > REGISTERS:
-            faults.append(f"{where}: {launch['threads']} threads of {kernel['registers']} registers are too many")
+        # Registers are given to warps in pieces of 8 for each thread; from sm_80 on each block has 1 KiB more than it
+        # knows of.
+        blocks = max(1, launch["blocks_per_unit"])
+        if blocks * -(-kernel["registers"] // 8) * 8 * -(-launch["threads"] // 32) * 32 > REGISTERS:
+            faults.append(f"{where}: {launch['threads']} threads of {kernel['registers']} registers are too many for "
+                          f"{blocks} blocks on a multiprocessor")
+        if blocks > 1 and blocks * (shared + (0 if chip == "sm_75" else 1024)) > UNIT_SHARED_BYTES[chip.rstrip("a")]:
+            faults.append(f"{where}: {shared} bytes of shared memory are too many for {blocks} blocks")
         x, y, z = launch["blocks"]
         if launch["threads"] > 1024 or x > 2**31 - 1 or y > 65535 or z > 65535:
             faults.append(f"{where}: {launch['threads']} threads in {x} x {y} x {z} blocks are too many")
@@ -99,7 +118,7 @@ def main(chip):
     for fault in faults:
         print("FAILED", fault)
     hungry = sorted(kernels.items(), key=lambda item: -item[1].get("registers", 0))[:3]
-    print(f"{chip}: {len(launches)} kernels of {len(NETWORKS)} networks; PTX in {written - start:.1f} s, "
+    print(f"{chip}: {len(launches)} kernels of {len(networks)} networks; PTX in {written - start:.1f} s, "
           f"ptxas {version.split(',')[0]} in {assembled - written:.1f} s; most registers: "
           + ", ".join(f"{symbol} {kernel['registers']}" for symbol, kernel in hungry))
     return 1 if faults else 0

@@ -1,0 +1,161 @@
+// Whole networks as NVIDIA's and AMD's chips would run them, on the host under supervision: every kernel keeps the
+// rules of its chip in every order of threads, gives the same bits in each, and the outputs are the reference's.
+//
+// A combination is a network in a pattern and a precision, for a chip. Usually a pairwise cover of all of them runs, in
+// which each chip meets each pattern, and so on; with TESSERA_LADDER=all (`./check --all`) they all do. Each prints a
+// line of JSON, from which table.py makes the table of docs/results/ladder.md.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "codegen/compile.h"
+#include "codegen/target.h"
+#include "engine/engine_internal.h"
+#include "graph/interpreter.h"
+#include "gtest/gtest.h"
+#include "runtime/device.h"
+#include "tesa/testing/close.h"
+#include "tests/ladder/ladder_network.h"
+#include "tests/ladder/pairwise.h"
+#include "tools/common/input_spec.h"
+#include "tools/common/reference.h"
+
+namespace tessera {
+namespace {
+
+constexpr const char* kOrders[] = {"simt", "simt:reverse", "simt:random:7"};
+constexpr uint64_t kSeed = 1;
+
+// One graph, and the chips that it runs for.
+struct Combination {
+  std::string network, pattern, precision;
+  std::vector<std::string> chips;
+};
+
+std::vector<Combination> Combinations() {
+  const auto levels = [](std::span<const std::string_view> names) { return static_cast<int>(names.size()); };
+  const auto networks = LadderNetworks(), patterns = LadderPatterns(), precisions = LadderPrecisions(),
+             chips = LadderChips();
+  std::vector<std::vector<int>> rows;
+  const char* wanted = std::getenv("TESSERA_LADDER");
+  if (wanted == nullptr || std::string_view(wanted) != "all") {
+    rows = PairwiseCover({levels(chips), levels(patterns), levels(precisions), levels(networks)});
+  } else {
+    for (int c = 0; c < levels(chips); ++c) {
+      for (int a = 0; a < levels(patterns); ++a) {
+        for (int p = 0; p < levels(precisions); ++p) {
+          for (int n = 0; n < levels(networks); ++n) rows.push_back({c, a, p, n});
+        }
+      }
+    }
+  }
+  std::map<std::vector<int>, std::vector<std::string>> chips_of;
+  for (const std::vector<int>& row : rows) {
+    chips_of[{row[3], row[1], row[2]}].emplace_back(chips[static_cast<size_t>(row[0])]);
+  }
+  std::vector<Combination> combinations;
+  for (const auto& [graph, of_graph] : chips_of) {
+    combinations.push_back({std::string(networks[static_cast<size_t>(graph[0])]),
+                            std::string(patterns[static_cast<size_t>(graph[1])]),
+                            std::string(precisions[static_cast<size_t>(graph[2])]), of_graph});
+  }
+  return combinations;
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// MEASURE.md's. Integers are exact: an output of one step too many, of 255, would be off by more than rounding it to
+// f32 is. Where floats are quantised on the way (attention, norms) a value on the border of two integers may fall to
+// either side, and so may what is made of it.
+double BoundOf(const Combination& c, const Graph& graph) {
+  return c.precision == "i8" && c.network != "bert" ? 1e-6 : ErrorBound(graph);
+}
+
+// Outputs in one order of threads.
+StatusOr<std::vector<Tensor>> RunIn(const char* order, const std::shared_ptr<const Program>& program,
+                                    const std::vector<Tensor>& inputs) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(order));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Executable> executable, device->Load(program, {.threads = 1}));
+  std::vector<const void*> from;
+  for (const Tensor& input : inputs) from.push_back(input.bytes().data());
+  std::vector<Tensor> outputs;
+  std::vector<void*> to;
+  for (const ProgramPort& port : program->outputs) outputs.emplace_back(port.type.dtype, port.type.shape);
+  for (Tensor& output : outputs) to.push_back(output.mutable_bytes().data());
+  RETURN_IF_ERROR(executable->Run(from, to));
+  return outputs;
+}
+
+class SimtMatrixTest : public testing::TestWithParam<Combination> {};
+
+TEST_P(SimtMatrixTest, IsTheReferenceOnEveryChipInEveryOrder) {
+  const Combination& c = GetParam();
+  const StatusOr<Graph> graph = BuildLadderGraph(c.network, c.pattern, c.precision);
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  std::vector<Tensor> inputs;
+  for (ValueId id : graph->inputs) inputs.push_back(DefaultInput(*graph, id, kSeed));
+  const StatusOr<std::vector<Tensor>> expected = Reference(*graph, inputs, "");
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  const double bound = BoundOf(c, *graph);
+  const StatusOr<Model> model = ModelFromGraph(*graph);
+  ASSERT_TRUE(model.ok()) << model.status();
+  // What is lowered is the same for all GPUs.
+  const StatusOr<Graph> lowered = OptimizedGraphOf(*model, {.target = "simt:" + c.chips[0]});
+  ASSERT_TRUE(lowered.ok()) << lowered.status();
+  const StatusOr<std::vector<Tensor>> exact = Reference(*lowered, inputs, "");
+  ASSERT_TRUE(exact.ok()) << exact.status();
+  for (const std::string& chip : c.chips) {
+    SCOPED_TRACE(chip);
+    const StatusOr<Target> target = MakeTarget("simt:" + chip);
+    ASSERT_TRUE(target.ok()) << target.status();
+    auto start = std::chrono::steady_clock::now();
+    const StatusOr<CompileResult> compiled = Compile(*lowered, *target, {.threads = 1});
+    ASSERT_TRUE(compiled.ok()) << compiled.status();
+    const double compile_s = SecondsSince(start);
+    JsonWriter json;
+    json.BeginObject().Key("chip").String(chip).Key("network").String(c.network).Key("pattern").String(c.pattern);
+    json.Key("precision").String(c.precision).Key("kernels").Number(compiled->num_kernels);
+    json.Key("compile_s").Number(compile_s).Key("run_s").BeginArray();
+    std::vector<Tensor> first;
+    for (const char* order : kOrders) {
+      start = std::chrono::steady_clock::now();
+      StatusOr<std::vector<Tensor>> found = RunIn(order, compiled->program, inputs);
+      json.Number(SecondsSince(start));
+      ASSERT_TRUE(found.ok()) << order << ": " << found.status();
+      if (first.empty()) first = *found;
+      for (size_t k = 0; k < first.size(); ++k) {
+        const auto a = first[k].bytes(), b = (*found)[k].bytes();
+        EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end()))
+            << order << ": output " << k << " depends on the order of threads";
+      }
+    }
+    double error = 0, to_lowered = 0;
+    for (size_t k = 0; k < first.size(); ++k) {
+      EXPECT_TRUE(Close(first[k], (*expected)[k], bound)) << "output " << k;
+      error = std::max(error, RelativeError(first[k], (*expected)[k]));
+      to_lowered = std::max(to_lowered, RelativeError(first[k], (*exact)[k]));
+    }
+    json.EndArray().Key("rel_error").Number(error).Key("to_lowered").Number(to_lowered).Key("bound").Number(bound);
+    std::printf("%s\n", json.EndObject().text().c_str());
+  }
+}
+
+std::string NameOf(const testing::TestParamInfo<Combination>& info) {
+  std::string name = info.param.network + "_" + info.param.pattern + "_" + info.param.precision;
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ladder, SimtMatrixTest, testing::ValuesIn(Combinations()), NameOf);
+
+}  // namespace
+}  // namespace tessera
