@@ -9,11 +9,11 @@
 //     O, m, l -> shared memory; barrier
 //     out = epilogue(sum over the Wk of 2^(m_k - max m) · O_k / sum over them of 2^(m_k - max m) · l_k)
 //
-// Scores are of base 2: scale and mask carry log2(e). A quad of lanes has two rows of a fragment, so that maxima meet
-// in two shuffles. Statistics and sums are f32. The second operand of P · V is V as it lies: ldmatrix turns 16-bit
-// numbers on the way; 32-bit ones are loaded singly, and the step's depth is taken in the order 0 2 4 6 1 3 5 7, in
-// which P's sums already are an operand. tf32: all operands are rounded to nearest. Few queries or heads: more warps
-// share the keys of fewer rows, since a block alone is bound by latency.
+// Scores are of base 2: scale and mask carry log2(e); without a mask the scale is part of the exponent. A quad of lanes
+// has two rows of a fragment, so that maxima meet in two shuffles. Statistics and sums are f32. The second operand of P
+// · V is V as it lies: ldmatrix turns 16-bit numbers on the way; 32-bit ones are loaded singly, and the step's depth is
+// taken in the order 0 2 4 6 1 3 5 7, in which P's sums already are an operand. tf32: all operands are rounded to
+// nearest. Few queries or heads: more warps share the keys of fewer rows, since a block alone is bound by latency.
 //
 // Memory, tiles and their zeros are TileCopy's. Tested by gpu_attention_mma_test.cc.
 #include <algorithm>
@@ -146,7 +146,14 @@ class AttentionMmaEmitter {
   IrValue Lowest() { return llvm::ConstantFP::getInfinity(ir().getFloatTy(), /*Negative=*/true); }
   IrValue Power(IrValue x) { return DeviceOp(b_, "gpu.exp2_approx", {x}); }
   // A NaN among the scores makes the sum NaN: the maximum need not pass it on.
-  IrValue Max(IrValue x, IrValue y) { return ir().CreateSelect(ir().CreateFCmpOGT(x, y), x, y); }
+  IrValue Max(IrValue x, IrValue y) { return ir().CreateBinaryIntrinsic(llvm::Intrinsic::maxnum, x, y); }
+  // 2^(scale · log2(e) · (score - shift)), where `shift` is scaled already: scores of a mask carry their scale.
+  bool scales_late() const { return !p_.masked && p_.scale > 0; }
+  IrValue Scaled(IrValue x) { return scales_late() ? ir().CreateFMul(x, F32(p_.scale * kLog2E)) : x; }
+  IrValue PowerOf(IrValue score, IrValue shift) {
+    if (!scales_late()) return Power(ir().CreateFSub(score, shift));
+    return Power(b_.Fma(score, F32(p_.scale * kLog2E), ir().CreateFNeg(shift)));
+  }
   IrValue At(IrValue offset) { return ir().CreateGEP(ir().getInt8Ty(), shared_, offset); }
   IrValue Behind(IrValue base, int64_t bytes) {
     return ir().CreateConstGEP1_64(ir().getInt8Ty(), base, static_cast<uint64_t>(bytes));
@@ -225,9 +232,9 @@ class AttentionMmaEmitter {
       largest = JoinLanes(b_, largest, 4, [&](IrValue x, IrValue y) { return Max(x, y); });
       IrValue& so_far = carried[static_cast<size_t>(half) * 2];
       largest = Max(so_far, largest);
-      IrValue shift = Shift(largest), factor = Power(ir().CreateFSub(so_far, shift)), sum = nullptr;
+      IrValue shift = Scaled(Shift(largest)), factor = PowerOf(so_far, shift), sum = nullptr;
       ForRow(scores, half, [&](IrValue& s) {
-        s = Power(ir().CreateFSub(s, shift));
+        s = PowerOf(s, shift);
         sum = sum == nullptr ? s : ir().CreateFAdd(sum, s);
       });
       so_far = largest;
@@ -250,7 +257,7 @@ class AttentionMmaEmitter {
     }
   }
 
-  // [block of 8 keys][row of the lane][two neighbours], times log2(e).
+  // [block of 8 keys][row of the lane][two neighbours]; of a mask, or of a scale that is not positive, times log2(e).
   IrValues EmitScores(IrValue first, IrValue own, IrValue stage) {
     IrValues scores(static_cast<size_t>(key_blocks()) * 4, F32(0));
     // Matrices: keys 0-7 of the first half of the step's depth, of the second half; then keys 8-15.
@@ -266,7 +273,7 @@ class AttentionMmaEmitter {
     for (int j = 0; j < key_blocks(); ++j) {
       for (int k = 0; k < 4; ++k) {
         IrValue& s = scores[static_cast<size_t>(4 * j + k)];
-        s = ir().CreateFMul(s, F32(p_.scale * kLog2E));
+        if (!scales_late()) s = ir().CreateFMul(s, F32(p_.scale * kLog2E));
         if (!p_.masked && p_.keys % p_.keys_at_once() == 0) continue;
         IrValue key = Plus(Plus(Plus(first, own), Times(in_quad_, 2)), int64_t{j} * kColumns + k % 2);
         if (p_.masked) {
@@ -372,11 +379,11 @@ class AttentionMmaEmitter {
         }
         IrValue most = largest[0];
         for (IrValue x : largest) most = Max(most, x);
-        IrValue shift = Shift(most), sum = F32(0), result = nullptr;
+        IrValue shift = Scaled(Shift(most)), sum = F32(0), result = nullptr;
         b_.AssumeAligned(p_.vector > 1);
         for (int part = 0; part < p_.tile.warps_k; ++part) {
           const size_t k = static_cast<size_t>(part);
-          IrValue factor = p_.tile.warps_k == 1 ? F32(1) : Power(ir().CreateFSub(largest[k], shift));
+          IrValue factor = p_.tile.warps_k == 1 ? F32(1) : PowerOf(largest[k], shift);
           sum = b_.Fma(sums[k], factor, sum);
           IrValue at = Plus(Plus(Times(row, pitch), column), int64_t{part} * of_part);
           IrValue x = b_.Load(shared_, Wide(at), DType::kF32, p_.vector);
