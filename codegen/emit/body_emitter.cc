@@ -30,7 +30,7 @@ class InstEmitter {
       case ScalarOp::kAdd: return ir_.CreateFAdd(x, y);
       case ScalarOp::kSub: return ir_.CreateFSub(x, y);
       case ScalarOp::kMul: return ir_.CreateFMul(x, y);
-      case ScalarOp::kDiv: return ir_.CreateFDiv(x, y);
+      case ScalarOp::kDiv: return FloatDiv(x, y);
       case ScalarOp::kRem: return EmitRem(b_, x, y);
       case ScalarOp::kPow: return EmitPow(b_, x, y);
       case ScalarOp::kMin: return MinMax(x, y, /*take_greater=*/false);
@@ -123,6 +123,18 @@ class InstEmitter {
 
   IrValue Less(IrValue x, IrValue y) {
     return IsUnsigned(type_) || IsBool(type_) ? ir_.CreateICmpULT(x, y) : ir_.CreateICmpSLT(x, y);
+  }
+
+  // On GPUs a division is a call: by a constant it is a product with its reciprocal, to one unit in the last place.
+  IrValue FloatDiv(IrValue x, IrValue y) {
+    const auto* divisor = llvm::dyn_cast<llvm::Constant>(y);
+    if (divisor != nullptr && divisor->getType()->isVectorTy()) divisor = divisor->getSplatValue();
+    const auto* number = llvm::dyn_cast_or_null<llvm::ConstantFP>(divisor);
+    if (b_.target().IsGpu() && number != nullptr && number->getType()->isFloatTy()) {
+      const float inverse = 1 / number->getValueAPF().convertToFloat();
+      if (std::isnormal(inverse)) return ir_.CreateFMul(x, llvm::ConstantFP::get(x->getType(), inverse));
+    }
+    return ir_.CreateFDiv(x, y);
   }
 
   IrValue DivRem(ScalarOp op, IrValue x, IrValue y) {

@@ -37,6 +37,19 @@ class Math {
   IrValue Sub(IrValue a, IrValue c) const { return ir_.CreateFSub(a, c); }
   IrValue Mul(IrValue a, IrValue c) const { return ir_.CreateFMul(a, c); }
   IrValue Div(IrValue a, IrValue c) const { return ir_.CreateFDiv(a, c); }
+  // To 2 units in the last place, of f32 whose divisor's reciprocal is a normal number: on GPUs, where a division is a
+  // call, in two instructions.
+  IrValue QuickDiv(IrValue a, IrValue c) const {
+    if (!b_.target().IsGpu() || is_double()) return Div(a, c);
+    if (lanes() == 1) return Mul(a, DeviceOp(b_, "gpu.rcp_approx", {c}));
+    IrValue reciprocals = llvm::PoisonValue::get(type_);
+    for (int l = 0; l < lanes(); ++l) {
+      const auto at = static_cast<uint64_t>(l);
+      IrValue one = DeviceOp(b_, "gpu.rcp_approx", {ir_.CreateExtractElement(c, at)});
+      reciprocals = ir_.CreateInsertElement(reciprocals, one, at);
+    }
+    return Mul(a, reciprocals);
+  }
   IrValue Abs(IrValue a) const { return ir_.CreateUnaryIntrinsic(llvm::Intrinsic::fabs, a); }
   IrValue CopySign(IrValue magnitude, IrValue sign) const {
     return ir_.CreateBinaryIntrinsic(llvm::Intrinsic::copysign, magnitude, sign);
@@ -368,14 +381,17 @@ IrValue EmitErf(KernelBuilder& b, IrValue x) {
   if (HasOddTables(m)) return OddByTable(m, x, &std::erf, 0.25, 4);
   IrValue magnitude = m.Abs(x);
   if (!m.is_double()) {
-    IrValue a = m.ClampBelow(magnitude, 3.92);
+    // The rational function is odd too: on GPUs, which have minima and maxima but no sign to copy, it takes the sign.
+    const bool with_sign = b.target().IsGpu();
+    IrValue a = m.ClampBelow(with_sign ? x : magnitude, 3.92);
+    if (with_sign) a = m.ClampAbove(a, -3.92);
     IrValue z = m.Mul(a, a);
     IrValue p = m.Horner(z, {1.1283791462001438, 0.19040527825878606, 0.052748566801443575, 0.0037655652390242997,
                              0.0002848814655083831, 2.050095803489616e-06});
     IrValue q = m.Horner(z, {1.0, 0.5020750257474798, 0.11410862085370206, 0.014969114429305198, 0.0011625227075050606,
                              3.809173592998998e-05});
-    IrValue value = m.ClampBelow(m.Mul(a, m.Div(p, q)), 1.0);
-    return m.CopySign(value, x);
+    IrValue value = m.ClampBelow(m.Mul(a, m.QuickDiv(p, q)), 1.0);
+    return with_sign ? m.ClampAbove(value, -1.0) : m.CopySign(value, x);
   }
   // Kummer: erf(a) = 2a/sqrt(π) · exp(-a²) · Σ (2a²)^n / (1·3·5·…·(2n+1)); all terms positive, 70 suffice below 4.
   IrValue a = m.ClampBelow(magnitude, 4.0);
