@@ -235,6 +235,12 @@ IrValue EpilogueEmitter::ApplyToColumn(IrValue value, IrValue column) {
   return b_.Splat(EmitBody(b_, epilogue_.body(), inputs), KernelBuilder::LanesOf(value));
 }
 
+void EpilogueEmitter::Fetch(int lanes, IrValue row, IrValue column) {
+  for (int k = 0; k < static_cast<int>(epilogue_.operands().size()); ++k) {
+    if (k != epilogue_.start()) LoadOperand(k, lanes, row, column, nullptr);
+  }
+}
+
 void EpilogueEmitter::Store(IrValue value, IrValue row, IrValue column, IrValue mask) {
   IrValue result = Apply(value, row, column, mask);
   auto& ir = b_.ir();

@@ -108,6 +108,8 @@ class EpilogueEmitter {
   // The same where the lanes of `value` run over rows and all are of one column, for an epilogue that is by_column():
   // its operands are scalars here.
   IrValue ApplyToColumn(IrValue value, IrValue column);
+  // Loads what the operands have at `row`, columns [column, column + lanes), for an Apply there that comes later.
+  void Fetch(int lanes, IrValue row, IrValue column);
   // Apply, then store at the same place of the output. Lanes outside `mask` are neither read nor written.
   void Store(IrValue value, IrValue row, IrValue column, IrValue mask = nullptr);
 

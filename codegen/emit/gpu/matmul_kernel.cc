@@ -160,10 +160,15 @@ class MatmulEmitter {
     const int across = t_.tile_n / m_.vector, total = rows * across;
     constexpr int kUnroll = 4;
     const int chunk = t_.threads() * kUnroll;
-    const auto finish = [&](IrValue number) {
+    // Where a vector is staged, whether it is inside (nullptr: it is), and where in C.
+    struct Vector {
+      IrValue staged, there;
+      ResultPlace at;
+    };
+    const auto place = [&](IrValue number) {
       IrValue row = ir().CreateUDiv(number, I32(across));
       IrValue column = ir().CreateMul(ir().CreateURem(number, I32(across)), I32(m_.vector));
-      IrValue at = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
+      IrValue staged = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
       IrValue in_tile = row;
       if (count < all) {
         in_tile = ir().CreateMul(ir().CreateUDiv(row, I32(warp_rows)), I32(t_.warp_m()));
@@ -172,16 +177,24 @@ class MatmulEmitter {
       }
       IrValue in_matrix = ir().CreateAdd(place_.first_row, in_tile);
       IrValue in_row = ir().CreateAdd(place_.first_column, column);
-      IrValue there = InsideResult(b_, m_, in_matrix, in_row);
-      const auto write = [&] { FinishSums(b_, m_, epilogue_, place_, shared_, at, in_matrix, in_row); };
-      if (there == nullptr) {
-        write();
-      } else {
-        b_.If("inside", there, write);
-      }
+      return Vector{staged, InsideResult(b_, m_, in_matrix, in_row), PlaceInResult(b_, m_, place_, in_matrix, in_row)};
     };
+    // Several at once: what the epilogue reads is asked for before the first is stored.
     const auto several = [&](IrValue base, int times) {
-      for (int u = 0; u < times; ++u) finish(ir().CreateAdd(base, I32(int64_t{u} * t_.threads())));
+      std::vector<Vector> vectors;
+      EpilogueEmitter finish(b_, epilogue_, m_.first_epilogue_arg());
+      for (int u = 0; u < times; ++u) {
+        vectors.push_back(place(ir().CreateAdd(base, I32(int64_t{u} * t_.threads()))));
+        FetchOperands(b_, m_, finish, vectors.back().at);
+      }
+      for (const Vector& v : vectors) {
+        const auto write = [&] { FinishSums(b_, m_, finish, place_, shared_, v.staged, v.at); };
+        if (v.there == nullptr) {
+          write();
+        } else {
+          b_.If("inside", v.there, write);
+        }
+      }
     };
     IrValue thread = b_.ThreadId();
     const int whole = total / chunk * chunk;
@@ -194,7 +207,8 @@ class MatmulEmitter {
     several(ir().CreateAdd(I32(whole), thread), left);
     const int last = whole + left * t_.threads();
     if (last < total) {
-      b_.If("last", ir().CreateICmpULT(thread, I32(total - last)), [&] { finish(ir().CreateAdd(I32(last), thread)); });
+      b_.If("last", ir().CreateICmpULT(thread, I32(total - last)),
+            [&] { several(ir().CreateAdd(I32(last), thread), 1); });
     }
   }
 
@@ -281,24 +295,43 @@ StepPlace PlaceOfStep(KernelBuilder& b, const GpuMatmul& m, const TilePlace& pla
   return {ir.CreateMul(stage, i32(m.tile_k())), i32(0), ir.CreateMul(number, i32(m.tiling.tile_n))};
 }
 
-void FinishSums(KernelBuilder& b, const GpuMatmul& m, const TileEpilogue& epilogue, const TilePlace& place,
-                IrValue staging, IrValue at, IrValue row, IrValue column) {
+ResultPlace PlaceInResult(KernelBuilder& b, const GpuMatmul& m, const TilePlace& place, IrValue row, IrValue column) {
   auto& ir = b.ir();
   const auto i64 = [&](IrValue value) { return ir.CreateZExt(value, ir.getInt64Ty()); };
-  IrValue in_c = i64(row), column64 = i64(column);
+  const auto within = [&](IrValue value, int64_t extent, int tile, int at_once) {
+    if (extent % tile == 0) return value;
+    IrValue last = ir.getInt32(static_cast<uint32_t>(extent - at_once));
+    return ir.CreateBinaryIntrinsic(llvm::Intrinsic::umin, value, last);
+  };
+  ResultPlace at = {i64(within(row, m.problem.rows, m.tiling.tile_m, 1)),
+                    i64(within(column, m.problem.columns, m.tiling.tile_n, m.vector))};
   if (m.groups_beside) {
-    column64 = ir.CreateAdd(ir.CreateMul(i64(place.group), b.I64(m.problem.columns)), column64);
+    at.column = ir.CreateAdd(ir.CreateMul(i64(place.group), b.I64(m.problem.columns)), at.column);
   } else {
-    in_c = ir.CreateAdd(ir.CreateMul(i64(place.group), b.I64(m.problem.rows)), in_c);
+    at.row = ir.CreateAdd(ir.CreateMul(i64(place.group), b.I64(m.problem.rows)), at.row);
   }
+  return at;
+}
+
+void FetchOperands(KernelBuilder& b, const GpuMatmul& m, EpilogueEmitter& finish, const ResultPlace& at) {
+  if (m.tiling.splits > 1) return;
   b.AssumeAligned(m.vector > 1);
-  IrValue sums = b.Load(staging, i64(at), m.sum(), m.vector);
+  finish.Fetch(m.vector, at.row, at.column);
+  b.AssumeAligned(false);
+}
+
+void FinishSums(KernelBuilder& b, const GpuMatmul& m, EpilogueEmitter& finish, const TilePlace& place, IrValue staging,
+                IrValue from, const ResultPlace& at) {
+  auto& ir = b.ir();
+  const auto i64 = [&](IrValue value) { return ir.CreateZExt(value, ir.getInt64Ty()); };
+  b.AssumeAligned(m.vector > 1);
+  IrValue sums = b.Load(staging, i64(from), m.sum(), m.vector);
   if (m.tiling.splits > 1) {
     IrValue of_split = ir.CreateMul(i64(place.split), b.I64(m.problem.groups() * m.problem.rows));
-    IrValue there = ir.CreateMul(ir.CreateAdd(of_split, in_c), b.I64(m.problem.columns));
-    b.Store(b.arg(2), ir.CreateAdd(there, column64), m.sum(), sums);
+    IrValue there = ir.CreateMul(ir.CreateAdd(of_split, at.row), b.I64(m.problem.columns));
+    b.Store(b.arg(2), ir.CreateAdd(there, at.column), m.sum(), sums);
   } else {
-    EpilogueEmitter(b, epilogue, m.first_epilogue_arg()).Store(sums, in_c, column64);
+    finish.Store(sums, at.row, at.column);
   }
   b.AssumeAligned(false);
 }

@@ -88,10 +88,20 @@ struct StepPlace {
   IrValue a_depth, b_depth, b_line;
 };
 StepPlace PlaceOfStep(KernelBuilder& b, const GpuMatmul& matmul, const TilePlace& place, IrValue step);
-// `matmul.vector` sums at element `at` (i32) of `staging` are C's at `row` and `column` (i32) of the place's matrix: to
-// memory by way of the epilogue, or with splits as they are.
-void FinishSums(KernelBuilder& b, const GpuMatmul& matmul, const TileEpilogue& epilogue, const TilePlace& place,
-                IrValue staging, IrValue at, IrValue row, IrValue column);
+// Where `row` and `column` (i32) of the place's matrix are in C as a whole (i64); of a place outside, the nearest
+// inside.
+struct ResultPlace {
+  IrValue row, column;
+};
+ResultPlace PlaceInResult(KernelBuilder& b, const GpuMatmul& matmul, const TilePlace& place, IrValue row,
+                          IrValue column);
+// Loads what the epilogue's operands have there, which FinishSums with the same emitter and values then takes: for
+// several places before the first of them is stored, since an operand may lie where C does.
+void FetchOperands(KernelBuilder& b, const GpuMatmul& matmul, EpilogueEmitter& finish, const ResultPlace& at);
+// `matmul.vector` sums at element `from` (i32) of `staging` are C's there: to memory by way of the epilogue, or with
+// splits as they are.
+void FinishSums(KernelBuilder& b, const GpuMatmul& matmul, EpilogueEmitter& finish, const TilePlace& place,
+                IrValue staging, IrValue from, const ResultPlace& at);
 // Is that place inside C? nullptr where all places of all tiles are.
 IrValue InsideResult(KernelBuilder& b, const GpuMatmul& matmul, IrValue row, IrValue column);
 

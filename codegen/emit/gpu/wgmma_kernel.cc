@@ -196,6 +196,16 @@ class WgmmaEmitter {
     });
   }
 
+  // A lane's vector of a part of the columns: where it is staged, and in C; whether it is inside (nullptr: it is).
+  struct Vector {
+    IrValue staged, there;
+    ResultPlace at;
+  };
+  // Vectors of a part that a lane has, and how many at once, in straight code: what the epilogue reads is asked for
+  // before any of them is stored.
+  int Passes() const { return kWarpRows * ChunkColumns(t_) / m_.vector / kWarp; }
+  static constexpr int kMostAtOnce = 8;
+
   // Of a warp's 16 rows, lane l has rows l / 4 and l / 4 + 8 and of each 8 columns 2 (l % 4) and the next.
   void Finish(const TilePlace& place, const IrValues& sums) {
     const int chunk = ChunkColumns(t_), pitch = chunk + kPadding;
@@ -203,6 +213,9 @@ class WgmmaEmitter {
     IrValue corner = ir().CreateAdd(ir().CreateMul(ir().CreateLShr(lane_, I32(2)), I32(pitch)),
                                     ir().CreateMul(ir().CreateAnd(lane_, I32(3)), I32(2)));
     llvm::Type* pair_type = llvm::FixedVectorType::get(b_.ElementType(m_.sum()), 2);
+    EpilogueEmitter finish(b_, epilogue_, m_.first_epilogue_arg());
+    const bool straight = Passes() <= kMostAtOnce;
+    std::vector<Vector> vectors = straight ? Fetched(place, finish, 0, I32(0), Passes()) : std::vector<Vector>();
     for (int first = 0; first < t_.tile_n; first += chunk) {
       DeviceOp(b_, "gpu.warp_barrier", {});  // the part before has been read
       for (int j = 0; j < chunk / 8; ++j) {
@@ -216,41 +229,53 @@ class WgmmaEmitter {
         }
       }
       DeviceOp(b_, "gpu.warp_barrier", {});
-      FinishChunk(place, mine, first, chunk, pitch);
+      if (straight) {
+        // The next part's operands are under way while this one is finished.
+        const std::vector<Vector> now = std::move(vectors);
+        if (first + chunk < t_.tile_n) vectors = Fetched(place, finish, first + chunk, I32(0), Passes());
+        Write(place, finish, mine, now);
+        continue;
+      }
+      b_.For("finish", b_.I64(0), b_.I64(Passes()), kMostAtOnce, [&](IrValue pass) {
+        EpilogueEmitter of_loop(b_, epilogue_, m_.first_epilogue_arg());
+        Write(place, of_loop, mine, Fetched(place, of_loop, first, I32Of(pass), kMostAtOnce));
+      });
     }
   }
 
-  // The staged columns: neighbouring lanes take neighbouring vectors of a row.
-  void FinishChunk(const TilePlace& place, IrValue staging, int first, int chunk, int pitch) {
-    const int across = chunk / m_.vector;  // vectors of a row
-    const int total = kWarpRows * across / kWarp;
-    const auto finish = [&](IrValue pass) {
-      IrValue number = ir().CreateAdd(ir().CreateMul(pass, I32(kWarp)), lane_);
+  // Neighbouring lanes take neighbouring vectors of a row.
+  std::vector<Vector> Fetched(const TilePlace& place, EpilogueEmitter& finish, int first, IrValue pass, int count) {
+    const int chunk = ChunkColumns(t_), pitch = chunk + kPadding, across = chunk / m_.vector;  // vectors of a row
+    const auto column_of = [&](IrValue number) {
+      return ir().CreateMul(ir().CreateURem(number, I32(across)), I32(m_.vector));
+    };
+    // All passes have the same columns where they are of whole rows: one value, by which the emitter knows it.
+    IrValue column = column_of(lane_), in_c = nullptr;
+    std::vector<Vector> vectors;
+    for (int k = 0; k < count; ++k) {
+      IrValue number = ir().CreateAdd(ir().CreateMul(ir().CreateAdd(pass, I32(k)), I32(kWarp)), lane_);
+      if (across > kWarp) column = column_of(number), in_c = nullptr;
       IrValue row = ir().CreateUDiv(number, I32(across));
-      IrValue column = ir().CreateMul(ir().CreateURem(number, I32(across)), I32(m_.vector));
-      IrValue at = ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column);
-      IrValue in_tile = ir().CreateAdd(ir().CreateMul(warp_, I32(kWarpRows)), row);
-      IrValue in_matrix = ir().CreateAdd(place.first_row, in_tile);
+      IrValue in_matrix = ir().CreateAdd(place.first_row, ir().CreateAdd(ir().CreateMul(warp_, I32(kWarpRows)), row));
       IrValue in_row = ir().CreateAdd(place.first_column, ir().CreateAdd(I32(first), column));
-      IrValue there = InsideResult(b_, m_, in_matrix, in_row);
-      const auto write = [&] { FinishSums(b_, m_, epilogue_, place, staging, at, in_matrix, in_row); };
-      if (there == nullptr) {
+      Vector v = {ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column), InsideResult(b_, m_, in_matrix, in_row),
+                  PlaceInResult(b_, m_, place, in_matrix, in_row)};
+      v.at.column = in_c = in_c == nullptr ? v.at.column : in_c;
+      FetchOperands(b_, m_, finish, v.at);
+      vectors.push_back(v);
+    }
+    return vectors;
+  }
+
+  void Write(const TilePlace& place, EpilogueEmitter& finish, IrValue staging, const std::vector<Vector>& vectors) {
+    for (const Vector& v : vectors) {
+      const auto write = [&] { FinishSums(b_, m_, finish, place, staging, v.staged, v.at); };
+      if (v.there == nullptr) {
         write();
       } else {
-        b_.If("inside", there, write);
+        b_.If("inside", v.there, write);
       }
-    };
-    // Straight code where it is short, so that loads of several vectors are under way together; a long epilogue's own
-    // values have few registers beside the sums.
-    constexpr int kMostUnrolled = 4, kShort = 6;
-    const int unroll = epilogue_.cost() > kShort && t_.splits == 1 ? 1 : std::min(total, kMostUnrolled);
-    if (total == unroll) {
-      for (int u = 0; u < total; ++u) finish(I32(u));
-      return;
     }
-    b_.For("finish", b_.I64(0), b_.I64(total), unroll, [&](IrValue pass) {
-      for (int u = 0; u < unroll; ++u) finish(ir().CreateAdd(I32Of(pass), I32(u)));
-    });
   }
 
   KernelBuilder& b_;
