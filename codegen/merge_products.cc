@@ -11,7 +11,7 @@ namespace tessera {
 namespace {
 
 // Results of one product beyond which it fills a card by itself.
-constexpr int64_t kMostResults = int64_t{1} << 21;
+constexpr int64_t kMostResults = int64_t{1} << 22;
 
 bool IsDense(const Graph& graph, ValueId id) { return graph.IsConstant(id) && !graph[id].tesa && !graph[id].quant; }
 

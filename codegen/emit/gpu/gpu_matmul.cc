@@ -237,7 +237,9 @@ double WgmmaMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
   const double sharing = std::min<double>(t.per_unit, std::ceil(tiles / gpu.units));
   const double stage = std::max((1.08 * products + 95 + 25 * t.tile_m / 64.0) * sharing, 1100.0 / (t.stages - 1));
   const double rounds = std::ceil(tiles / static_cast<double>(gpu.units * t.per_unit));
-  const double us = rounds * static_cast<double>(m.steps_of_split()) * stage / gpu.clock_ghz / 1e3;
+  // Where a warpgroup's registers are given away, results take longer from there to memory, and the next tile waits.
+  const double finish = t.gives_registers() ? 800 : 0;
+  const double us = rounds * (static_cast<double>(m.steps_of_split()) * stage + finish) / gpu.clock_ghz / 1e3;
   // Lists of tiles come in an order that shares less.
   const double traffic = TileTraffic(m) / (gpu.tma_bytes_per_ns * (m.listed >= 0 ? 0.72 : 1)) / 1e3;
   const double results =
@@ -316,7 +318,9 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   double work = std::max(of_unit * steps * cycles, waves * steps * latency);
   const double finish =
       waves * (1200 + t.tile_m * t.tile_n / 32.0);  // cycles: first data, results through shared memory
-  const double us = gpu.launch_us + (work + finish) / gpu.clock_ghz / 1e3;
+  // Shares of the depth: short blocks, of which each adds its slices one after the other.
+  const double shares = t.splits == 1 ? 0 : of_unit * t.slices * t.tile_m * t.tile_n / 16.0;
+  const double us = gpu.launch_us + (work + finish + shares) / gpu.clock_ghz / 1e3;
   return std::max(us, TileTraffic(m) / gpu.l2_bytes_per_ns / 1e3) + SplitSumMicroseconds(m, gpu, shares_are_joined);
 }
 
