@@ -457,20 +457,23 @@ TEST(EngineTest, TheNullTargetChecksAndComputesNothing) {
 
 TEST(EngineTest, AMissingCardIsAnErrorOrFallsBack) {
   setenv("TESSERA_LIBCUDA", "/nonexistent/libcuda.so.1", 1);
+  setenv("TESSERA_LIBAMDHIP64", "/nonexistent/libamdhip64.so", 1);
   const Model model = SmallModel();
-  Options options = {.target = "cuda"};
-  EXPECT_EQ(model.Compile(options).status().code(), ErrorCode::kDeviceMissing);
-  options.fallback = "host";
-  StatusOr<Session> session = model.Compile(options);
-  ASSERT_TRUE(session.ok()) << session.status();
-  EXPECT_EQ(session->report().target.rfind("host", 0), 0u);
-  ASSERT_FALSE(session->report().warnings.empty());
-  const std::string& warning = session->report().warnings[0];
-  EXPECT_EQ(warning.rfind("runs on 'host' in place of 'cuda': no NVIDIA driver", 0), 0u) << warning;
-  EXPECT_EQ(session->MeasureUs(1).status().code(), ErrorCode::kUsageInvalid);
-  // What no machine can help with stays an error.
-  options.only_emitter = "abacus";
-  EXPECT_EQ(model.Compile(options).status().code(), ErrorCode::kUsageInvalid);
+  for (const auto& [target, words] : {std::pair("cuda", "'cuda': no NVIDIA driver"), {"hip", "'hip': no AMD driver"}}) {
+    Options options = {.target = target};
+    EXPECT_EQ(model.Compile(options).status().code(), ErrorCode::kDeviceMissing);
+    options.fallback = "host";
+    StatusOr<Session> session = model.Compile(options);
+    ASSERT_TRUE(session.ok()) << session.status();
+    EXPECT_EQ(session->report().target.rfind("host", 0), 0u);
+    ASSERT_FALSE(session->report().warnings.empty());
+    const std::string& warning = session->report().warnings[0];
+    EXPECT_EQ(warning.rfind(std::string("runs on 'host' in place of ") + words, 0), 0u) << warning;
+    EXPECT_EQ(session->MeasureUs(1).status().code(), ErrorCode::kUsageInvalid);
+    // What no machine can help with stays an error.
+    options.only_emitter = "abacus";
+    EXPECT_EQ(model.Compile(options).status().code(), ErrorCode::kUsageInvalid);
+  }
 }
 
 TEST(EngineTest, ReportProfileTraceAndText) {

@@ -40,7 +40,9 @@ struct BenchFlags {
   BenchFlags() {
     flags.Section("What is measured");
     flags.IntList("threads", "LIST", "of one inference; 0: all processors", &threads, 0, 1024);
-    flags.StringList("target", "LIST", "host, host:CPU (x86-64-v3, znver4, …), cuda, simt:nvptx:CHIP, null", &targets);
+    flags.StringList("target", "LIST",
+                     "host, host:CPU (x86-64-v3, znver4, …), cuda, hip, simt:nvptx:CHIP, simt:amdgpu:CHIP, null",
+                     &targets);
     flags.ChoiceList("sparsity", {"on", "off"}, "off: the same masked weights through dense kernels", &sparsity);
     flags.ChoiceList("propagate", {"on", "off"},
                      "off: what the weights' zeros make constant or unneeded is computed all the same", &propagate);

@@ -38,7 +38,8 @@ struct InspectFlags {
     flags.String("kernel", "NAME", "the code of kernels whose name holds NAME (as `--stage=program` lists them)",
                  &kernel);
     flags.Choice("as", {"ir", "optimized_ir", "asm"}, "the form of that code", &as);
-    flags.String("target", "host|host:CPU|cuda:CHIP|simt:nvptx:CHIP", "what kernels are compiled for", &target);
+    flags.String("target", "host|host:CPU|cuda:CHIP|hip:CHIP|simt:nvptx:CHIP|simt:amdgpu:CHIP",
+                 "what kernels are compiled for", &target);
     flags.Section("Propagation");
     flags.Choice(
         "rules", {"learned", "instance", "exact"},

@@ -51,7 +51,7 @@ struct OptFlags {
                  &on_collapse);
     flags.Section("Output");
     flags.Bool("data", "with the data of all constants, so that the text can be read back", &data);
-    flags.String("target", "host|host:CPU|cuda:CHIP", "what passes and a program are for", &target);
+    flags.String("target", "host|host:CPU|cuda:CHIP|hip:CHIP", "what passes and a program are for", &target);
     model.Declare(flags);
     flags.Example("opt model.onnx --stop_after=verify", "the network as it was imported");
     flags.Example("opt graph.txt --print_after=changed", "what each pass did to a graph in its text form");

@@ -42,7 +42,8 @@ struct RunFlags {
     flags.Double("atol", "X", "an element may differ by atol + rtol · max |expected|", &atol, 0, 1e30);
     flags.Double("rtol", "X", "see --atol", &rtol, 0, 1e30);
     flags.Section("How it runs");
-    flags.String("target", "host|host:CPU|cuda|simt:nvptx:CHIP|null", "what kernels are compiled for", &target);
+    flags.String("target", "host|host:CPU|cuda|hip|simt:nvptx:CHIP|simt:amdgpu:CHIP|null",
+                 "what kernels are compiled for", &target);
     flags.String("fallback", "TARGET", "taken where --target cannot be had, with a warning; else an error", &fallback);
     flags.Int("threads", "N", "of the inference; 0: all processors", &threads, 0, 1024);
     flags.String("emitter", "NAME", "uses this emitter wherever it applies", &emitter);
