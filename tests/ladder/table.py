@@ -2,7 +2,7 @@
 
     tests/ladder/table.py bazel-testlogs/tests/ladder/simt_matrix_all_test/*/test.log
 
-One row for each network and precision: combinations of chip and pattern, the largest error over them beside its bound,
+One row for each network and precision: combinations of chip and pattern, the error that comes nearest to its bound,
 and the seconds that compiling and the three orders of threads took; then one for each chip.
 """
 
@@ -23,7 +23,8 @@ def print_table(found, keys, titles):
     groups = collections.defaultdict(list)
     for row in found:
         groups[tuple(row[key] for key in keys)].append(row)
-    columns = titles + ["combinations", "largest error", "to the lowered graph", "bound", "compile s", "run s"]
+    columns = titles + ["combinations", "error nearest its bound", "to the lowered graph", "bound", "compile s",
+                        "run s"]
     print("| " + " | ".join(columns) + " |")
     print("|" + " --- |" * len(columns))
     for group, of_group in sorted(groups.items()):
