@@ -5,7 +5,9 @@
 #include <cstring>
 
 #include "base/round.h"
+#include "codegen/emit/gpu/gpu_literal.h"
 #include "codegen/emit/gpu/mask_stream.h"
+#include "codegen/emit/gpu/row_stream.h"
 #include "codegen/emitter.h"
 #include "codegen/gpu_model.h"
 
@@ -29,6 +31,23 @@ double Microseconds(const GpuScattered& s, double stream_cycles, const Target& t
   const double cycles =
       waves * (of_block * (16 / std::min(16.0, busy * 1.6)) + panel_cycles / std::min(fit, waves)) + kStart;
   return gpu.launch_us + cycles / gpu.clock_ghz / 1e3;
+}
+
+RowStreamShape ShapeOf(const GpuScattered& s) {
+  return {.warps = s.warps, .sets = s.groups, .chunk = s.chunk, .zeros = s.panel_rows() - 1};
+}
+
+// The same where lane groups have a row each. What lanes get from the first-level cache binds, 128 bytes a cycle: for
+// each kept element of a row 32 bytes of X and 6 of the stream.
+double RowsMicroseconds(const GpuScattered& s, const SparseShare& share, const Target& target) {
+  const GpuModel gpu(target);
+  const double blocks = static_cast<double>(s.row_blocks() * s.panels()), waves = std::ceil(blocks / gpu.units);
+  constexpr double kTrip = kRowSet * kTripElements * 1.1;  // cycles
+  const double trips = LongestTrips(*share.pattern, ShapeOf(s)) / static_cast<double>(s.row_blocks()) * s.warps;
+  constexpr double kStart = 2500;  // cycles: first data, results
+  const double panel_cycles = static_cast<double>(s.depth) * kRowBytes / 50 + static_cast<double>(s.chunks()) * 1000;
+  const double alone = std::max(1.0, 16.0 / s.warps);  // few warps do not hide each other's waits
+  return gpu.launch_us + (waves * (trips * kTrip * alone + panel_cycles) + kStart) / gpu.clock_ghz / 1e3;
 }
 
 }  // namespace
@@ -68,6 +87,16 @@ std::vector<GpuScatteredWay> GpuScatteredWays(const SparseProblem& problem, cons
       if (counted != s.chunk) cycles = MaskStreamCycles(*share.pattern, UsualMasks(), counted = s.chunk);
       ways.push_back({s, Microseconds(s, cycles, target)});
     }
+    s.by_row = true;
+    for (const auto& [warps, groups] : {std::pair{32, 1}, {16, 2}, {16, 1}, {32, 2}, {8, 2}, {8, 1}}) {
+      if (target.capability < 80) break;  // tried on no others
+      s.warps = warps;
+      s.groups = groups;
+      if (warps > 8 && s.block_rows() >= 2 * s.rows) continue;
+      const int64_t most = (gpu.shared_bytes / kRowBytes - 1) / kTileDepth * kTileDepth;
+      s.chunk = DivideUp(DivideUp(s.depth, DivideUp(s.depth, most)), kTileDepth) * kTileDepth;
+      if (s.shared_bytes() <= gpu.shared_bytes) ways.push_back({s, RowsMicroseconds(s, share, target)});
+    }
     std::stable_sort(ways.begin(), ways.end(), [](const auto& x, const auto& y) { return x.us < y.us; });
     if (ways.empty()) *why = "shared memory is too small";
     return ways;
@@ -81,14 +110,26 @@ void PlanGpuScatteredStep(const Node& node, const SparseProblem& problem, const 
   const Graph& graph = builder.graph();
   const Value& weights = graph[problem.weights];
   const UnitReader reader(problem, share, weights.constant);
-  MaskStream stream = EncodeMaskStream(*share.pattern, UsualMasks(), s.chunk, s.panel_rows() - 1, reader);
-  // Warps behind the last group find nothing to do.
-  stream.first.resize(static_cast<size_t>(s.row_blocks() * s.warps * s.groups * s.chunks() + 1), stream.first.back());
-  if (stream.words.empty()) stream.words.resize(4, 0);
-  Tensor words(DType::kU32, Shape({static_cast<int64_t>(stream.words.size())}));
-  std::memcpy(words.mutable_bytes().data(), stream.words.data(), stream.words.size() * 4);
-  Tensor first(DType::kI32, Shape({static_cast<int64_t>(stream.first.size())}));
-  std::memcpy(first.mutable_bytes().data(), stream.first.data(), stream.first.size() * 4);
+  std::vector<uint32_t> stream;
+  std::vector<int32_t> begins;
+  if (s.by_row) {
+    RowStream rows = EncodeRowStream(*share.pattern, ShapeOf(s), reader);
+    stream = std::move(rows.words);
+    begins = std::move(rows.first);
+    begins.insert(begins.end(), rows.rows.begin(), rows.rows.end());
+  } else {
+    MaskStream masks = EncodeMaskStream(*share.pattern, UsualMasks(), s.chunk, s.panel_rows() - 1, reader);
+    stream = std::move(masks.words);
+    begins = std::move(masks.first);
+    // Warps behind the last group find nothing to do.
+    begins.resize(static_cast<size_t>(s.row_blocks() * s.warps * s.groups * s.chunks() + 1), begins.back());
+    if (stream.empty()) stream.resize(4, 0);
+  }
+  const auto stream_words = static_cast<int64_t>(stream.size());
+  Tensor words(DType::kU32, Shape({stream_words}));
+  std::memcpy(words.mutable_bytes().data(), stream.data(), stream.size() * 4);
+  Tensor first(DType::kI32, Shape({static_cast<int64_t>(begins.size())}));
+  std::memcpy(first.mutable_bytes().data(), begins.data(), begins.size() * 4);
 
   const TileEpilogue epilogue(graph, node, SparseColumnDims(graph, node));
   PlanStep step;
@@ -117,7 +158,7 @@ void PlanGpuScatteredStep(const Node& node, const SparseProblem& problem, const 
                  .overlap = builder.target().OverlapsSteps()};
   step.label = node.name;
   step.flops = 2.0 * static_cast<double>(share.kept->Count()) * static_cast<double>(s.columns);
-  step.bytes = static_cast<double>(stream.words.size() * 4) +
+  step.bytes = static_cast<double>(stream_words * 4) +
                static_cast<double>(ByteSize(s.x, s.columns * problem.source.depth)) +
                static_cast<double>(ByteSize(epilogue.dtype(), s.columns * s.rows));
   builder.AddStep(std::move(step));
@@ -141,6 +182,13 @@ std::vector<Way> WaysGpuScattered(const Graph& graph, const Node& node, const Ta
       ways.push_back({.name = way.scattered.Way(), .us = way.us, .why = DescribeKept(*problem)});
     }
   }
+  for (const GpuLiteralWay& way : GpuLiteralWays(graph, *problem, target, why)) {
+    ways.push_back({.name = way.literal.Way(),
+                    .us = way.us,
+                    .why = DescribeKept(*problem),
+                    .code_bytes = 16.0 * static_cast<double>(problem->all.kept->Count())});
+  }
+  std::stable_sort(ways.begin(), ways.end(), [](const Way& x, const Way& y) { return x.us < y.us; });
   return ways;
 }
 
@@ -151,6 +199,19 @@ Status PlanGpuScattered(const Node& node, const std::string& way, PlanBuilder& b
   for (const GpuScatteredWay& w : GpuScatteredWays(*problem, problem->all, builder.target(), &why)) {
     if (w.scattered.Way() != way) continue;
     PlanGpuScatteredStep(node, *problem, problem->all, w.scattered, std::nullopt, builder);
+    return OkStatus();
+  }
+  for (const GpuLiteralWay& w : GpuLiteralWays(builder.graph(), *problem, builder.target(), &why)) {
+    if (w.literal.Way() != way) continue;
+    // Where X begins is known only now: one that its copies cannot read gives way to the best of the others.
+    if (builder.Read(problem->x).offset % GpuLiteral::kAlignment != 0) {
+      const std::vector<GpuScatteredWay> others = GpuScatteredWays(*problem, problem->all, builder.target(), &why);
+      if (others.empty())
+        return Error(ErrorCode::kInternal, "node '", node.name, "': no way but literal weights: ", why);
+      PlanGpuScatteredStep(node, *problem, problem->all, others[0].scattered, std::nullopt, builder);
+      return OkStatus();
+    }
+    PlanGpuLiteralSteps(node, *problem, w.literal, builder);
     return OkStatus();
   }
   return Error(ErrorCode::kInternal, "gpu_scattered has no way '", way, "'");

@@ -1,5 +1,5 @@
 // GpuScattered: products with constant weights whose kept elements follow no pattern, on GPUs, with the pattern as data
-// (mask_stream.h).
+// (mask_stream.h, row_stream.h).
 //
 //   Y[row, column] = epilogue(addend[row, column] + sum over kept (row, k) of W[row, k] * X[k, column])
 //
@@ -10,6 +10,13 @@
 //   for run of the segment: to the code of its set of rows
 //     for trip: places; weights; two rows of the panel, 32 bytes a lane; 16 products a row of the set
 //   sums of the lane groups are added, an eighth to each lane; epilogue; 32 bytes of a column to memory together
+//
+// Where few elements are kept, hardly any is in two of eight rows: the other kernel (`by_row`, row_stream.h) gives a
+// lane group a row of its own, whose kept elements it passes over one by one. Nothing is decided by data but where a
+// row ends:
+//
+//   for each of the warp's sets of eight rows: for trip: two places and weights; two rows of the panel; 16 products a
+//   lane sums -> shared memory -> epilogue -> memory, a column's rows together
 //
 // Elements are f32, f16 and bf16 (widened while the panel is written: products and sums are f32), or four bytes with
 // sums of i32. Pure functions. Tested by gpu_scattered_test.cc.
@@ -32,6 +39,7 @@ struct GpuScattered {
   DType x = DType::kF32;       // of elements
   int64_t elements = 0;        // of a column of X: depth, or bytes of it
   bool by_columns = true;      // X and Y lie column by column; otherwise row by row
+  bool by_row = false;         // one row of a group for each lane group of four lanes
   int warps = 16, groups = 1;  // groups of rows that a warp has, one after the other
   int64_t chunk = 0;           // of the depth, units
   int x_vector = 1;            // units of X, along the depth or along columns, that are read at once
@@ -40,13 +48,14 @@ struct GpuScattered {
   bool adds = false;           // to sums of another step, laid as Y is
 
   int64_t row_groups() const;
+  int64_t block_rows() const;
   int64_t row_blocks() const;
   int64_t panels() const;
   int64_t chunks() const;
   int64_t panel_rows() const;  // of the panel, with those that pad it and the one of zeros behind them
   int64_t shared_bytes() const;
   DType sum() const { return SumsOf(unit); }
-  std::string Way() const;  // "16x2": warps and groups
+  std::string Way() const;  // "16x2" or "rows 32x2": warps and groups
   std::string Key() const;
 };
 

@@ -50,8 +50,9 @@ class GpuScatteredTest : public testing::TestWithParam<std::string> {
     if (o.epilogue) {
       ASSERT_TRUE(OptimizeForHost(*graph).ok());
     }
-    const StatusOr<Target> target = MakeTarget(GetParam());
+    StatusOr<Target> target = MakeTarget(GetParam());
     ASSERT_TRUE(target.ok()) << target.status();
+    target->whole_space = true;
     std::string why;
     const std::vector<Way> ways = WaysOf(EmitterNamed("gpu_scattered"), *graph, graph->nodes[0], *target, &why);
     EXPECT_FALSE(ways.empty()) << why;
