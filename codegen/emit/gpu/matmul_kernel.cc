@@ -179,22 +179,32 @@ class MatmulEmitter {
       IrValue in_row = ir().CreateAdd(place_.first_column, column);
       return Vector{staged, InsideResult(b_, m_, in_matrix, in_row), PlaceInResult(b_, m_, place_, in_matrix, in_row)};
     };
-    // Several at once: what the epilogue reads is asked for before the first is stored.
+    const auto write = [&](EpilogueEmitter& finish, const Vector& v) {
+      const auto store = [&] { FinishSums(b_, m_, finish, place_, shared_, v.staged, v.at); };
+      if (v.there == nullptr) {
+        store();
+      } else {
+        b_.If("inside", v.there, store);
+      }
+    };
+    // Several at once: what the epilogue reads is asked for before the first is stored. What all rows share can wait;
+    // where the kernel makes A, what makes it has the registers.
     const auto several = [&](IrValue base, int times) {
+      const auto number = [&](int u) { return ir().CreateAdd(base, I32(int64_t{u} * t_.threads())); };
+      if (epilogue_.by_column() || m_.make_a) {
+        for (int u = 0; u < times; ++u) {
+          EpilogueEmitter finish(b_, epilogue_, m_.first_epilogue_arg());
+          write(finish, place(number(u)));
+        }
+        return;
+      }
       std::vector<Vector> vectors;
       EpilogueEmitter finish(b_, epilogue_, m_.first_epilogue_arg());
       for (int u = 0; u < times; ++u) {
-        vectors.push_back(place(ir().CreateAdd(base, I32(int64_t{u} * t_.threads()))));
+        vectors.push_back(place(number(u)));
         FetchOperands(b_, m_, finish, vectors.back().at);
       }
-      for (const Vector& v : vectors) {
-        const auto write = [&] { FinishSums(b_, m_, finish, place_, shared_, v.staged, v.at); };
-        if (v.there == nullptr) {
-          write();
-        } else {
-          b_.If("inside", v.there, write);
-        }
-      }
+      for (const Vector& v : vectors) write(finish, v);
     };
     IrValue thread = b_.ThreadId();
     const int whole = total / chunk * chunk;
