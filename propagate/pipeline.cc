@@ -161,6 +161,13 @@ StatusOr<PrepareReport> Prepare(Graph& graph, const PrepareOptions& options) {
   }
   if (stop == kPropagate || stop == kShrink) return report;
   RETURN_IF_ERROR(run(lowering, !stop.empty()));
+  // What lowering has put on integers after all.
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kScaledMatmul) continue;
+    std::erase_if(report.in_float, [start = "matmul '" + node.name + "'"](const std::string& line) {
+      return line.compare(0, start.size(), start) == 0;
+    });
+  }
   return report;
 }
 

@@ -94,6 +94,24 @@ TEST(Prepare, StopsAndPrintsAtItsStages) {
   EXPECT_FALSE(Prepare(graph, options).ok());
 }
 
+// Weights with a scale for each block run on integers on processors, and in float on GPUs.
+TEST(Prepare, SaysWhatStaysInFloat) {
+  GraphBuilder b("blocks");
+  const ValueId x = b.Dequantize(b.Input("x", DType::kU8, {3, 32}), b.Number(0.5), ValueId::kNone);
+  Tensor w(DType::kI4, {32, 5});
+  for (int64_t k = 0; k < w.num_elements(); ++k) w.SetInt(k, k % 16 - 8);
+  const ValueId scales = b.Constant("scales", Tensor::Full(DType::kF32, {2, 5}, 0.125));
+  b.Output(b.Matmul(x, b.Dequantize(b.Constant("w", std::move(w)), scales, ValueId::kNone, 0, 16)));
+  const Graph graph = *std::move(b).Build();
+  for (const MachineKind machine : {MachineKind::kProcessor, MachineKind::kGpu}) {
+    Graph prepared = graph;
+    PrepareOptions options;
+    options.machine = machine;
+    ASSERT_OK_AND_ASSIGN(const PrepareReport report, Prepare(prepared, options));
+    EXPECT_EQ(report.in_float.size(), machine == MachineKind::kGpu ? 1u : 0u);
+  }
+}
+
 TEST(Prepare, AnEmptyOutputIsRefusedOrKept) {
   const auto empty = [] {
     GraphBuilder b("empty");

@@ -30,9 +30,11 @@ void SplitRows(ContractionSchedule& schedule, int max_rows) {
 // spare: LLVM's scheduler moves a load or two ahead, and a tile that fills all registers was seen to spill (14 rows of
 // 2 vectors out of 32 registers ran at half the speed of 13). A single vector takes the broadcast as a memory operand
 // of the multiply-add where there are such (AVX-512).
-int MaxTileRows(const Target& target, const Dot& dot, int vectors) {
+int MaxTileRows(const Target& target, const ContractionShape& shape, int vectors) {
+  const Dot& dot = shape.dot;
   const int broadcast = vectors == 1 && dot.parts() == 1 && target.has_avx512 ? 0 : dot.parts();
   const int product = dot.instructions(target) > dot.parts() ? 1 : 0;  // that waits for its addition
+  if (shape.block > 0) return (target.vector_registers - vectors - broadcast - product) / (2 * vectors);
   const int spare = target.vector_registers >= 32 ? 2 : 1;
   return (target.vector_registers - vectors - broadcast - product - spare) / vectors;
 }
@@ -50,12 +52,13 @@ double ConflictCycles(int64_t row_bytes, double rows) {
 }  // namespace
 
 int64_t ContractionSchedule::scratch_bytes() const {
-  return rolled_epilogue ? ByteSize(shape.dot.sum(), tile_rows * width()) : 0;
+  return rolled_epilogue ? ByteSize(shape.sum(), tile_rows * width()) : 0;
 }
 
 std::string ContractionSchedule::Key() const {
   return internal::Join(shape.dot.Key(), " groups ", shape.groups, shape.groups_along_columns ? " (columns) " : " ",
-                        shape.rows, "x", shape.columns, "x", shape.depth, " run ", shape.run, " tile ", tile_rows, "x",
+                        shape.rows, "x", shape.columns, "x", shape.depth, " run ", shape.run,
+                        shape.block > 0 ? internal::Join(" scaled by ", shape.block) : "", " tile ", tile_rows, "x",
                         vectors, "x", lanes, " tiles ", tiles, " full ", full_tiles, " block ", block_tiles, " sums ",
                         sums_per_element, " unroll ", unroll, rolled_epilogue ? " rolled" : "");
 }
@@ -69,10 +72,11 @@ ContractionSchedule ScheduleContraction(const Target& target, const ContractionS
     candidate.lanes = target.Lanes(TypeInfo(shape.dot.sum()).bits);
     candidate.vectors = vectors;
     if (vectors > 1 && shape.columns <= int64_t{vectors - 1} * candidate.lanes) break;
-    const int max_rows = std::min(MaxTileRows(target, shape.dot, vectors), shape.max_tile_rows);
+    const int max_rows = std::min(MaxTileRows(target, shape, vectors), shape.max_tile_rows);
     if (max_rows < 1) break;
     SplitRows(candidate, max_rows);
-    candidate.sums_per_element = std::max(1, kSumsInFlight / (candidate.tile_rows * vectors));
+    // (Blocks are independent of each other.)
+    candidate.sums_per_element = shape.block > 0 ? 1 : std::max(1, kSumsInFlight / (candidate.tile_rows * vectors));
     candidate.unroll = std::max(2, candidate.sums_per_element);
     // Half of the second-level cache for the rows of A that a panel meets; the panel itself and results take the rest.
     const int64_t tile_bytes = std::max<int64_t>(1, ByteSize(shape.dot.a, candidate.tile_rows * shape.depth));
@@ -99,10 +103,17 @@ double ContractionMicroseconds(const Target& target, const ContractionSchedule& 
   // One row tile against all panels.
   const double rows = static_cast<double>(shape.rows) / static_cast<double>(s.tiles);
   const double vector_units = rows * columns_in_vectors * units;
-  const double products = vector_units * dot.instructions(target);
-  const double multiply = vector_units * dot.multiplications(target) * machine.op_ns;
+  // Of each block a conversion and a multiply-add, and short sums are made long.
+  const double blocks_of_depth = shape.block > 0 ? static_cast<double>(shape.depth / shape.block) : 0;
+  const double short_sums = dot.short_units > 0 ? units / dot.short_units : 0;
+  const double scaled = rows * columns_in_vectors * blocks_of_depth;
+  const double products =
+      vector_units * dot.instructions(target) + 2 * scaled + 2 * rows * columns_in_vectors * short_sums;
+  const double multiply =
+      (vector_units * dot.multiplications(target) + scaled + rows * columns_in_vectors * short_sums) * machine.op_ns;
   const double b_vectors = columns_in_vectors * dot.parts(), broadcasts = panels * rows;
-  const double loads = units * (b_vectors * machine.load_ns + broadcasts * machine.broadcast_ns);
+  const double loads = blocks_of_depth * columns_in_vectors * machine.load_ns +
+                       units * (b_vectors * machine.load_ns + broadcasts * machine.broadcast_ns);
   // Taking units apart: what makes words of bytes.
   const double split = dot.parts() > 1 ? units * broadcasts * 3 : 0;
   // Vectors of any operation: 3.2 in the time of two multiplications, where there are four pipes.
@@ -299,7 +310,7 @@ class NestEmitter {
   // The sums of one tile, and, unless the epilogue is rolled, its results.
   void EmitSums(const ContractionTile& tile) {
     const int count = tile.rows * tile.vectors;
-    const DType type = s_.shape.dot.sum();
+    const DType type = s_.shape.sum();
     EpilogueEmitter finish(b_, epilogue_, first_arg_);
     IrValues columns;
     for (int v = 0; v < tile.vectors; ++v)
@@ -338,7 +349,7 @@ class NestEmitter {
       IrValue row = ir().CreateAdd(first_row, r, "", true, true);
       const auto finish_vector = [&](IrValue v, IrValue mask) {
         IrValue at = ir().CreateAdd(Multiple(r, s_.vectors), v, "", true, true);
-        IrValue sum = b_.Load(b_.scratch(), Multiple(at, s_.lanes), s_.shape.dot.sum(), s_.lanes);
+        IrValue sum = b_.Load(b_.scratch(), Multiple(at, s_.lanes), s_.shape.sum(), s_.lanes);
         EpilogueEmitter finish(b_, epilogue_, first_arg_);
         finish.Store(sum, row, Multiple(v, s_.lanes, first_column), mask);
       };

@@ -16,6 +16,8 @@
 //       sums[r][v] += splat(A[row + r, k]) * b[v]                          A is broadcast from where it lies
 //     C = epilogue(sums)
 //
+// Where blocks of the depth are scaled (scaled_matmul.cc), a tile holds its sums of f32 beside those of a block.
+//
 // A unit (dot.h) is one element of f32 or f64, two of bf16, four bytes.
 //
 // How A and B are addressed is the caller's: matmul.cc walks matrices, conv.cc windows. Why these loops suffice: a
@@ -45,10 +47,13 @@ struct ContractionShape {
   int64_t groups = 1;
   int64_t rows = 1, columns = 1, depth = 1;  // of one group
   int64_t run = 0;                           // elements of A that lie together, after which units start anew; 0: depth
+  int64_t block = 0;  // elements of the depth whose sums are scaled before they are added, in f32; 0: they are not
   bool groups_along_columns = false;
   int64_t a_row_step = 0;  // elements from a row of A to the next, where it is not `depth`; for estimates
   int max_tile_rows = 64;  // where the rows of A are addressed one by one, general registers bound the tile too
 
+  // Of what a tile holds from its first product to its last.
+  DType sum() const { return block > 0 ? DType::kF32 : dot.sum(); }
   int64_t units() const { return run == 0 ? dot.units(depth) : depth / run * dot.units(run); }
 };
 

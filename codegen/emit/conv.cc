@@ -96,7 +96,7 @@ double ConvMicroseconds(const ConvProblem& g, const Target& target, int epilogue
   // Address arithmetic and the start of a loop, for each pixel and tap of each panel; a third of the issue slots.
   const double places = static_cast<double>(g.groups * schedule.panels() * g.pixels()) * static_cast<double>(g.taps());
   us += places * (g.by_runs() ? 1 : 6) * MachineModel::kCycle / 4 / 1000;
-  if (g.dot.kind == Dot::Kind::kWords) us += WordsMicroseconds(g.image_elements(), target);
+  if (g.dot.kind == Dot::Kind::kWords) us += WidenMicroseconds(g.image_elements(), DType::kI16, target);
   return us;
 }
 
@@ -298,7 +298,7 @@ Status PlanConv(const Node& node, PlanBuilder& builder) {
   PlanStep step;
   step.kernel = ConvKernel(*g, schedule, epilogue);
   const bool widened = g->dot.kind == Dot::Kind::kWords;
-  step.args = {widened ? PlanWords(node.inputs[0], builder) : builder.Read(node.inputs[0]),
+  step.args = {widened ? PlanWidened(node.inputs[0], DType::kI16, builder) : builder.Read(node.inputs[0]),
                {.buffer = builder.Constant(weights.name + ".panels", panels)},
                {.buffer = builder.Constant(node.name + ".padding", padding)}};
   epilogue.AddArguments(node, builder, step);

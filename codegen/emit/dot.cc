@@ -25,11 +25,20 @@ std::optional<Dot> Dot::Choose(const Target& target, DType a, DType b, std::stri
 
 int Dot::instructions(const Target& target) const {
   if (kind == Kind::kOne) return target.has_fma ? 1 : 2;
+  if (kind == Kind::kShortSums) return 2;
   if (kind != Kind::kWordPairs && kind != Kind::kWords) return 1;
   return parts() * (HasDotBytes(target) ? 1 : 2);
 }
 
 int Dot::multiplications(const Target& target) const { return kind == Kind::kOne ? instructions(target) : parts(); }
+
+std::optional<Dot> Dot::OfShortSums(const Target& target, int largest) {
+  if (target.kind != TargetKind::kX86 || target.vector_bits < 256 || HasDotBytes(target)) return std::nullopt;
+  // Two products of each unit meet in a sum of 16 bits.
+  const int units = INT16_MAX / (2 * 255 * std::max(1, largest));
+  if (units < 1) return std::nullopt;
+  return Dot{Kind::kShortSums, DType::kU8, DType::kI8, std::min(units, 8)};
+}
 
 std::optional<Dot> Dot::OfWords() const {
   if (kind != Kind::kWordPairs) return std::nullopt;
@@ -38,6 +47,7 @@ std::optional<Dot> Dot::OfWords() const {
 
 std::string Dot::Key() const {
   if (kind == Kind::kOne) return std::string(Name(a));
+  if (kind == Kind::kShortSums) return internal::Join(Name(a), "*", Name(b), " in sums of ", short_units);
   return internal::Join(Name(a), "*", Name(b), kind == Kind::kWordPairs ? " by words" : "");
 }
 
@@ -77,12 +87,20 @@ IrValues EmitDotSplat(KernelBuilder& b, const Dot& dot, IrValue unit, int lanes)
   return EmitParts(b, dot, dot.a, b.Splat(unit, lanes));
 }
 
+IrValue EmitSum(KernelBuilder& b, const Dot& dot, IrValue sum) {
+  if (dot.kind != Dot::Kind::kShortSums) return sum;
+  const int lanes = KernelBuilder::LanesOf(sum);
+  IrValue ones = b.ConstantInt(DType::kI32, 0x10001, lanes);
+  return EmitDotPairs(b, b.Zero(DType::kI32, lanes), sum, ones);
+}
+
 IrValue EmitDot(KernelBuilder& b, const Dot& dot, const IrValues& a, const IrValues& w, IrValue sum) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(sum);
   switch (dot.kind) {
     case Dot::Kind::kOne: return b.Fma(a[0], w[0], sum);
     case Dot::Kind::kFourBytes: return EmitDotBytes(b, sum, a[0], w[0]);
+    case Dot::Kind::kShortSums: return EmitDotShort(b, sum, a[0], w[0]);
     case Dot::Kind::kWords: return EmitDotPairs(b, sum, a[0], w[0]);
     case Dot::Kind::kWordPairs: return EmitDotPairs(b, EmitDotPairs(b, sum, a[0], w[0]), a[1], w[1]);
     case Dot::Kind::kTwoBfloats: break;

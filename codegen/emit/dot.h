@@ -8,10 +8,12 @@
 //   kFourBytes     u8 x i8           4      i32        vpdpbusd
 //   kWordPairs     any 8 bits        4      i32        two of kWords, on bytes widened to 16 bits as they are taken
 //   kWords         i16 x any 8 bits  2      i32        vpdpwssd, or vpmaddwd and an addition
+//   kShortSums     u8 x small i8     4      2 x i16    vpmaddubsw and an addition; EmitSum makes i32 of them
 //   kTwoBfloats    bf16 x bf16       2      f32        vdpbf16ps
 //
 // All integer kinds are exact (sums wrap as i32 does). kWords is for bytes, too, whose A a step has widened before
-// (widen.h): sums of two products of bytes fit. vpmaddubsw is never used: it saturates sums of two products. The
+// (widen.h): sums of two products of bytes fit. vpmaddubsw saturates sums of two products, so that it is for weights
+// which are known to be small: of at most 4 bits, 16 bits hold the sums of eight units (kShortSums). The
 // four bytes of kWordPairs make two words, of elements 0 and 2 and of elements 1 and 3, because a unit of A comes apart
 // into these by one shift and one mask.
 //
@@ -33,14 +35,17 @@
 namespace tessera {
 
 struct Dot {
-  enum class Kind : uint8_t { kOne, kFourBytes, kWordPairs, kWords, kTwoBfloats };
+  enum class Kind : uint8_t { kOne, kFourBytes, kWordPairs, kWords, kShortSums, kTwoBfloats };
 
   Kind kind = Kind::kOne;
   DType a = DType::kF32, b = DType::kF32;  // as tensors store them
+  int short_units = 0;                     // kShortSums: units whose sums 16 bits hold
 
   // The quickest kind that multiplies elements of `a` by elements of `b`; nullopt with the reason in *why.
   static std::optional<Dot> Choose(const Target& target, DType a, DType b, std::string* why);
 
+  // u8 x i8 of which none is larger than `largest`, where sums of a few units at a time help the target.
+  static std::optional<Dot> OfShortSums(const Target& target, int largest);
   // Of kWordPairs: the same with A widened beforehand.
   std::optional<Dot> OfWords() const;
 
@@ -80,6 +85,9 @@ IrValues EmitParts(KernelBuilder& b, const Dot& dot, DType type, IrValue units);
 
 // The parts of a unit of A in all lanes.
 IrValues EmitDotSplat(KernelBuilder& b, const Dot& dot, IrValue unit, int lanes);
+
+// What the lanes of `sum` have added up to: sums of kShortSums as i32, others as they are.
+IrValue EmitSum(KernelBuilder& b, const Dot& dot, IrValue sum);
 
 // sum + the products of the parts of A and B.
 IrValue EmitDot(KernelBuilder& b, const Dot& dot, const IrValues& a_parts, const IrValues& b_parts, IrValue sum);

@@ -205,42 +205,42 @@ std::string Describe(double density, double bytes_each) {
 
 // f32 weights that are 4-bit integers and scales.
 Way Int4Way(const Gemv& gemv, const Int4Weights& weights, const Target& target) {
-  const MachineModel machine(target);
   const double bytes = Int4Bytes(weights, target.Lanes(32));
-  const double read = WeightStreamNanoseconds(bytes, bytes / gemv.weight_share, target);
-  const double compute = Int4Cycles(weights, gemv.operands.shape.columns, target) * MachineModel::kCycle;
-  const double us = (std::max(read, compute) + 0.05 * std::min(read, compute) + machine.step_ns) / 1000;
   return {.name = std::string(kInt4),
-          .us = us,
+          .us = GemvInt4Microseconds(weights, gemv.operands.shape.columns, gemv.weight_share, target),
           .why = internal::Join("scales for blocks of ", weights.block, ", ",
                                 Describe(1, bytes / static_cast<double>(weights.rows * weights.depth)))};
 }
 
-void PlanInt4(const Node& node, const Gemv& gemv, const Int4Weights& weights, PlanBuilder& builder) {
-  const GemvOperands& operands = gemv.operands;
+}  // namespace
+
+double GemvInt4Microseconds(const Int4Weights& weights, int64_t columns, double weight_share, const Target& target) {
+  const MachineModel machine(target);
+  const double bytes = Int4Bytes(weights, target.Lanes(32));
+  const double read = WeightStreamNanoseconds(bytes, bytes / weight_share, target);
+  const double compute = Int4Cycles(weights, columns, target) * MachineModel::kCycle;
+  return (std::max(read, compute) + 0.05 * std::min(read, compute) + machine.step_ns) / 1000;
+}
+
+void PlanGemvInt4(const Node& node, const GemvShape& shape, const Int4Weights& weights, const std::string& name,
+                  StepArg x, const TileEpilogue& epilogue, PlanBuilder& builder) {
   const Int4Schedule schedule = {
       .lanes = builder.target().Lanes(32), .block = weights.block, .offsets = weights.offsets};
   Int4Stream stream = PackInt4(weights, schedule.lanes);
-  const std::string& name = builder.graph()[operands.weights].name;
   PlanStep step;
   step.tasks = stream.tasks;
-  step.args = {builder.Read(operands.x),
+  step.args = {x,
                {.buffer = builder.Constant(name + ".int4", std::move(stream.values))},
                {.buffer = builder.Constant(name + ".scales", std::move(stream.scales))}};
-  const TileEpilogue epilogue = GemvEpilogue(builder.graph(), node, operands);
   step.kernel.family = "gemv_int4";
-  step.kernel.key = internal::Join("gemv ", schedule.Key(), " ", operands.shape.Key(), " ", epilogue.Key());
-  step.kernel.emit = [shape = operands.shape, schedule, epilogue](KernelBuilder& b) {
-    EmitGemvInt4(b, shape, schedule, epilogue);
-  };
+  step.kernel.key = internal::Join("gemv ", schedule.Key(), " ", shape.Key(), " ", epilogue.Key());
+  step.kernel.emit = [shape, schedule, epilogue](KernelBuilder& b) { EmitGemvInt4(b, shape, schedule, epilogue); };
   epilogue.AddArguments(node, builder, step);
   step.label = node.name;
-  step.flops = 2.0 * static_cast<double>(weights.rows * weights.depth) * static_cast<double>(operands.shape.columns);
+  step.flops = 2.0 * static_cast<double>(weights.rows * weights.depth) * static_cast<double>(shape.columns);
   step.bytes = Int4Bytes(weights, schedule.lanes);
   builder.AddStep(std::move(step));
 }
-
-}  // namespace
 
 extern const std::string_view kGemvDoc;
 const std::string_view kGemvDoc =
@@ -269,7 +269,9 @@ Status PlanGemv(const Node& node, const std::string& way, PlanBuilder& builder) 
   const std::optional<Gemv> gemv = ReadGemv(builder.graph(), node, &why);
   TES_CHECK(gemv.has_value(), why);
   if (way == kInt4) {
-    PlanInt4(node, *gemv, *FindInt4(gemv->weights), builder);
+    const GemvOperands& operands = gemv->operands;
+    PlanGemvInt4(node, operands.shape, *FindInt4(gemv->weights), builder.graph()[operands.weights].name,
+                 builder.Read(operands.x), GemvEpilogue(builder.graph(), node, operands), builder);
     return OkStatus();
   }
   const std::vector<GemvFormat> formats = Formats(*gemv, builder.target());

@@ -12,7 +12,9 @@
 
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gemv_kernel.h"
+#include "codegen/plan.h"
 #include "graph/graph.h"
+#include "tesa/int4.h"
 
 namespace tessera {
 
@@ -33,6 +35,12 @@ std::optional<GemvOperands> ReadGemvOperands(const Graph& graph, const Node& nod
 
 // The node's epilogue over a result [columns][rows].
 TileEpilogue GemvEpilogue(const Graph& graph, const Node& node, const GemvOperands& operands);
+
+// f32 x (arguments: x, as it lies) times weights of 4 bits: the step, and the time of all threads together. `name`: of
+// the weights, after which the constants are called.
+void PlanGemvInt4(const Node& node, const GemvShape& shape, const Int4Weights& weights, const std::string& name,
+                  StepArg x, const TileEpilogue& epilogue, PlanBuilder& builder);
+double GemvInt4Microseconds(const Int4Weights& weights, int64_t columns, double weight_share, const Target& target);
 
 // Nanoseconds in which one core reads `bytes` of weights, which are found where a working set of `all_bytes` stays.
 double WeightStreamNanoseconds(double bytes, double all_bytes, const Target& target);

@@ -1,13 +1,7 @@
-// f32 weights that are 4-bit integers times a scale for each block along the depth, as weight-only quantisation makes
-// them (decoding): stored at 4 bits and multiplied without losing any.
-//
-//   W[row, k] = scale[row, block of k] * (q[row, k] + offset[row, block of k])         q in [-8, 7], exactly, in f32
+// f32 weights that are 4-bit integers times a scale for each block along the depth (tesa/int4.h), as weight-only
+// quantisation makes them (decoding): stored at 4 bits and multiplied without losing any.
 //
 //   y[row] = sum over blocks of scale * sum over k of the block of (q + offset) * x[k]
-//
-// What matters is what the values are, not how the model spells them: a constant that is f32 because it has been
-// dequantised is recognised by its values, whatever tool wrote it; each must come out of f32(scale * integer) to the
-// last bit. Blocks are as long as they can be: a row, or 256 … 16 elements.
 //
 //   values  [group][block][8 elements][lane]  a 32-bit lane holds 8 elements, the first lowest
 //   scales  [group][block]([lane] scale, and where any offset is not 0 [lane] offset), f32
@@ -26,36 +20,16 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
-#include <vector>
 
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gemv_format.h"
 #include "codegen/emit/gemv_kernel.h"
+#include "tesa/int4.h"
 
 namespace tessera {
 
-struct Int4Block {
-  float scale = 1;
-  int offset = 0;
-};
-
-// Of these values, if they are f32(scale * (q + offset)) each.
-std::optional<Int4Block> FitInt4Block(std::span<const float> values);
-
-struct Int4Weights {
-  int64_t rows = 0, depth = 0;
-  int64_t block = 0;              // elements; the last of a row may be shorter
-  bool offsets = false;           // any of them is not 0
-  std::vector<Int4Block> blocks;  // [row][block]
-  std::vector<int8_t> elements;   // q, [row][depth]
-
-  int64_t blocks_per_row() const { return (depth + block - 1) / block; }
-};
-
-// Of f32 weights, with the longest blocks; what is not kept is 0. Most weights are found to be no such ones after a few
-// elements.
+// Of f32 weights; what is not kept is 0.
 std::optional<Int4Weights> FindInt4(const GemvWeights& weights);
 
 // All that the kernel depends on beside the shape.

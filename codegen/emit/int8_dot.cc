@@ -37,6 +37,18 @@ IrValue EmitDotPairs(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
   return ir.CreateAdd(sum, Call(b, id, {ir.CreateBitCast(x, pairs), ir.CreateBitCast(w, pairs)}));
 }
 
+IrValue EmitDotShort(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
+  auto& ir = b.ir();
+  const int lanes = KernelBuilder::LanesOf(sum);
+  TES_CHECK(lanes == 16 || lanes == 8, lanes);
+  auto* bytes = llvm::FixedVectorType::get(ir.getInt8Ty(), 4 * lanes);
+  auto* words = llvm::FixedVectorType::get(ir.getInt16Ty(), 2 * lanes);
+  IrValue products =
+      Call(b, lanes == 16 ? llvm::Intrinsic::x86_avx512_pmaddubs_w_512 : llvm::Intrinsic::x86_avx2_pmadd_ub_sw,
+           {ir.CreateBitCast(x, bytes), ir.CreateBitCast(w, bytes)});
+  return ir.CreateBitCast(ir.CreateAdd(ir.CreateBitCast(sum, words), products), sum->getType());
+}
+
 IrValue EmitDotBytes(KernelBuilder& b, IrValue sum, IrValue x, IrValue w) {
   auto& ir = b.ir();
   const int lanes = KernelBuilder::LanesOf(sum);

@@ -27,7 +27,7 @@ double MatmulMicroseconds(const MatmulProblem& problem, const Target& target, in
   double us = machine.Shared(ContractionMicroseconds(target, schedule, epilogue_cost), schedule.tasks());
   us += machine.step_ns / 1000;
   if (problem.packs_b() && !problem.b_constant) us += PackPanelsMicroseconds(problem.b_source(), target);
-  if (problem.dot.kind == Dot::Kind::kWords) us += WordsMicroseconds(problem.a_elements(), target);
+  if (problem.dot.kind == Dot::Kind::kWords) us += WidenMicroseconds(problem.a_elements(), DType::kI16, target);
   return us;
 }
 
@@ -104,10 +104,16 @@ void PlanMatmulSteps(const Node& node, const MatmulProblem& given, PlanBuilder& 
   } else {
     b = builder.Read(node.inputs[1]);
   }
+  const bool widened = problem.dot.kind == Dot::Kind::kWords;
+  const StepArg a = widened ? PlanWidened(node.inputs[0], DType::kI16, builder) : builder.Read(node.inputs[0]);
+  PlanMatmulStep(node, problem, schedule, epilogue, a, b, builder);
+}
+
+void PlanMatmulStep(const Node& node, const MatmulProblem& problem, const ContractionSchedule& schedule,
+                    const TileEpilogue& epilogue, StepArg a, StepArg b, PlanBuilder& builder) {
   PlanStep step;
   step.kernel = MatmulKernel(problem, schedule, epilogue);
-  const bool widened = problem.dot.kind == Dot::Kind::kWords;
-  step.args = {widened ? PlanWords(node.inputs[0], builder) : builder.Read(node.inputs[0]), b};
+  step.args = {a, b};
   epilogue.AddArguments(node, builder, step);
   step.tasks = problem.rows == 0 || problem.columns == 0 ? 0 : schedule.tasks();
   step.scratch_bytes = schedule.scratch_bytes();

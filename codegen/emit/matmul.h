@@ -23,6 +23,10 @@ MatmulProblem WithBestDot(MatmulProblem problem, const Target& target, int epilo
 KernelSpec MatmulKernel(const MatmulProblem& problem, const ContractionSchedule& schedule,
                         const TileEpilogue& epilogue);
 
+// Adds the step of that kernel, from A and B (panels or rows) to the result of `node`.
+void PlanMatmulStep(const Node& node, const MatmulProblem& problem, const ContractionSchedule& schedule,
+                    const TileEpilogue& epilogue, StepArg a, StepArg b, PlanBuilder& builder);
+
 // Adds the steps of `node`, whose operands 0 and 1 are A and B and whose result, as rows × columns, is C.
 void PlanMatmulSteps(const Node& node, const MatmulProblem& problem, PlanBuilder& builder);
 

@@ -1,6 +1,6 @@
 // How fast the contraction kernels are: GFLOP/s, and the share of what the processor's multiply-add units can do, on
 // the layers of MobileNet-V1, MiniLM-L6 and BERT-base (128 tokens) and an MLP: in f32 with bias and ReLU, in bytes (u8
-// by i8) with a bias and the way back to u8, in bf16.
+// by i8) with a bias and the way back to u8, in bf16; bytes by 4-bit weights with a scale for each block.
 //
 //   bazel run //codegen/emit:matmul_benchmark -- --benchmark_filter=int8/pointwise
 //   TESSERA_TARGET=host:x86-64-v3 bazel run //codegen/emit:matmul_benchmark -- --benchmark_filter=int8
@@ -50,8 +50,8 @@ constexpr Types kInt8 = {"int8", DType::kU8, DType::kI8};
 constexpr Types kBf16 = {"bf16", DType::kBF16, DType::kBF16};
 
 // The last step of a graph of one node, with its constants, run again and again.
-void Measure(benchmark::State& state, const Graph& graph) {
-  const StatusOr<Plan> plan = MakePlan(graph, Host(), {});
+void Measure(benchmark::State& state, const Graph& graph, const std::string& only) {
+  const StatusOr<Plan> plan = MakePlan(graph, Host(), {.only_emitter = only});
   TES_CHECK(plan.ok(), plan.status());
   const PlanStep& step = plan->steps.back();
   const StatusOr<KernelRunner> run = KernelRunner::Make(step.kernel, Host());
@@ -99,11 +99,12 @@ ValueId WithEpilogue(GraphBuilder& b, ValueId value, int64_t columns, const Type
   return b.WithEpilogue(value, body.Finish(body.Cast(result, DType::kU8)), {bias, scale}, DType::kU8);
 }
 
-void Register(const std::string& name, GraphBuilder builder, ValueId result) {
+void Register(const std::string& name, GraphBuilder builder, ValueId result, const std::string& only = "") {
   builder.Output(result);
   StatusOr<Graph> graph = std::move(builder).Build();
   TES_CHECK(graph.ok(), graph.status());
-  benchmark::RegisterBenchmark(name.c_str(), [graph = *graph](benchmark::State& state) { Measure(state, graph); });
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [graph = *graph, only](benchmark::State& state) { Measure(state, graph, only); });
 }
 
 // Weights of one value make no pattern that a kernel could gain from.
@@ -117,6 +118,25 @@ void RegisterMatmul(const Types& types, int64_t m, int64_t k, int64_t n) {
   const ValueId product = b.Matmul(x, b.Constant("w", Weights(types, {k, n})));
   const ValueId result = WithEpilogue(b, product, n, types);
   Register(internal::Join(types.name, "/matmul/", m, "x", k, "x", n), std::move(b), result);
+}
+
+// Bytes times 4-bit weights with a scale for each block of 32, in each way.
+void RegisterScaled(int64_t m, int64_t k, int64_t n) {
+  constexpr int64_t kBlock = 32;
+  for (const char* way : {"integers", "f32", "int4"}) {
+    if (m > 7 && std::string(way) == "int4") continue;
+    GraphBuilder b("scaled");
+    const ValueId x = b.Input("x", DType::kU8, {m, k});
+    const ValueId w = b.Constant("w", Tensor::Full(DType::kI8, {k, n}, 3));
+    const ValueId scales = b.Constant("scales", Tensor::Full(DType::kF32, {k / kBlock, n}, 0.01));
+    const ValueId y = b.Apply(Op::kScaledMatmul, {x, w, scales});
+    BodyBuilder body;
+    const Scalar sum = body.Input(DType::kF32) + body.Input(DType::kF32);
+    const ValueId bias = b.Constant("bias", Tensor::Full(DType::kF32, {n}, 0.25));
+    const ValueId result = b.WithEpilogue(y, body.Finish(sum), {bias}, DType::kF32);
+    Register(internal::Join("scaled/", m, "x", k, "x", n, "/", way), std::move(b), result,
+             std::string("scaled_matmul:") + way);
+  }
 }
 
 void RegisterConv(const Types& types, const char* kind, int64_t size, int64_t in, int64_t out, int64_t taps,
@@ -183,6 +203,9 @@ void RegisterAll() {
   RegisterLayers(kF32);
   RegisterLayers(kInt8);
   if (Host().has_bf16) RegisterLayers(kBf16);
+  for (const int64_t rows : {1, 4, 8, 16, 128}) RegisterScaled(rows, 1024, 1024);
+  RegisterScaled(1, 4096, 4096);
+  RegisterScaled(128, 768, 3072);
 }
 
 }  // namespace

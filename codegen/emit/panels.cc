@@ -256,6 +256,7 @@ Tensor PackPanels(const Tensor& tensor, const PanelSource& source, int64_t width
       TypeInfo(source.type).bits == 64 ? Pack<uint64_t>(from, source, width, to)
                                        : Pack<uint32_t>(from, source, width, to);
       break;
+    case Dot::Kind::kShortSums:
     case Dot::Kind::kFourBytes: PackUnits<uint8_t, uint8_t>(from, source, width, to); break;
     case Dot::Kind::kTwoBfloats: PackUnits<uint16_t, uint16_t>(from, source, width, to); break;
     case Dot::Kind::kWordPairs:

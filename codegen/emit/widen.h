@@ -1,12 +1,12 @@
-// Widen: bytes as 16-bit words, written once by a step of their own, for products on processors that have no
-// instruction for four bytes.
+// Widen: bytes as 16-bit words or as f32, written once by a step of their own, for products that cannot take bytes.
 //
 //   i16[k] = x[k]            x of u8 or i8
 //
-// vpmaddwd multiplies words. Widened inside a product (Dot::Kind::kWordPairs), a unit of four bytes takes an addition,
-// a mask and a shift for each row of a tile and again for each panel; widened beforehand (kWords) a unit of two words
-// is broadcast from where it lies. Zen 4 at 256 bits: 126 GOP/s and 188 of 236, which two multiplications a cycle give.
-// It costs a pass over x, so a product with few columns of results leaves it.
+// Words are for processors that have no instruction for four bytes. vpmaddwd multiplies words. Widened inside a product
+// (Dot::Kind::kWordPairs), a unit of four bytes takes an addition, a mask and a shift for each row of a tile and again
+// for each panel; widened beforehand (kWords) a unit of two words is broadcast from where it lies. Zen 4 at 256 bits:
+// 126 GOP/s and 188 of 236, which two multiplications a cycle give. It costs a pass over x, so a product with few
+// columns of results leaves it.
 //
 // Pure functions. Tested by dot_test.cc.
 #ifndef TESSERA_CODEGEN_EMIT_WIDEN_H_
@@ -16,13 +16,14 @@
 
 #include "codegen/plan.h"
 #include "codegen/target.h"
+#include "tesa/types.h"
 
 namespace tessera {
 
-// The words of `x`, a value of bytes: an argument to read. Adds the step that makes them, once for all that ask.
-StepArg PlanWords(ValueId x, PlanBuilder& builder);
+// `x`, a value of bytes, as `to` (i16 or f32): an argument to read. Adds the step that makes it, once for all that ask.
+StepArg PlanWidened(ValueId x, DType to, PlanBuilder& builder);
 // What that step takes for so many elements, of all threads together.
-double WordsMicroseconds(int64_t elements, const Target& target);
+double WidenMicroseconds(int64_t elements, DType to, const Target& target);
 
 }  // namespace tessera
 

@@ -56,6 +56,26 @@ TEST(MatmulTest, BroadcastsLeadingDimensions) {
   EXPECT_THAT(c->at(0).f, ElementsAre(3, 210, 7, 430));
 }
 
+TEST(ScaledMatmulTest, ScalesEachBlock) {
+  const Tensor x = Tensor::FromVector<uint8_t>({1, 4}, {1, 2, 3, 255});
+  const Tensor w = Tensor::FromVector<int8_t>({4, 2}, {1, -1, 1, 2, 7, 0, -8, 1});
+  const Tensor scales = F32({2, 2}, {0.5f, 1, 2, 0.25f});
+  const auto c = RunOp(Op::kScaledMatmul, {}, {x, w, scales});
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->at(0).type, (TensorType{DType::kF32, {1, 2}}));
+  EXPECT_THAT(c->at(0).f, ElementsAre(1.5 + 2 * (21 - 2040), 3 + 255 * 0.25));
+}
+
+TEST(ScaledMatmulTest, Rejects) {
+  const Tensor x = Zeros(DType::kU8, {3, 6}), w = Zeros(DType::kI8, {6, 2});
+  EXPECT_THAT(Rejection(Op::kScaledMatmul, {}, {x, w, Zeros(DType::kF32, {4, 2})}), HasSubstr("divides the depth 6"));
+  EXPECT_THAT(Rejection(Op::kScaledMatmul, {}, {x, w, Zeros(DType::kF16, {3, 2})}), HasSubstr("scales of f32"));
+  EXPECT_THAT(Rejection(Op::kScaledMatmul, {}, {x, w, Zeros(DType::kF32, {3, 5})}), HasSubstr("[.., 2]"));
+  EXPECT_THAT(Rejection(Op::kScaledMatmul, {}, {Zeros(DType::kI16, {3, 6}), w, Zeros(DType::kF32, {3, 2})}),
+              HasSubstr("at most 8 bits"));
+  EXPECT_EQ(Rejection(Op::kScaledMatmul, {}, {x, w, Zeros(DType::kF32, {3, 2})}), "accepted");
+}
+
 TEST(MatmulTest, IntegersOfTwoTypesGiveI32ThatWraps) {
   const Tensor a = Tensor::FromVector<int8_t>({1, 2}, {-128, 127});
   const Tensor b = Tensor::FromVector<uint8_t>({2, 1}, {255, 2});

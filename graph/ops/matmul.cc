@@ -1,4 +1,5 @@
 // matmul: one contraction, batched.  C[.., m, n] = sum over k of A[.., m, k] * B[.., k, n]
+// scaled_matmul: of integers, with a scale for each block of the depth.
 #include "graph/multiply_add.h"
 #include "graph/ops/common.h"
 #include "graph/ops/contraction.h"
@@ -137,7 +138,89 @@ Compute MakeCompute(const OpContext& c) {
   return compute;
 }
 
+// ---- scaled_matmul ----
+
+StatusOr<std::vector<TensorType>> InferScaled(const OpContext& c) {
+  for (int operand : {0, 1}) {
+    RETURN_IF_ERROR(CheckType(c, operand, TypeClass::kInteger));
+    if (TypeInfo(c.dtype(operand)).bits > 8) {
+      return Error(ErrorCode::kTypeMismatch, "operand ", operand, ": expected an integer of at most 8 bits, found ",
+                   c.input(operand));
+    }
+  }
+  if (c.dtype(2) != DType::kF32) {
+    return Error(ErrorCode::kTypeMismatch, "operand 2: expected scales of f32, found ", c.input(2));
+  }
+  if (c.shape(0).rank() < 2 || c.shape(1).rank() != 2 || c.shape(2).rank() != 2) {
+    return Error(ErrorCode::kShapeMismatch, "expected x [.., M, K], weights [K, N] and scales [K / block, N], found ",
+                 c.input(0), ", ", c.input(1), " and ", c.input(2));
+  }
+  const int64_t depth = c.shape(1)[0], columns = c.shape(1)[1], blocks = c.shape(2)[0];
+  if (c.shape(0)[c.shape(0).rank() - 1] != depth || c.shape(2)[1] != columns) {
+    return Error(ErrorCode::kShapeMismatch, "expected x [.., M, ", depth, "] and scales [.., ", columns,
+                 "] for weights ", c.input(1), ", found ", c.input(0), " and ", c.input(2));
+  }
+  if (blocks < 1 || depth % blocks != 0) {
+    return Error(ErrorCode::kShapeMismatch, "expected a number of blocks that divides the depth ", depth, ", found ",
+                 c.input(2));
+  }
+  std::vector<int64_t> dims = c.shape(0).dims();
+  dims.back() = columns;
+  return std::vector<TensorType>{{DType::kF32, Shape(std::move(dims))}};
+}
+
+void ScaledReference(const OpContext& c, std::span<const RefTensor* const> inputs, std::span<RefTensor> outputs) {
+  const RefTensor &x = *inputs[0], &w = *inputs[1], &scales = *inputs[2];
+  RefTensor& out = outputs[0];
+  const int64_t depth = c.shape(1)[0], columns = c.shape(1)[1], block = depth / c.shape(2)[0];
+  for (int64_t at = 0; at < out.size(); ++at) {
+    const int64_t m = at / columns, n = at % columns;
+    double result = 0;
+    for (int64_t first = 0; first < depth; first += block) {
+      int64_t sum = 0;
+      for (int64_t k = first; k < first + block; ++k) sum += x.i[m * depth + k] * w.i[k * columns + n];
+      result += static_cast<double>(sum) * scales.f[first / block * columns + n];
+    }
+    out.f[at] = result;
+  }
+}
+
+// for .., m, n | g, k:  out[.., m, n] = add x[.., m, g * block + k] * w[g * block + k, n] * scales[g, n]
+Compute MakeScaledCompute(const OpContext& c) {
+  Compute compute = StartCompute(c);
+  const Shape& out = c.outputs[0].shape;
+  const int64_t blocks = c.shape(2)[0], block = c.shape(1)[0] / blocks;
+  const int n = out.rank() - 1, g = out.rank(), k = out.rank() + 1;
+  const IndexExpr along = AxisPlus(Axis(g, block), k, 1);
+  Stage stage = {.name = "scaled_matmul", .extents = out.dims(), .parallel_rank = out.rank()};
+  stage.extents.insert(stage.extents.end(), {blocks, block});
+  Access x = Elementwise(In(0), c.shape(0));
+  x.index.back() = along;
+  stage.reads = {x,
+                 {.buffer = In(1), .view = c.shape(1), .index = {along, Axis(n)}},
+                 {.buffer = In(2), .view = c.shape(2), .index = {Axis(g), Axis(n)}}};
+  BodyBuilder b;
+  const Scalar left = b.Input(c.dtype(0)), right = b.Input(c.dtype(1)), scale = b.Input(DType::kF32);
+  stage.body = b.Finish(b.Cast(left * right, DType::kF32) * scale);
+  stage.combiner = Combiner::kAdd;
+  stage.write = Elementwise(Out(), out);
+  compute.stages.push_back(std::move(stage));
+  return compute;
+}
+
 }  // namespace
+
+OpDef MakeScaledMatmulOp() {
+  OpDef def = {};
+  def.doc =
+      "Product of integers with a scale for each block of the depth: sum over k of x[.., m, k] * w[k, n] * "
+      "scales[k / block, n].";
+  def.min_inputs = def.max_inputs = 3;
+  def.infer = &InferScaled;
+  def.reference = &ScaledReference;
+  def.compute = &MakeScaledCompute;
+  return def;
+}
 
 OpDef MakeMatmulOp() {
   OpDef def = {};

@@ -16,6 +16,7 @@ namespace {
 int Weight(const Node& node) {
   switch (node.op) {
     case Op::kMatmul:
+    case Op::kScaledMatmul:
     case Op::kConv:
     case Op::kAttention: return 4;
     case Op::kTranspose:

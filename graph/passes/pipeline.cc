@@ -11,6 +11,7 @@
 #include "graph/passes/move_scales.h"
 #include "graph/passes/recognize.h"
 #include "graph/passes/requantize.h"
+#include "graph/passes/scale_blocks.h"
 #include "graph/passes/split_products.h"
 #include "graph/passes/take_signed.h"
 #include "graph/passes/use_integers.h"
@@ -47,12 +48,16 @@ constexpr Pass kFuseEpilogues = {"fuse_epilogues", "element-wise work joins the 
 constexpr Pass kRequantize = {"requantize", "arithmetic between integers is one multiplication and one addition",
                               Requantize};
 
+constexpr Pass kScaleBlocks = {
+    "scale_blocks", "for processors: quantised values times 4-bit weights with a scale for each block run on integers",
+    ScaleBlocks};
+
 constexpr Pass kTakeSigned = {
     "take_signed", "for GPUs: products of i8 values that became u8 for processors take them as they were", TakeSigned};
 
-constexpr Pass kAll[] = {kApplyMasks,   kRemoveDead,    kMoveScales,    kEliminateCommon, kFoldConstants,
-                         kCanonicalize, kSplitProducts, kRecognize,     kUseIntegers,     kFoldBatchNorm,
-                         kChooseLayout, kChoosePlanes,  kFuseEpilogues, kRequantize,      kTakeSigned};
+constexpr Pass kAll[] = {kApplyMasks,    kRemoveDead, kMoveScales,  kEliminateCommon, kFoldConstants, kCanonicalize,
+                         kSplitProducts, kRecognize,  kUseIntegers, kFoldBatchNorm,   kChooseLayout,  kChoosePlanes,
+                         kFuseEpilogues, kRequantize, kTakeSigned,  kScaleBlocks};
 
 // Each line with why it stands there.
 constexpr Pass kHost[] = {
@@ -71,13 +76,14 @@ constexpr Pass kHost[] = {
     kFoldConstants,    // constants that canonical forms brought together
     kEliminateCommon,  // before fusion hides equal nodes in different epilogues
     // What follows suits one machine; what is above suits whatever reads the graph, propagation first of all.
+    kScaleBlocks,    // processors multiply bytes four times as fast as floats
     kChooseLayout,   // the host's kernels walk channels in vectors
     kChoosePlanes,   // except where weights are scattered, which walk pixels
     kCanonicalize,   // transposes that now stand side by side cancel
     kFuseEpilogues,  // what is left of element-wise work joins the nodes that kernels are made for
     kRequantize,     // last: bodies as kernels run them
 };
-constexpr size_t kLowering = 5;  // of these, the last ones
+constexpr size_t kLowering = 6;  // of these, the last ones
 
 constexpr Pass kGpuLowering[] = {
     kTakeSigned,     // while corrections are still additions

@@ -1,4 +1,4 @@
-// Random cases of the families matmul, conv and attention.
+// Random cases of the families matmul (with scaled_matmul), conv and attention.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -46,6 +46,16 @@ void RandomMatmul(CaseBuilder& c) {
   };
   factor(a_type, m, k, "transpose_a");
   factor(b_type, k, n, "transpose_b");
+}
+
+void RandomScaledMatmul(CaseBuilder& c) {
+  const auto type = [&] { return c.Pick({DType::kU8, DType::kI8, DType::kI4, DType::kU4}); };
+  const int64_t blocks = c.Int(1, 5), block = c.Int(1, 20), columns = c.Int(1, 20);
+  std::vector<int64_t> dims = c.Chance(0.5) ? std::vector<int64_t>() : c.RandomShape(0, 2).dims();
+  dims.insert(dims.end(), {c.Int(1, 9), blocks * block});
+  Factor(c, type(), Shape(std::move(dims)));
+  Factor(c, type(), {blocks * block, columns});
+  Factor(c, DType::kF32, {blocks, columns});
 }
 
 void RandomConv(CaseBuilder& c) {
