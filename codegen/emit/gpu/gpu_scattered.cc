@@ -152,10 +152,7 @@ void PlanGpuScatteredStep(const Node& node, const SparseProblem& problem, const 
   const std::vector<bool> may_alias = step.kernel.may_alias;
   step.kernel = GpuScatteredKernel(s, epilogue);
   step.kernel.may_alias = may_alias;
-  step.launch = {.x = s.row_blocks() * s.panels(),
-                 .threads = s.warps * kWarp,
-                 .shared_bytes = s.shared_bytes(),
-                 .overlap = builder.target().OverlapsSteps()};
+  step.launch = {.x = s.row_blocks() * s.panels(), .threads = s.warps * kWarp, .shared_bytes = s.shared_bytes()};
   step.label = node.name;
   step.flops = 2.0 * static_cast<double>(share.kept->Count()) * static_cast<double>(s.columns);
   step.bytes = static_cast<double>(stream_words * 4) +

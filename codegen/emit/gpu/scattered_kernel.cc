@@ -46,7 +46,7 @@ class ScatteredEmitter : public ScatteredParts {
     end_ = FirstSegment(s_.groups);
     Fetch(start_, I32(0));
     Fetch(ir().CreateAdd(start_, I32(1)), I32(1));
-    if (b_.target().OverlapsSteps()) DeviceOp(b_, "nv.grid_wait", {});
+    b_.AwaitSteps();
 
     if (s_.chunks() == 1) {
       LoadPanel(I32(0));
@@ -299,7 +299,7 @@ KernelSpec GpuScatteredKernel(const GpuScattered& s, const TileEpilogue& epilogu
   kernel.block_threads = s.warps * kWarp;
   kernel.blocks_per_unit = std::max(1, 16 / s.warps);
   kernel.key = s.Key() + " " + epilogue.Key();
-  kernel.waits = s.by_row;
+  kernel.waits = true;
   kernel.emit = [s, epilogue](KernelBuilder& b) {
     if (s.by_row) {
       EmitScatteredRows(b, s, epilogue);
