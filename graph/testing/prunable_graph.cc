@@ -420,14 +420,20 @@ class Generator {
     return Count(b_.Reshape(mixed, {rows, heads * width}));
   }
 
-  // quantize, an integer matmul with pruned weights, dequantize.
+  // quantize, an integer matmul with pruned weights, dequantize; or a scale for each half of the depth.
   ValueId Quantised(ValueId x) {
     const ValueId m = AsMatrix(Count(b_.Clip(x, -4, 4)));
     const ValueId scale = b_.Constant(Fresh("s"), Tensor::FromVector<float>(Shape(), {0.05f}));
     const ValueId q = Count(b_.Quantize(m, scale, ValueId::kNone, DType::kI8));
     b_.SetQuant(q, {.scales = {static_cast<double>(0.05f)}});
     const int64_t width = random_.Int(4, 9);
-    const ValueId w = Weight({ShapeOf(m)[1], width}, 1, DType::kI8);
+    const int64_t depth = ShapeOf(m)[1];
+    const ValueId w = Weight({depth, width}, 1, DType::kI8);
+    if (random_.Chance(0.3)) {
+      const int64_t blocks = depth % 2 == 0 ? 2 : 1;
+      const Tensor factors = RandomTensor(random_, {DType::kF32, {blocks, width}}, 0.01);
+      return Count(b_.Named(Fresh("qfc")).Apply(Op::kScaledMatmul, {q, w, b_.Constant(Fresh("s"), factors)}));
+    }
     const ValueId sums = Count(b_.Named(Fresh("qfc")).Matmul(q, w));
     if (random_.Chance(0.15)) b_.Output(sums);
     std::vector<float> scales(static_cast<size_t>(width), 0.01f);

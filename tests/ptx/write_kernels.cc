@@ -34,7 +34,8 @@ Status Write(const std::string& chip, const std::string& folder, const std::vect
     json.Key("node").String(kernel->node).Key("blocks").BeginArray();
     for (int64_t blocks : kernel->blocks) json.Number(blocks);
     json.EndArray().Key("threads").Number(kernel->threads).Key("shared_bytes").Number(kernel->shared_bytes);
-    json.Key("blocks_per_unit").Number(kernel->spec.blocks_per_unit).EndObject();
+    json.Key("blocks_per_unit").Number(kernel->spec.blocks_per_unit);
+    json.Key("overlaps").Number(kernel->spec.overlaps ? 1 : 0).EndObject();
     list += json.text() + "\n";
   }
   return WriteFileAtomically(folder + "/kernels.jsonl", list);
