@@ -23,6 +23,7 @@
 #include "codegen/emit/conv_geometry.h"
 #include "codegen/emit/epilogue.h"
 #include "codegen/emit/gpu/gpu_matmul.h"
+#include "codegen/emit/gpu/only_reader.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emitter.h"
 #include "graph/op.h"
@@ -152,20 +153,6 @@ class DepthwiseTile : public TileSource {
   IrValue line_, piece_;
   IrValues pixel_, base_, mask_;  // of each pass: the pixel (i64); its window's first element, bits of taps inside
 };
-
-// The one node that reads `x`, through its inputs or its epilogue's.
-const Node* OnlyReader(const Graph& graph, ValueId x) {
-  if (std::find(graph.outputs.begin(), graph.outputs.end(), x) != graph.outputs.end()) return nullptr;
-  const Node* reader = nullptr;
-  for (const Node& node : graph.nodes) {
-    for (ValueId id : Operands(node)) {
-      if (id != x) continue;
-      if (reader != nullptr) return nullptr;
-      reader = &node;
-    }
-  }
-  return reader;
-}
 
 std::optional<Pair> PairOf(const Graph& graph, const Node& node, std::string* why) {
   const auto no = [&](auto... pieces) {

@@ -22,6 +22,7 @@
 
 #include "base/round.h"
 #include "codegen/emit/epilogue.h"
+#include "codegen/emit/gpu/only_reader.h"
 #include "codegen/emit/gpu/warp_join.h"
 #include "codegen/emit/kernel_builder.h"
 #include "codegen/emit/row_problem.h"
@@ -354,15 +355,7 @@ Status PlanGpuRowwise(const Node& node, PlanBuilder& builder) {
 
 const Node* RowsOfShares(const Graph& graph, const Node& product) {
   const ValueId x = product.outputs[0];
-  if (std::find(graph.outputs.begin(), graph.outputs.end(), x) != graph.outputs.end()) return nullptr;
-  const Node* reader = nullptr;
-  for (const Node& node : graph.nodes) {
-    for (ValueId id : Operands(node)) {
-      if (id != x) continue;
-      if (reader != nullptr) return nullptr;
-      reader = &node;
-    }
-  }
+  const Node* reader = OnlyReader(graph, x);
   if (reader == nullptr || reader->inputs[0] != x) return nullptr;
   std::string why;
   const std::optional<RowProblem> rows = ProblemOf(graph, *reader, &why);

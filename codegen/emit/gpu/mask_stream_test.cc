@@ -5,26 +5,11 @@
 
 #include <bit>
 #include <map>
-#include <random>
+
+#include "codegen/emit/gpu/testing/random_pattern.h"
 
 namespace tessera {
 namespace {
-
-ScatteredPattern RandomPattern(int64_t rows, int64_t depth, double density, uint64_t seed) {
-  std::mt19937_64 rng(seed);
-  std::bernoulli_distribution keep(density);
-  ScatteredPattern pattern;
-  pattern.rows = rows;
-  pattern.depth = depth;
-  pattern.begin.push_back(0);
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t k = 0; k < depth; ++k) {
-      if (keep(rng)) pattern.columns.push_back(static_cast<int32_t>(k));
-    }
-    pattern.begin.push_back(static_cast<int64_t>(pattern.columns.size()));
-  }
-  return pattern;
-}
 
 // (row, k) -> weight, of everything in the stream that is not zero.
 std::map<std::pair<int64_t, int64_t>, uint32_t> Read(const MaskStream& stream, int64_t chunk, int64_t zeros) {

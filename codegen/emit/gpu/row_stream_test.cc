@@ -6,36 +6,20 @@
 
 #include <algorithm>
 #include <map>
-#include <random>
 #include <set>
 
 #include "codegen/emit/gpu/mask_stream.h"
+#include "codegen/emit/gpu/testing/random_pattern.h"
 
 namespace tessera {
 namespace {
-
-ScatteredPattern RandomPattern(int64_t rows, int64_t depth, double density) {
-  std::mt19937_64 rng(5);
-  std::bernoulli_distribution keep(density);
-  ScatteredPattern pattern;
-  pattern.rows = rows;
-  pattern.depth = depth;
-  pattern.begin.push_back(0);
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t k = 0; k < depth; ++k) {
-      if (keep(rng)) pattern.columns.push_back(static_cast<int32_t>(k));
-    }
-    pattern.begin.push_back(static_cast<int64_t>(pattern.columns.size()));
-  }
-  return pattern;
-}
 
 uint32_t Weight(int64_t row, int64_t k) { return static_cast<uint32_t>(row * 10000 + k + 1); }
 
 TEST(RowStream, HoldsEachKeptElementOnce) {
   for (const auto& [rows, depth, chunk, density] :
        {std::tuple{64, 256, 256, 0.1}, {13, 77, 80, 0.5}, {100, 500, 128, 0.02}, {33, 64, 64, 1.0}, {9, 30, 32, 0.0}}) {
-    const ScatteredPattern pattern = RandomPattern(rows, depth, density);
+    const ScatteredPattern pattern = RandomPattern(rows, depth, density, 5);
     const RowStreamShape shape = {.warps = 8, .sets = 2, .chunk = chunk, .zeros = chunk};
     const RowStream stream = EncodeRowStream(pattern, shape, Weight);
     const int64_t block = shape.block_rows(), blocks = (rows + block - 1) / block, chunks = (depth + chunk - 1) / chunk;
@@ -73,7 +57,7 @@ TEST(RowStream, HoldsEachKeptElementOnce) {
 }
 
 TEST(RowStream, WarpsHaveAboutAsMuchToDo) {
-  const ScatteredPattern pattern = RandomPattern(512, 1024, 0.1);
+  const ScatteredPattern pattern = RandomPattern(512, 1024, 0.1, 5);
   const RowStreamShape shape = {.warps = 32, .sets = 2, .chunk = 1024, .zeros = 1024};
   const RowStream stream = EncodeRowStream(pattern, shape, Weight);
   int32_t longest = 0;
