@@ -11,6 +11,7 @@
 #include <random>
 
 #include "codegen/emitter.h"
+#include "codegen/testing/run_program.h"
 #include "graph/op.h"
 #include "runtime/device.h"
 #include "runtime/testing/allocation_counter.h"
@@ -51,20 +52,10 @@ Graph Chain() {
   return graph;
 }
 
-std::vector<Tensor> RunProgram(const std::shared_ptr<const Program>& program, const std::vector<Tensor>& inputs,
-                               int threads = 2) {
-  StatusOr<std::unique_ptr<Device>> device = OpenDevice("host");
-  EXPECT_TRUE(device.ok());
-  StatusOr<std::unique_ptr<Executable>> executable = (*device)->Load(program, {.threads = threads});
-  EXPECT_TRUE(executable.ok()) << executable.status();
-  std::vector<const void*> in;
-  for (const Tensor& input : inputs) in.push_back(input.bytes().data());
-  std::vector<Tensor> outputs;
-  std::vector<void*> out;
-  for (const ProgramPort& port : program->outputs) outputs.emplace_back(port.type.dtype, port.type.shape);
-  for (Tensor& output : outputs) out.push_back(output.mutable_bytes().data());
-  EXPECT_TRUE((*executable)->Run(in, out).ok());
-  return outputs;
+std::vector<Tensor> OutputsOf(const std::shared_ptr<const Program>& program, const std::vector<Tensor>& inputs) {
+  StatusOr<std::vector<Tensor>> outputs = RunProgram(program, "host", inputs, /*threads=*/2);
+  EXPECT_TRUE(outputs.ok()) << outputs.status();
+  return outputs.ok() ? *std::move(outputs) : std::vector<Tensor>();
 }
 
 TEST(CompileTest, EqualNodesShareOneKernelAndTheArena) {
@@ -78,7 +69,7 @@ TEST(CompileTest, EqualNodesShareOneKernelAndTheArena) {
   const MemoryReport& memory = result->program->memory;
   EXPECT_EQ(memory.arena_bytes, 64) << "the chain runs in place: " << result->program->ToString();
   const Tensor x = Tensor::Full(DType::kF32, {3, 5}, 0.25);
-  const std::vector<Tensor> y = RunProgram(result->program, {x});
+  const std::vector<Tensor> y = OutputsOf(result->program, {x});
   EXPECT_NEAR(y[0].Get(7), std::exp(std::exp(std::exp(0.25))) * 0.25, 1e-5);
   EXPECT_EQ(x.Get(3), 0.25) << "inputs are never written";
 }
@@ -102,7 +93,7 @@ TEST(CompileTest, OutputsThatAreInputsConstantsOrRepeatedGetCopies) {
   ASSERT_EQ(result->program->outputs.size(), 4u);
   EXPECT_EQ(result->program->outputs[0].name, "x");
   EXPECT_EQ(result->program->outputs[3].name, "y");
-  const std::vector<Tensor> out = RunProgram(result->program, {Tensor::FromVector<float>({4}, {1, 2, 3, 4})});
+  const std::vector<Tensor> out = OutputsOf(result->program, {Tensor::FromVector<float>({4}, {1, 2, 3, 4})});
   EXPECT_EQ(out[0].Get(2), 3);
   EXPECT_EQ(out[1].Get(1), 8);
   EXPECT_EQ(out[2].Get(3), -4);
@@ -203,13 +194,13 @@ TEST(CompileTest, ASecondCompilationDecidesNothingAndGivesTheSame) {
   EXPECT_EQ(second->num_kernels, first->num_kernels);
   EXPECT_EQ(second->code_bytes, first->code_bytes);
   EXPECT_EQ(second->program->ToString(), first->program->ToString());
-  EXPECT_TRUE(RunProgram(second->program, {x})[0] == RunProgram(first->program, {x})[0]);
+  EXPECT_TRUE(OutputsOf(second->program, {x})[0] == OutputsOf(first->program, {x})[0]);
 
   StatusOr<CompileResult> weights = Compile(SparseLayer(1, 2), *target, options);
   ASSERT_TRUE(weights.ok()) << weights.status();
   EXPECT_TRUE(weights->from_cache) << "the mask is the same, and with it the code";
   EXPECT_EQ(weights->num_planned, 1) << "the weights are not";
-  EXPECT_FALSE(RunProgram(weights->program, {x})[0] == RunProgram(first->program, {x})[0]);
+  EXPECT_FALSE(OutputsOf(weights->program, {x})[0] == OutputsOf(first->program, {x})[0]);
   StatusOr<CompileResult> mask = Compile(SparseLayer(2, 1), *target, options);
   ASSERT_TRUE(mask.ok()) << mask.status();
   EXPECT_EQ(mask->num_planned, 1) << "another mask is another program";

@@ -11,6 +11,7 @@
 #include "codegen/compile.h"
 #include "codegen/testing/planted.h"
 #include "codegen/testing/run_compiled.h"
+#include "codegen/testing/run_program.h"
 #include "graph/builder.h"
 #include "graph/interpreter.h"
 #include "gtest/gtest.h"
@@ -83,7 +84,7 @@ class PlantedFaultsTest : public testing::TestWithParam<const char*> {
                     const std::shared_ptr<const Program>& program, const std::vector<const char*>& parts) {
     Outcome outcome = Outcome::kNamed;
     for (const char* device : {"simt", "simt:reverse", "simt:random:3"}) {
-      const auto found = RunPlanted(program, device, inputs);
+      const auto found = RunProgram(program, device, inputs, 1);
       if (found.ok()) return IsRight(c, graph, inputs, *found) ? Outcome::kHarmless : Outcome::kWrong;
       EXPECT_EQ(ErrorCode::kKernelFaulty, found.status().code()) << c.name << ", " << device;
       for (const char* part : parts) {
@@ -172,7 +173,7 @@ TEST_P(PlantedFaultsTest, AFragmentInTheWrongPlaceIsAWrongResult) {
       for (int place = 0; place < *places; ++place, ++all) {
         const auto program = PlantedProgram(graph, target_, c.emitter, SwapOperands(op), place);
         ASSERT_TRUE(program.ok()) << c.name << ": " << program.status();
-        const auto found = RunPlanted(*program, "simt", inputs);
+        const auto found = RunProgram(*program, "simt", inputs, 1);
         ASSERT_TRUE(found.ok()) << c.name << ": " << found.status();
         EXPECT_FALSE(IsRight(c, graph, inputs, *found)) << c.name << ", place " << place << " of " << *places;
       }

@@ -12,7 +12,6 @@
 #include "llvm/IR/Instructions.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Transforms/Utils/BasicBlockUtils.h"
-#include "runtime/device.h"
 #include "runtime/host_memory.h"
 
 namespace tessera {
@@ -226,21 +225,6 @@ StatusOr<std::shared_ptr<const Program>> PlantedProgram(const Graph& graph, cons
   }
   RETURN_IF_ERROR(program->Verify());
   return std::shared_ptr<const Program>(std::move(program));
-}
-
-StatusOr<std::vector<Tensor>> RunPlanted(const std::shared_ptr<const Program>& program, const std::string& device_name,
-                                         const std::vector<Tensor>& inputs) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(device_name));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Executable> executable,
-                   device->Load(program, {.threads = 1, .cache_dir = {}}));
-  std::vector<const void*> from;
-  for (const Tensor& input : inputs) from.push_back(input.bytes().data());
-  std::vector<Tensor> outputs;
-  std::vector<void*> to;
-  for (const ProgramPort& port : program->outputs) outputs.emplace_back(port.type.dtype, port.type.shape);
-  for (Tensor& output : outputs) to.push_back(output.mutable_bytes().data());
-  RETURN_IF_ERROR(executable->Run(from, to));
-  return outputs;
 }
 
 }  // namespace tessera

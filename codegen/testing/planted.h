@@ -2,7 +2,10 @@
 //
 //   const Plant plant = RemoveCalls("gpu.barrier");
 //   ASSIGN_OR_RETURN(const int places, CountPlaces(graph, target, "gpu_matmul", plant));
-//   for (int k = 0; k < places; ++k) RunPlanted(graph, inputs, target, "gpu_matmul", plant, k);
+//   for (int k = 0; k < places; ++k) {
+//     ASSIGN_OR_RETURN(const auto program, PlantedProgram(graph, target, "gpu_matmul", plant, k));
+//     RunProgram(program, "simt", inputs, 1);  // run_program.h
+//   }
 //
 // A plant changes one place: the k-th instruction that it matches in the kernels of a plan, in the order in which these
 // are written. Pure functions. Tested by planted_faults_test.cc.
@@ -20,7 +23,6 @@
 #include "codegen/plan.h"
 #include "graph/graph.h"
 #include "runtime/program.h"
-#include "tesa/tensor.h"
 
 namespace tessera {
 
@@ -45,10 +47,6 @@ StatusOr<int> CountPlaces(const Graph& graph, const Target& target, const std::s
 // The program with the plant in its place-th place, each buffer in memory of its own; a negative place: without it.
 StatusOr<std::shared_ptr<const Program>> PlantedProgram(const Graph& graph, const Target& target,
                                                         const std::string& emitter, const Plant& plant, int place);
-
-// Its outputs, on a device for such a program ("simt", "simt:reverse", …).
-StatusOr<std::vector<Tensor>> RunPlanted(const std::shared_ptr<const Program>& program, const std::string& device,
-                                         const std::vector<Tensor>& inputs);
 
 }  // namespace tessera
 

@@ -3,8 +3,8 @@
 #include <random>
 
 #include "codegen/emitter.h"
+#include "codegen/testing/run_program.h"
 #include "graph/interpreter.h"
-#include "runtime/device.h"
 #include "tesa/testing/close.h"
 
 namespace tessera {
@@ -23,15 +23,7 @@ StatusOr<std::vector<Tensor>> RunCompiled(const Graph& graph, std::span<const Te
                                           const CompileOptions& options, CompileResult* result) {
   ASSIGN_OR_RETURN(const Target target, MakeTarget(level));
   ASSIGN_OR_RETURN(CompileResult compiled, Compile(graph, target, options));
-  ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenDevice(target.device));
-  ASSIGN_OR_RETURN(std::unique_ptr<Executable> executable, device->Load(compiled.program, {.threads = 2}));
-  std::vector<const void*> from;
-  for (const Tensor& input : inputs) from.push_back(input.bytes().data());
-  std::vector<Tensor> outputs;
-  std::vector<void*> to;
-  for (const ProgramPort& port : compiled.program->outputs) outputs.emplace_back(port.type.dtype, port.type.shape);
-  for (Tensor& output : outputs) to.push_back(output.mutable_bytes().data());
-  RETURN_IF_ERROR(executable->Run(from, to));
+  ASSIGN_OR_RETURN(std::vector<Tensor> outputs, RunProgram(compiled.program, target.device, inputs, 2));
   if (result != nullptr) *result = std::move(compiled);
   return outputs;
 }

@@ -15,10 +15,10 @@
 #include "base/json.h"
 #include "codegen/compile.h"
 #include "codegen/target.h"
+#include "codegen/testing/run_program.h"
 #include "engine/engine_internal.h"
 #include "graph/interpreter.h"
 #include "gtest/gtest.h"
-#include "runtime/device.h"
 #include "tesa/testing/close.h"
 #include "tests/ladder/ladder_network.h"
 #include "tests/ladder/pairwise.h"
@@ -78,21 +78,6 @@ double BoundOf(const Combination& c, const Graph& graph) {
   return c.precision == "i8" && c.network != "bert" ? 1e-6 : ErrorBound(graph);
 }
 
-// Outputs in one order of threads.
-StatusOr<std::vector<Tensor>> RunIn(const char* order, const std::shared_ptr<const Program>& program,
-                                    const std::vector<Tensor>& inputs) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(order));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Executable> executable, device->Load(program, {.threads = 1}));
-  std::vector<const void*> from;
-  for (const Tensor& input : inputs) from.push_back(input.bytes().data());
-  std::vector<Tensor> outputs;
-  std::vector<void*> to;
-  for (const ProgramPort& port : program->outputs) outputs.emplace_back(port.type.dtype, port.type.shape);
-  for (Tensor& output : outputs) to.push_back(output.mutable_bytes().data());
-  RETURN_IF_ERROR(executable->Run(from, to));
-  return outputs;
-}
-
 class SimtMatrixTest : public testing::TestWithParam<Combination> {};
 
 TEST_P(SimtMatrixTest, IsTheReferenceOnEveryChipInEveryOrder) {
@@ -126,7 +111,7 @@ TEST_P(SimtMatrixTest, IsTheReferenceOnEveryChipInEveryOrder) {
     std::vector<Tensor> first;
     for (const char* order : kOrders) {
       start = std::chrono::steady_clock::now();
-      StatusOr<std::vector<Tensor>> found = RunIn(order, compiled->program, inputs);
+      StatusOr<std::vector<Tensor>> found = RunProgram(compiled->program, order, inputs, 1);
       json.Number(SecondsSince(start));
       ASSERT_TRUE(found.ok()) << order << ": " << found.status();
       if (first.empty()) first = *found;
