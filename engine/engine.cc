@@ -105,6 +105,14 @@ struct Session::State {
   std::vector<void*> output_pointers;
   std::vector<std::vector<std::byte>> unwanted;
 
+  void SetPorts(std::vector<TensorInfo> to_read, std::vector<TensorInfo> to_write) {
+    inputs = std::move(to_read);
+    outputs = std::move(to_write);
+    input_pointers.resize(inputs.size());
+    output_pointers.resize(outputs.size());
+    unwanted.resize(outputs.size());
+  }
+
   // Between two runs: takes the final program, if it is there; what ran before is freed, unless clones still need it.
   void Advance() {
     if (second == nullptr || !second->ended()) return;
@@ -191,15 +199,11 @@ StatusOr<double> Session::MeasureUs(int runs) { return state_->executable->Measu
 StatusOr<Session> Session::Clone() const {
   auto state = std::make_unique<State>();
   state->device = state_->device;
-  state->inputs = state_->inputs;
-  state->outputs = state_->outputs;
+  state->SetPorts(state_->inputs, state_->outputs);
   state->report = state_->report;
   state->threads = state_->threads;
   state->second = state_->second;
   state->final_status = state_->final_status;
-  state->input_pointers.resize(state->inputs.size());
-  state->output_pointers.resize(state->outputs.size());
-  state->unwanted.resize(state->outputs.size());
   ASSIGN_OR_RETURN(state->executable, state_->executable->Clone({.threads = state->threads, .cache_dir = {}}));
   NoteDevice(*state->executable, &state->report);
   return Session(std::move(state));
@@ -262,6 +266,14 @@ namespace {
 StatusOr<Target> TargetNamed(const std::string& name) { return MakeTarget(name == "null" ? "host" : name); }
 
 MachineKind MachineOf(const Target& target) { return target.IsGpu() ? MachineKind::kGpu : MachineKind::kProcessor; }
+
+// All but what tuning knows.
+CompileOptions CompileOptionsOf(const Options& options) {
+  CompileOptions compile = {.threads = 0, .cache_dir = options.cache_dir, .only_emitter = options.only_emitter};
+  compile.max_code_bytes = options.max_code_bytes;
+  compile.run_threads = ThreadsToUse(options.threads);
+  return compile;
+}
 
 StatusOr<Graph> Optimized(const Model& model, const Options& options, const Target& target, PrepareReport* report) {
   ASSIGN_OR_RETURN(const OnCollapse on_collapse, ParseOnCollapse(options.on_collapse));
@@ -356,12 +368,11 @@ StatusOr<Session> Session::LoadFor(const std::string& path, const Options& optio
   ASSIGN_OR_RETURN(state->device, OpenDevice(options.target == "null" ? "null" : machine.device));
   ASSIGN_OR_RETURN(state->executable,
                    state->device->Load(program, {.threads = options.threads, .cache_dir = options.cache_dir}));
-  for (const ProgramPort& port : program->inputs) state->inputs.push_back(InfoOf(port.name, port.type));
-  for (const ProgramPort& port : program->outputs) state->outputs.push_back(InfoOf(port.name, port.type));
+  std::vector<TensorInfo> inputs, outputs;
+  for (const ProgramPort& port : program->inputs) inputs.push_back(InfoOf(port.name, port.type));
+  for (const ProgramPort& port : program->outputs) outputs.push_back(InfoOf(port.name, port.type));
+  state->SetPorts(std::move(inputs), std::move(outputs));
   state->threads = options.threads;
-  state->input_pointers.resize(state->inputs.size());
-  state->output_pointers.resize(state->outputs.size());
-  state->unwanted.resize(state->outputs.size());
   SessionReport& report = state->report;
   report.target = program->target + " (" + machine.cpu + ")";
   CompileResult as_compiled;
@@ -382,12 +393,7 @@ StatusOr<std::shared_ptr<const Program>> CompileProgram(const Model& model, cons
   ASSIGN_OR_RETURN(const Target target, TargetNamed(options.target));
   PrepareReport prepared;
   ASSIGN_OR_RETURN(const Graph graph, Optimized(model, options, target, &prepared));
-  CompileOptions compile;
-  compile.cache_dir = options.cache_dir;
-  compile.only_emitter = options.only_emitter;
-  compile.max_code_bytes = options.max_code_bytes;
-  compile.run_threads = ThreadsToUse(options.threads);
-  ASSIGN_OR_RETURN(const CompileResult compiled, tessera::Compile(graph, target, compile));
+  ASSIGN_OR_RETURN(const CompileResult compiled, tessera::Compile(graph, target, CompileOptionsOf(options)));
   return compiled.program;
 }
 
@@ -400,9 +406,7 @@ StatusOr<Session> Model::CompileFor(const Options& options) const {
   PrepareReport prepared;
   ASSIGN_OR_RETURN(Graph optimized, Optimized(*this, options, target, &prepared));
   const auto graph = std::make_shared<const Graph>(std::move(optimized));
-  CompileOptions compile = {.threads = 0, .cache_dir = options.cache_dir, .only_emitter = options.only_emitter};
-  compile.max_code_bytes = options.max_code_bytes;
-  compile.run_threads = ThreadsToUse(options.threads);
+  CompileOptions compile = CompileOptionsOf(options);
   const auto tuning = std::make_shared<TuningRecords>();
   if (!options.tuning_file.empty()) {
     ASSIGN_OR_RETURN(*tuning, TuningRecords::ReadIfPresent(options.tuning_file));
@@ -429,12 +433,8 @@ StatusOr<Session> Model::CompileFor(const Options& options) const {
   // The session has the program from its executable, which needs no images any more: they end with `compiled`.
   const LoadOptions load = {.threads = options.threads, .cache_dir = options.cache_dir};
   ASSIGN_OR_RETURN(session->executable, session->device->Load(compiled.program, load));
-  session->inputs = state_->inputs;
-  session->outputs = state_->outputs;
+  session->SetPorts(state_->inputs, state_->outputs);
   session->threads = options.threads;
-  session->input_pointers.resize(session->inputs.size());
-  session->output_pointers.resize(session->outputs.size());
-  session->unwanted.resize(session->outputs.size());
 
   SessionReport& report = session->report;
   report.target = target.name + " (" + target.cpu + ")";

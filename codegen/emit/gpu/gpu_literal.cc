@@ -80,7 +80,7 @@ std::vector<GpuLiteralWay> GpuLiteralWays(const Graph& graph, const SparseProble
   const int64_t line = s.by_columns ? s.depth : s.columns;
   constexpr int64_t kMost = int64_t{1} << 30;
   // X is read where the plan puts it, which for a part of a buffer may be anywhere: there another way is taken.
-  if (target.capability < 80) {
+  if (!target.has_async_copy) {
     *why = "the chip has no asynchronous copies";
   } else if (problem.unit != SparseUnit::kF32 || problem.source.type != DType::kF32) {
     *why = "literal weights are f32";
