@@ -164,9 +164,8 @@ StatusOr<PrepareReport> Prepare(Graph& graph, const PrepareOptions& options) {
   // What lowering has put on integers after all.
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kScaledMatmul) continue;
-    std::erase_if(report.in_float, [start = "matmul '" + node.name + "'"](const std::string& line) {
-      return line.compare(0, start.size(), start) == 0;
-    });
+    const std::string start = FloatLineStart(Op::kMatmul, node.name);
+    std::erase_if(report.in_float, [&](const std::string& line) { return line.starts_with(start); });
   }
   return report;
 }

@@ -61,6 +61,10 @@ std::string Reason(const Rewriter& r, const Node& node) {
 
 }  // namespace
 
+std::string FloatLineStart(Op op, const std::string& node_name) {
+  return std::string(Name(op)) + " '" + node_name + "': ";
+}
+
 std::vector<std::string> WhyFloat(const Graph& graph) {
   std::vector<std::string> lines;
   if (!IsQuantized(graph)) return lines;
@@ -69,7 +73,7 @@ std::vector<std::string> WhyFloat(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     if (!IsFloat(graph[node.outputs[0]].type.dtype) || IsElementwise(node)) continue;
     if (node.op == Op::kReshape) continue;  // moves nothing
-    lines.push_back(std::string(Name(node.op)) + " '" + node.name + "': " + Reason(r, node));
+    lines.push_back(FloatLineStart(node.op, node.name) + Reason(r, node));
   }
   return lines;
 }

@@ -17,6 +17,8 @@
 namespace tessera {
 
 std::vector<std::string> WhyFloat(const Graph& graph);
+// How the line of a node begins, for who finds a way after all: "matmul 'scores': ".
+std::string FloatLineStart(Op op, const std::string& node_name);
 
 }  // namespace tessera
 
