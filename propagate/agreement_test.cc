@@ -10,9 +10,9 @@
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
-#include "propagate/algebra.h"
+#include "propagate/algebra/algebra.h"
+#include "propagate/learn/scramble.h"
 #include "propagate/rule_book.h"
-#include "propagate/scramble.h"
 #include "propagate/testing/rule_points.h"
 
 namespace tessera {

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "graph/op_names.h"
-#include "propagate/apply.h"
 #include "propagate/propagate.h"
+#include "propagate/rule/apply.h"
 
 namespace tessera {
 namespace {

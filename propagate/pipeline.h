@@ -22,7 +22,7 @@
 #include "graph/passes/pipeline.h"
 #include "propagate/propagate.h"
 #include "propagate/rule_book.h"
-#include "propagate/shrink.h"
+#include "propagate/shrink/shrink.h"
 
 namespace tessera {
 

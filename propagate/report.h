@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "graph/graph.h"
-#include "propagate/bits.h"
+#include "propagate/bits/bits.h"
 #include "propagate/propagate.h"
 #include "propagate/rule_book.h"
 #include "tesa/attribute.h"

@@ -9,8 +9,8 @@
 #include "base/log.h"
 #include "graph/interpreter.h"
 #include "graph/op.h"
-#include "propagate/algebra.h"
-#include "propagate/apply.h"
+#include "propagate/algebra/algebra.h"
+#include "propagate/rule/apply.h"
 
 namespace tessera {
 namespace {

@@ -22,10 +22,10 @@
 
 #include "base/status.h"
 #include "graph/graph.h"
-#include "propagate/black_box.h"
-#include "propagate/rule.h"
-#include "propagate/scramble.h"
-#include "propagate/transfer.h"
+#include "propagate/learn/scramble.h"
+#include "propagate/rule/black_box.h"
+#include "propagate/rule/rule.h"
+#include "propagate/rule/transfer.h"
 
 namespace tessera {
 

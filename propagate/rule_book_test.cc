@@ -12,7 +12,7 @@
 #include "graph/op.h"
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
-#include "propagate/apply.h"
+#include "propagate/rule/apply.h"
 #include "tesa/testing/status_matchers.h"
 
 namespace tessera {

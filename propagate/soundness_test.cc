@@ -17,10 +17,10 @@
 #include "graph/text.h"
 #include "graph/verifier.h"
 #include "gtest/gtest.h"
-#include "propagate/algebra.h"
+#include "propagate/algebra/algebra.h"
 #include "propagate/propagate.h"
 #include "propagate/rule_book.h"
-#include "propagate/shrink.h"
+#include "propagate/shrink/shrink.h"
 #include "tesa/random.h"
 
 namespace tessera {

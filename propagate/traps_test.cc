@@ -6,8 +6,8 @@
 
 #include "graph/testing/random_node.h"
 #include "gtest/gtest.h"
+#include "propagate/learn/scramble.h"
 #include "propagate/rule_book.h"
-#include "propagate/scramble.h"
 
 namespace tessera {
 namespace {

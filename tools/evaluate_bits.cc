@@ -8,7 +8,7 @@
 
 #include "engine/engine_internal.h"
 #include "graph/passes/pipeline.h"
-#include "propagate/lower_bits.h"
+#include "propagate/bits/lower_bits.h"
 #include "tools/common/fashion.h"
 #include "tools/common/model_source.h"
 #include "tools/common/tool.h"

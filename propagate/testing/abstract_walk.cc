@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "propagate/partial_body.h"
+#include "propagate/algebra/partial_body.h"
 
 namespace tessera {
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "propagate/black_box.h"
+#include "propagate/rule/black_box.h"
 
 namespace tessera {
 

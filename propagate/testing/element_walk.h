@@ -11,8 +11,8 @@
 #include <span>
 #include <vector>
 
-#include "propagate/apply.h"
-#include "propagate/rule.h"
+#include "propagate/rule/apply.h"
+#include "propagate/rule/rule.h"
 #include "tesa/known.h"
 #include "tesa/needed.h"
 

@@ -8,7 +8,7 @@
 #ifndef TESSERA_PROPAGATE_TESTING_RANDOM_RULE_H_
 #define TESSERA_PROPAGATE_TESTING_RANDOM_RULE_H_
 
-#include "propagate/rule.h"
+#include "propagate/rule/rule.h"
 #include "tesa/known.h"
 #include "tesa/needed.h"
 #include "tesa/random.h"

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "graph/body.h"
-#include "propagate/rule.h"
+#include "propagate/rule/rule.h"
 
 namespace tessera {
 

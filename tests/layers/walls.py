@@ -29,7 +29,7 @@ PLACES = {
     "graph": ["graph"],
     "LLVM": ["@system//:" + name for name in ("llvm", "llvm_static", "lld", "lld_static", "lld_archives")],
     "protobuf": ["@system//:protobuf", "@system//:onnx_proto"],
-    "ops or their algebra": ["//graph:op", "//graph:point_evaluator", "//propagate:algebra"],
+    "ops or their algebra": ["//graph:op", "//graph:point_evaluator", "propagate/algebra"],
 }
 
 # (from, to, reason): no path may lead from a folder or a target of `from` to the place `to`.
@@ -37,8 +37,8 @@ NO_PATH = [
     (["runtime"], "graph", "a compiled program runs without the network that it came from"),
     (["runtime"], "LLVM", "a compiled program runs where no LLVM is installed, on a library under 2 MiB"),
     (["base", "tesa", "graph", "propagate"], "LLVM", "only codegen sees LLVM: all above it builds and tests quickly"),
-    (["//propagate:scramble"], "ops or their algebra",
-     "scrambling learns from runs of a callable alone; what it finds is then held against the algebra"),
+    (["propagate/learn"], "ops or their algebra",
+     "a rule is learned from runs of a callable alone; what it finds is then held against the algebra"),
     (["engine"], "protobuf", "a program that embeds the library does not carry protobuf; importers do"),
 ]
 

@@ -46,10 +46,11 @@ class WallsTest(unittest.TestCase):
         self.assertIn("//runtime does not reach graph", problems(graph(("//runtime:executor", "//graph/ops:conv"))))
 
     def test_scrambling_may_not_reach_the_algebra(self):
-        edges = graph(("//propagate:scramble", "//propagate:fit"), ("//propagate:fit", "//propagate:algebra"))
-        self.assertIn("//propagate:scramble does not reach ops or their algebra", problems(edges))
+        edges = graph(("//propagate/learn:scramble", "//propagate/learn:fit"),
+                      ("//propagate/learn:fit", "//propagate/algebra:algebra"))
+        self.assertIn("//propagate/learn does not reach ops or their algebra", problems(edges))
         # Others of its folder may.
-        self.assertEqual({}, problems(graph(("//propagate:rule_book", "//propagate:algebra"))))
+        self.assertEqual({}, problems(graph(("//propagate:rule_book", "//propagate/algebra:algebra"))))
 
     def test_neighbours_on_one_line_may_not_use_each_other(self):
         for source, target in [("propagate", "runtime"), ("runtime", "propagate")]:
