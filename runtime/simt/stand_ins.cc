@@ -138,14 +138,13 @@ Fragments<N> Take(const Meeting& meeting, int first) {
   return fragments;
 }
 
-// D = A·B + C for M x 8 x K; see matrix.h. Accumulators are f32, f16 (kHalf) or i32, by the operands' type.
-template <FragmentType kA, FragmentType kB, int M, int K, bool kHalf = false>
-void Multiply(const Meeting& meeting) {
-  CheckWhole(meeting);
-  constexpr int kRegistersA = M * K / 32 / ElementsOf(kA), kRegistersB = K * 8 / 32 / ElementsOf(kB);
-  constexpr bool kIntegers = kA == FragmentType::kS8 || kA == FragmentType::kU8;
-  const auto a = UnpackA<M, K, kRegistersA>(kA, Take<kRegistersA>(meeting, 0));
-  const auto b = UnpackB<K, kRegistersB>(kB, Take<kRegistersB>(meeting, kRegistersA));
+constexpr bool OfIntegers(FragmentType a) { return a == FragmentType::kS8 || a == FragmentType::kU8; }
+
+// D = A·B + C for M x 8 x K of whole matrices A and B. C begins at operand `first`; accumulators are f32, f16 (kHalf)
+// or i32.
+template <int M, int K, bool kIntegers, bool kHalf>
+void AddProduct(const Meeting& meeting, const std::array<std::array<double, K>, M>& a,
+                const std::array<std::array<double, 8>, K>& b, int first) {
   const auto product = [&](int row, int column) {
     double sum = 0;
     for (int k = 0; k < K; ++k) sum += a[row][k] * b[k][column];
@@ -154,7 +153,7 @@ void Multiply(const Meeting& meeting) {
   constexpr int kAccumulators = kHalf ? M / 8 : M / 4;
   for (int l = 0; l < meeting.lanes; ++l) {
     for (int r = 0; r < kAccumulators; ++r) {
-      const uint32_t c = U32(meeting.operands[l][kRegistersA + kRegistersB + r]);
+      const uint32_t c = U32(meeting.operands[l][first + r]);
       uint32_t d = 0;
       if constexpr (kHalf) {
         for (int i = 0; i < 2; ++i) {
@@ -170,6 +169,46 @@ void Multiply(const Meeting& meeting) {
       meeting.results[l][r] = d;
     }
   }
+}
+
+// The same of fragments; see matrix.h.
+template <FragmentType kA, FragmentType kB, int M, int K, bool kHalf = false>
+void Multiply(const Meeting& meeting) {
+  CheckWhole(meeting);
+  constexpr int kRegistersA = M * K / 32 / ElementsOf(kA), kRegistersB = K * 8 / 32 / ElementsOf(kB);
+  const auto a = UnpackA<M, K, kRegistersA>(kA, Take<kRegistersA>(meeting, 0));
+  const auto b = UnpackB<K, kRegistersB>(kB, Take<kRegistersB>(meeting, kRegistersA));
+  AddProduct<M, K, OfIntegers(kA), kHalf>(meeting, a, b, kRegistersA + kRegistersB);
+}
+
+// Of an A that keeps two of each four along K, 32 halves or 64 bytes: the row's group's two numbers are four bits of a
+// lane's word, as device_ops.def says.
+template <FragmentType kA, FragmentType kB>
+void MultiplySparse(const Meeting& meeting) {
+  CheckWhole(meeting);
+  constexpr bool kBytes = OfIntegers(kA);
+  constexpr int kM = 16, kK = kBytes ? 64 : 32, kWords = 12;
+  const auto kept = UnpackA<kM, kK / 2, 4>(kA, Take<4>(meeting, 0));
+  const auto b = UnpackB<kK, 4>(kB, Take<4>(meeting, 4));
+  std::array<std::array<double, kK>, kM> a = {};
+  for (int row = 0; row < kM; ++row) {
+    for (int group = 0; group < kK / 4; ++group) {
+      const int upper = row / 8, of_word = kBytes ? 8 : 4;
+      const int selected = kBytes ? 0 : static_cast<int>(U32(meeting.operands[0][kWords + 1]));
+      const int lane = row % 8 * 4 + (kBytes ? upper + group / of_word * 2 : selected * 2 + group / of_word);
+      const uint32_t word = U32(meeting.operands[lane][kWords]);
+      const uint32_t bits = word >> (group % of_word * 4 + (kBytes ? 0 : upper * 16));
+      const uint32_t first = bits & 3, second = bits >> 2 & 3;
+      if (first >= second) {
+        meeting.block.NoteFault(meeting.first_thread + lane, meeting.site,
+                                "which two of four are kept must be said in order");
+        meeting.block.Leave();
+      }
+      a[row][group * 4 + static_cast<int>(first)] = kept[row][group * 2];
+      a[row][group * 4 + static_cast<int>(second)] = kept[row][group * 2 + 1];
+    }
+  }
+  AddProduct<kM, kK, kBytes, false>(meeting, a, b, 8);
 }
 
 // Four products of bytes and a sum.
@@ -333,6 +372,10 @@ constexpr SimtStandInRow kRows[] = {
     {"nv.mma.m16n8k32.s32.u8", Warp<Multiply<kU8, kU8, 16, 32>>},
     {"nv.mma.m16n8k32.s32.u8.s8", Warp<Multiply<kU8, kS8, 16, 32>>},
     {"nv.mma.m16n8k32.s32.s8.u8", Warp<Multiply<kS8, kU8, 16, 32>>},
+    {"nv.mma.sp.m16n8k32.f32.f16", Warp<MultiplySparse<kF16, kF16>>},
+    {"nv.mma.sp.m16n8k32.f32.bf16", Warp<MultiplySparse<kBF16, kBF16>>},
+    {"nv.mma.sp.m16n8k64.s32.s8", Warp<MultiplySparse<kS8, kS8>>},
+    {"nv.mma.sp.m16n8k64.s32.s8.u8", Warp<MultiplySparse<kS8, kU8>>},
     {"nv.cp_async.4", CopyAsync<4, false>},
     {"nv.cp_async.8", CopyAsync<8, false>},
     {"nv.cp_async.16", CopyAsync<16, false>},

@@ -162,6 +162,73 @@ TEST(StandInsTest, MatrixProductsHaveTheManualsFragments) {
   }
 }
 
+// Rows of A in which groups of four keep none, one or two; fragments and words as the manual has them, made from the
+// whole matrix lane by lane.
+TEST(StandInsTest, SparseProductsHaveTheManualsFragments) {
+  std::mt19937 rng(2);
+  for (const char* name : {"nv.mma.sp.m16n8k32.f32.f16", "nv.mma.sp.m16n8k32.f32.bf16", "nv.mma.sp.m16n8k64.s32.s8",
+                           "nv.mma.sp.m16n8k64.s32.s8.u8"}) {
+    const std::string_view op = name;
+    const bool bytes = op.find(".s32.") != op.npos, unsigned_b = op.find(".u8") != op.npos;
+    const Shape shape = {name, 16, bytes ? 64 : 32, bytes ? 4 : 2, false, true, true, nullptr, nullptr};
+    for (int selected = 0; selected < (bytes ? 1 : 2); ++selected) {
+      int a[16][64] = {}, b[64][8], c[16][8], kept[16][32] = {};
+      uint32_t which[16][16];  // four bits of each group
+      for (int row = 0; row < 16; ++row) {
+        for (int group = 0; group < shape.k / 4; ++group) {
+          const int first = static_cast<int>(rng() % 3), second = first + 1 + static_cast<int>(rng() % (3 - first));
+          which[row][group] = static_cast<uint32_t>(first | second << 2);
+          for (int i = 0; i < 2; ++i) {
+            const int value = static_cast<int>(rng() % 9) - 4;
+            a[row][group * 4 + (i == 0 ? first : second)] = kept[row][group * 2 + i] = value;
+          }
+        }
+      }
+      for (auto& row : b)
+        for (int& x : row) x = static_cast<int>(rng() % 9) - (unsigned_b ? 0 : 4);
+      for (auto& row : c)
+        for (int& x : row) x = static_cast<int>(rng() % 9) - 4;
+      std::vector<Slots> operands(32);
+      for (int l = 0; l < 32; ++l) {
+        const int g = l / 4, t = l % 4, e = shape.elements;
+        const auto put = [&](int reg, int i, int value) {
+          operands[l][reg] |= static_cast<uint64_t>(Encode(shape, value)) << i * 32 / e;
+        };
+        for (int reg = 0; reg < 4; ++reg) {
+          for (int i = 0; i < e; ++i) {
+            put(reg, i, kept[g + reg % 2 * 8][t * e + i + reg / 2 * 4 * e]);
+            put(4 + reg, i, b[t * e + i + reg * 4 * e][g]);
+          }
+          const int value = c[g + reg / 2 * 8][2 * t + reg % 2];
+          operands[l][8 + reg] =
+              bytes ? static_cast<uint32_t>(value) : std::bit_cast<uint32_t>(static_cast<float>(value));
+        }
+        uint32_t word = 0xffffffff;  // of lanes that nobody asks
+        if (bytes) {
+          word = 0;
+          for (int k = 0; k < 8; ++k) word |= which[g + t % 2 * 8][t / 2 * 8 + k] << 4 * k;
+        } else if (t / 2 == selected) {
+          word = 0;
+          for (int k = 0; k < 8; ++k) word |= which[g + k / 4 * 8][t % 2 * 4 + k % 4] << 4 * k;
+        }
+        operands[l][12] = word;
+        operands[l][13] = static_cast<uint64_t>(selected);
+      }
+      const std::vector<Slots> results = OnWarp(name, operands);
+      for (int l = 0; l < 32; ++l) {
+        for (int r = 0; r < 4; ++r) {
+          const int row = l / 4 + 8 * (r / 2), column = l % 4 * 2 + r % 2;
+          int expected = c[row][column];
+          for (int k = 0; k < shape.k; ++k) expected += a[row][k] * b[k][column];
+          const auto slot = static_cast<uint32_t>(results[l][r]);
+          const double found = bytes ? static_cast<int32_t>(slot) : std::bit_cast<float>(slot);
+          ASSERT_EQ(expected, found) << name << " lane " << l << " register " << r;
+        }
+      }
+    }
+  }
+}
+
 TEST(StandInsTest, ShufflesVotesAndReductions) {
   std::vector<Slots> operands(32);
   for (int l = 0; l < 32; ++l) operands[l] = {static_cast<uint64_t>(100 + l), 5};

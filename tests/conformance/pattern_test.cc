@@ -1,8 +1,8 @@
 // Every way to compute a product with sparse weights: op × pattern × precision × level of processors and of GPUs (on
 // the host's stand-in for them, or on a card if there is one), on odd sizes, with both places of the weights, all
 // transpositions, biases and activations, against the interpreter. f32 within 1e-5 of
-// the largest result, integers exact. What a way is and which there are is the emitters' business: all that the sparse
-// ones offer run, in their own words.
+// the largest result, f16 (GPUs) within 2e-3, integers exact. What a way is and which there are is the emitters'
+// business: all that the sparse ones offer run, in their own words.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -23,7 +23,12 @@
 namespace tessera {
 namespace {
 
-enum class Precision { kF32, kInt8 };
+enum class Precision { kF32, kF16, kInt8 };
+
+DType WeightsOf(Precision precision) {
+  return precision == Precision::kF32 ? DType::kF32 : precision == Precision::kF16 ? DType::kF16 : DType::kI8;
+}
+DType SumsOf(Precision precision) { return precision == Precision::kInt8 ? DType::kI32 : WeightsOf(precision); }
 
 // A pattern as a person would say it, and single elements beside it.
 struct Mask {
@@ -71,8 +76,7 @@ struct Case {
 
 Graph MakeGraph(const Case& c, const Bitmap& kept, Random& random) {
   GraphBuilder b("pattern");
-  const DType x_type = c.precision == Precision::kF32 ? DType::kF32 : DType::kU8;
-  const DType w_type = c.precision == Precision::kF32 ? DType::kF32 : DType::kI8;
+  const DType w_type = WeightsOf(c.precision), x_type = w_type == DType::kI8 ? DType::kU8 : w_type;
   // As W[rows, depth] it lies one row after the other, or turned.
   const bool rows_outer = c.conv || c.weights_left != c.transpose_w;
   const Shape flat = rows_outer ? Shape{c.rows, c.depth} : Shape{c.depth, c.rows};
@@ -83,10 +87,10 @@ Graph MakeGraph(const Case& c, const Bitmap& kept, Random& random) {
     }
   }
   const Shape w_shape = c.conv ? Shape{c.rows, c.depth, 1, 1} : flat;
-  const Attribute tesa = Attribute::FromKept(w_shape, as_it_lies, c.precision == Precision::kF32 ? 32 : 8);
+  const Attribute tesa = Attribute::FromKept(w_shape, as_it_lies, TypeInfo(w_type).bits);
   // What is pruned is pruned by declaration: its values are not zero.
-  Tensor values = w_type == DType::kF32 ? RandomTensorIn(random, {w_type, w_shape}, -1, 1)
-                                        : RandomTensorIn(random, {w_type, w_shape}, -128, 127);
+  Tensor values = IsFloat(w_type) ? RandomTensorIn(random, {w_type, w_shape}, -1, 1)
+                                  : RandomTensorIn(random, {w_type, w_shape}, -128, 127);
   const ValueId w = b.Constant("w", tesa.ApplyTo(values));
   b.SetTesa(w, tesa);
   ValueId y;
@@ -102,7 +106,7 @@ Graph MakeGraph(const Case& c, const Bitmap& kept, Random& random) {
     const Shape whole = c.weights_left ? Shape{c.rows, c.columns} : Shape{c.columns, c.rows};
     bias_shape = c.bias == 2 ? whole : c.weights_left ? Shape{c.rows, 1} : Shape{c.rows};
   }
-  const DType sum_type = c.precision == Precision::kF32 ? DType::kF32 : DType::kI32;
+  const DType sum_type = SumsOf(c.precision);
   if (c.bias != 0 || c.activation != 0) {
     BodyBuilder body;
     Scalar value = body.Input(sum_type);
@@ -141,8 +145,8 @@ std::vector<std::string> Levels() {
 
 class PatternTest : public testing::TestWithParam<std::string> {
  protected:
-  // Runs every way that is offered for the graph's one node; counts them by name.
-  void ExpectEveryWay(const Graph& graph, uint64_t seed) {
+  // Runs every way that is offered for the graph's one node, by `only` that emitter; counts them by name.
+  void ExpectEveryWay(const Graph& graph, uint64_t seed, std::string_view only = "") {
     const StatusOr<Target> target = MakeTarget(GetParam());
     ASSERT_TRUE(target.ok());
     const std::vector<Tensor> inputs = RandomInputs(graph, seed);
@@ -151,13 +155,16 @@ class PatternTest : public testing::TestWithParam<std::string> {
     for (const Emitter& emitter : AllEmitters()) {
       std::string why;
       const bool sparse = emitter.name.substr(0, 6) == "sparse";
-      if (!sparse && emitter.name != "gpu_scattered" && emitter.name != "gpu_blocks") continue;
+      const bool of_gpus =
+          emitter.name == "gpu_scattered" || emitter.name == "gpu_blocks" || emitter.name == "gpu_two_of_four";
+      if ((!sparse && !of_gpus) || (!only.empty() && emitter.name != only)) continue;
       for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], *target, &why)) {
         const std::string name = Choice{&emitter, way}.ToString();
         SCOPED_TRACE(name);
         const auto found = RunCompiled(graph, inputs, GetParam(), {.only_emitter = name});
         ASSERT_TRUE(found.ok()) << found.status();
-        const double allowed = IsFloat((*found)[0].dtype()) ? 1e-5 : 0;
+        const DType type = (*found)[0].dtype();
+        const double allowed = type == DType::kF16 ? 2e-3 : IsFloat(type) ? 1e-5 : 0;
         EXPECT_TRUE(Close((*found)[0], (*expected)[0].ToTensor(), allowed));
         std::string family;  // the name without its numbers
         for (char c : name) {
@@ -168,35 +175,37 @@ class PatternTest : public testing::TestWithParam<std::string> {
     }
   }
 
+  static bool OnGpu() { return GetParam().substr(0, 4) != "host"; }
+
   std::map<std::string, int> ways_;  // that ran, by family
 };
 
 TEST_P(PatternTest, EveryPatternInEveryPrecision) {
   Random random(1);
-  int which = 0;
+  int number = 0;
   for (const Mask& mask : AllMasks()) {
-    for (const Precision precision : {Precision::kF32, Precision::kInt8}) {
-      // Integers differ from floats in their cores, not in what a mask becomes.
-      if (precision == Precision::kInt8 && which % 4 != 0) {
-        ++which;
-        continue;
-      }
+    ++number;
+    for (const Precision precision : {Precision::kF32, Precision::kF16, Precision::kInt8}) {
+      // Integers and halves differ from f32 in their cores, not in what a mask becomes; but for n:m, whose cores on
+      // GPUs are its own. Halves are for GPUs.
+      const bool own = OnGpu() && mask.pattern.kind == PatternKind::kNm;
+      if (precision == Precision::kF16 && !own && (!OnGpu() || number % 4 != 1)) continue;
+      if (precision == Precision::kInt8 && !own && number % 4 != 0) continue;
       Case c = {.rows = random.Int(40, 110), .depth = random.Int(40, 110), .columns = random.Int(9, 50)};
       c.precision = precision;
-      c.conv = which++ % 3 == 0;
+      c.conv = (number + static_cast<int>(precision)) % 3 == 0;
       c.bias = static_cast<int>(random.Int(0, 2));
       c.activation = static_cast<int>(random.Int(0, 2));
-      SCOPED_TRACE(internal::Join(mask.name, precision == Precision::kF32 ? " f32 " : " int8 ",
-                                  c.conv ? "conv " : "matmul ", c.rows, "x", c.depth, "x", c.columns, " bias ", c.bias,
-                                  " activation ", c.activation));
+      SCOPED_TRACE(internal::Join(mask.name, " ", Name(WeightsOf(precision)), " ", c.conv ? "conv " : "matmul ", c.rows,
+                                  "x", c.depth, "x", c.columns, " bias ", c.bias, " activation ", c.activation));
       ExpectEveryWay(MakeGraph(c, MakeKept(random, mask, c.rows, c.depth), random), 2);
     }
   }
   // What the patterns above are there for was among what ran.
   std::set<std::string> wanted = {"sparse_loop", "sparse_parts:rows and columns by tiles",
                                   "sparse_parts:blocks x by tiles"};
-  if (GetParam().substr(0, 4) != "host") {
-    wanted = {"gpu_scattered:x", "gpu_blocks:blocks by fma x xx stages "};
+  if (OnGpu()) {
+    wanted = {"gpu_scattered:x", "gpu_blocks:blocks by fma x xx stages ", "gpu_two_of_four:mma_sp x xx stages "};
   } else if (GetParam() == "host:x86-64") {
     wanted.insert({"sparse_parts:: by loop", "sparse_parts:: + scattered by loop",
                    "sparse_parts:blocks x + scattered by tiles + loop",
@@ -240,6 +249,11 @@ TEST_P(PatternTest, TailsAtLength) {
   const Mask mask = {"32x32", Pattern::Block(32, 32), 0.2, 0.01};
   const Case c = {.rows = 1000, .depth = 777, .columns = 333, .bias = 1, .activation = 1};
   ExpectEveryWay(MakeGraph(c, MakeKept(random, mask, c.rows, c.depth), random), 6);
+  if (!OnGpu()) return;
+  const Mask halved = {"2_of_4", Pattern::Nm(2, 4, 1)};
+  Case halves = c;
+  halves.precision = Precision::kF16;
+  ExpectEveryWay(MakeGraph(halves, MakeKept(random, halved, c.rows, c.depth), random), 7, "gpu_two_of_four");
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, PatternTest, testing::ValuesIn(Levels()), [](const auto& info) {

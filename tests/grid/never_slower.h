@@ -1,17 +1,19 @@
 // never_slower: one layer with sparse weights beside the same masked weights through dense kernels.
 //
-//   Layer layer = RandomLayer(random, /*int8=*/false);        // "f32 matmul 128x768x3072"
+//   Layer layer = RandomLayer(random, DType::kF32);           // "f32 matmul 128x768x3072"
 //   ASSIGN_OR_RETURN(Verdict verdict, Compare(layer, "90%:fine", {.threads = 1}));
 //   verdict.ratio                                             // time of dense / time of sparse, median of the pairs
 //   verdict.slower                                            // surely slower than dense, by more than the bound
 //
 // The criterion is MEASURE.md's: alternating pairs of runs; slower when the 95 % lower bound of the mean slowdown is
-// above 3 %, and again on a repeat. One-sided, by Student's t on the logarithms of the pairs' ratios. Not for sharing
-// between threads. Tested by never_slower_test.cc.
+// above 3 %, and again on a repeat. One-sided, by Student's t on the logarithms of the pairs' ratios. A card's times
+// are by its own clock, of replays of a graph; where both sides are the same kernels there, nothing is timed. Layers
+// and contests belong to one thread at a time; different ones may be made on several. Tested by never_slower_test.cc.
 #ifndef TESSERA_TESTS_GRID_NEVER_SLOWER_H_
 #define TESSERA_TESTS_GRID_NEVER_SLOWER_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +21,7 @@
 #include "base/status.h"
 #include "graph/graph.h"
 #include "tesa/random.h"
+#include "tesa/types.h"
 
 namespace tessera {
 
@@ -27,8 +30,9 @@ struct Layer {
   Graph graph;  // one product or convolution with bias and ReLU (int8: and requantisation) over constant weights
 };
 
-// Extents log-uniform: 8 … 2048 rows and depth, 1 … 1024 columns; a quarter are convolutions of 1x1 or 3x3.
-Layer RandomLayer(Random& random, bool int8);
+// Of f32, f16, bf16, or u8 with weights of i8 (kI8). Extents log-uniform: 8 … 2048 rows and depth, 1 … 1024 columns; a
+// quarter are convolutions of 1x1 or 3x3. `times`: how much larger all that is.
+Layer RandomLayer(Random& random, DType type, int64_t times = 1);
 
 struct CompareOptions {
   std::string target = "host";  // "host:x86-64-v3": as on a processor without AVX-512
@@ -51,7 +55,18 @@ struct Verdict {
 // The first third of the rows kept whole, of the others 1 %: what equal blocks of rows share out badly.
 inline constexpr std::string_view kSkewed = "skewed";
 
-// `prune`: as ParsePruneSpec takes it, or kSkewed. TES-4001 when the two give different results.
+// A cell, both of whose sides are compiled and loaded; that takes most of the time.
+class Contest {
+ public:
+  // `prune`: as ParsePruneSpec takes it, or kSkewed.
+  static StatusOr<std::unique_ptr<Contest>> Make(const Layer& layer, const std::string& prune,
+                                                 const CompareOptions& options);
+  virtual ~Contest() = default;
+  // TES-4001 when the two give different results.
+  virtual StatusOr<Verdict> Judge() = 0;
+};
+
+// Both in one.
 StatusOr<Verdict> Compare(const Layer& layer, const std::string& prune, const CompareOptions& options);
 
 // The lower end of a one-sided 95 % confidence interval of the mean of log(sparse / dense), as a slowdown: 0.03 is 3 %

@@ -32,8 +32,9 @@ TEST(SlowdownTest, FindsWhatIsSlowerAndSeldomWhatIsNot) {
 
 TEST(NeverSlowerTest, BothSidesOfEveryPatternAgree) {
   Random random(11);
-  for (int k = 0; k < 6; ++k) {
-    const Layer layer = RandomLayer(random, k % 2 == 1);
+  for (int k = 0; k < 8; ++k) {
+    const DType types[] = {DType::kF32, DType::kI8, DType::kF16, DType::kI8};
+    const Layer layer = RandomLayer(random, types[k % 4]);
     for (const char* prune : {"none", "90%:fine", "50%:4x1", "70%:16x16", "50%:channels", "2:4"}) {
       const StatusOr<Verdict> verdict = Compare(layer, prune, {.threads = 1 + k % 2, .pairs = 2, .run_seconds = 0});
       ASSERT_TRUE(verdict.ok()) << verdict.status();

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "codegen/emit/gpu/gpu_rowwise.h"
+#include "codegen/emit/gpu/two_of_four_core.h"
 #include "codegen/emit/gpu/wave_core.h"
 #include "codegen/emit/gpu/wgmma_kernel.h"
 #include "codegen/emitter.h"
@@ -133,6 +134,20 @@ bool TileFits(const MatmulTiling& tiling, const TileOperand& operand, int of_war
   return true;
 }
 
+// B as the core of two of four has it.
+void PackTwoOfFour(GpuMatmul& m) {
+  TES_CHECK(m.problem.b_constant && m.problem.groups() == 1 && m.a.depth_inner, m.tiling.Name());
+  m.b.tile_run = kTwoOfFourLine / m.b.element_bytes();
+  m.b.run = m.b.pitch = m.steps() * m.b.tile_run;
+  m.b_matrix = m.b.lines * m.b.pitch;
+  const int rows = RowsOfWhich(m.b.type);
+  m.which.type = DType::kU32;
+  m.which.tile_lines = m.tiling.tile_n / rows;
+  m.which.tile_run = kTwoOfFourStage / kTwoOfFourStep * kTwoOfFourWords;
+  m.which.lines = m.tiles_n() * m.which.tile_lines;
+  m.which.run = m.which.pitch = m.steps() * m.which.tile_run;
+}
+
 }  // namespace
 
 std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const MatmulTiling& tiling, DType a, DType b,
@@ -180,6 +195,7 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
               problem.b_transposed ? problem.depth : problem.columns, b_offset);
     m.b_matrix = problem.depth * problem.columns;
   }
+  if (m.packed()) PackTwoOfFour(m);
   // What is constant was rounded before.
   const bool fragments = tiling.core == MatmulTiling::Core::kMma;
   m.a.rounds = fragments && a == DType::kF32;
@@ -224,7 +240,7 @@ double SplitSumMicroseconds(const GpuMatmul& m, const GpuModel& gpu, bool joined
 }
 
 double TileTraffic(const GpuMatmul& m) {
-  return static_cast<double>(m.tiles() * m.steps_of_split()) * static_cast<double>(m.a.tile_bytes() + m.b.tile_bytes());
+  return static_cast<double>(m.tiles() * m.steps_of_split()) * static_cast<double>(m.stage_bytes());
 }
 
 // Fitted to every tile on an H100 (docs/results/nvptx_matmul.md), within 10 % where the card is full.
@@ -296,9 +312,11 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
     efficiency = warps < 8 ? 0.6 : t.slices >= 8 ? 0.55 : 0.82;
   } else {
     const double bytes = t.tile_k_bytes / static_cast<double>(m.tile_k());
-    const double rate = bytes == 4 ? gpu.mma_f32_per_clock : gpu.mma_f16_per_clock * 2 / bytes;
+    const double of_two = m.packed() ? gpu.mma_of_two_of_four : 1;
+    const double rate = (bytes == 4 ? gpu.mma_f32_per_clock : gpu.mma_f16_per_clock * 2 / bytes) * of_two;
     // Fragments come through shared memory: 128 bytes a cycle.
-    const double fragments = warps / t.slices * (t.warp_m() + t.warp_n()) * t.tile_k_bytes / 128.0;
+    const double of_b = m.packed() ? 0.625 : 1;  // half, and which of four they are
+    const double fragments = warps / t.slices * (t.warp_m() + of_b * t.warp_n()) * t.tile_k_bytes / 128.0;
     cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
     efficiency = 0.9;
   }
@@ -453,8 +471,6 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   // Where operands begin is known only now: one that needs them aligned gives way to the next that does not.
   std::rotate(ways.begin(), chosen, chosen + 1);
 
-  PlanStep step;
-  step.args = {operands.a, operands.b};
   std::optional<GpuMatmul> m;
   for (auto w = ways.begin(); w != ways.end() && !m; ++w) {
     m = LayGpuMatmul(problem, w->tiling, a_type, b_type, operands.a.offset, operands.b.offset, builder.target(), &why,
@@ -462,55 +478,72 @@ Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const 
   }
   TES_CHECK(m.has_value(), why);
 
+  const double bytes =
+      operands.windows != nullptr
+          ? operands.windows->bytes()
+          : static_cast<double>(ByteSize(a_type, problem.a_matrices * m->a_matrix) +
+                                ByteSize(b_type, problem.b_matrices * problem.depth * problem.columns) +
+                                ByteSize(epilogue.dtype(), problem.groups() * problem.rows * problem.columns));
+  // Where only a normalisation of rows reads the result, its step adds the shares.
+  const bool joins = m->tiling.splits > 1 && node.op == Op::kMatmul;
+  const Node* rows_behind = joins ? RowsOfShares(builder.graph(), node) : nullptr;
+  return AddGpuMatmulSteps(node, *std::move(m), {operands.a, operands.b}, epilogue, rows_behind, bytes, builder);
+}
+
+Status AddGpuMatmulSteps(const Node& node, GpuMatmul m, std::vector<StepArg> args, const TileEpilogue& epilogue,
+                         const Node* rows_behind, double bytes, PlanBuilder& builder, const StepArg* result) {
+  const MatmulProblem& problem = m.problem;
+  PlanStep step;
+  step.args = std::move(args);
   // The step that applies the epilogue: this one, or with shares of the depth another.
   PlanStep second;
-  const bool splits = m->tiling.splits > 1;
+  const bool splits = m.tiling.splits > 1;
   const int64_t rows = problem.groups() * problem.rows;
   PlanStep& last = splits ? second : step;
   if (splits) {
-    const int64_t bytes = ByteSize(m->sum(), m->tiling.splits * rows * problem.columns);
-    const int partial = builder.Temp(node.name + ".partial", bytes);
+    const int64_t partial_bytes = ByteSize(m.sum(), m.tiling.splits * rows * problem.columns);
+    const int partial = builder.Temp(node.name + ".partial", partial_bytes);
     step.args.push_back({.buffer = partial, .writes = true});
     second.args.push_back({.buffer = partial});
   }
-  // Where only a normalisation of rows reads the result, its step adds the shares.
-  const Node* rows_behind = splits && node.op == Op::kMatmul ? RowsOfShares(builder.graph(), node) : nullptr;
   if (rows_behind == nullptr) {
     const size_t first_of_epilogue = last.args.size();
-    epilogue.AddArguments(node, builder, last);
-    m->vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
-    while (m->groups_beside && problem.columns % m->vector != 0) m->vector /= 2;
-    if (m->tiling.core == MatmulTiling::Core::kWgmma) m->vector = std::min(m->vector, 4);
+    if (result == nullptr) {
+      epilogue.AddArguments(node, builder, last);
+    } else {
+      last.args.push_back(*result);
+      last.args.back().writes = true;
+    }
+    m.vector = epilogue.VectorWidth(std::span(last.args).subspan(first_of_epilogue));
+    while (m.groups_beside && problem.columns % m.vector != 0) m.vector /= 2;
+    if (m.tiling.core == MatmulTiling::Core::kWgmma) m.vector = std::min(m.vector, 4);
   } else {
-    m->vector = problem.columns % 4 == 0 ? 4 : 1;
+    m.vector = problem.columns % 4 == 0 ? 4 : 1;
   }
 
   const std::vector<bool> may_alias = last.kernel.may_alias;
-  if (m->tiling.core == MatmulTiling::Core::kWgmma) {
-    step.kernel = WgmmaKernel(*m, epilogue);
-    step.tensor_maps = WgmmaTensorMaps(*m);
+  if (m.tiling.core == MatmulTiling::Core::kWgmma) {
+    step.kernel = WgmmaKernel(m, epilogue);
+    step.tensor_maps = WgmmaTensorMaps(m);
   } else {
-    step.kernel = GpuMatmulKernel(*m, epilogue);
+    step.kernel = GpuMatmulKernel(m, epilogue);
   }
-  if (splits) second.kernel = SplitSumKernel(m->sum(), m->tiling.splits, rows, problem.columns, m->vector, epilogue);
+  if (splits) second.kernel = SplitSumKernel(m.sum(), m.tiling.splits, rows, problem.columns, m.vector, epilogue);
   last.kernel.may_alias = may_alias;
   step.tasks = second.tasks = problem.rows == 0 || problem.columns == 0 || problem.groups() == 0 ? 0 : 1;
-  step.launch = {.x = m->blocks(), .threads = m->tiling.threads(), .shared_bytes = m->shared_bytes()};
+  step.launch = {.x = m.blocks(), .threads = m.tiling.threads(), .shared_bytes = m.shared_bytes()};
   step.label = second.label = node.name;
   const double products = static_cast<double>(rows) * static_cast<double>(problem.columns * problem.depth);
   step.flops = 2 * products;
-  step.bytes = static_cast<double>(ByteSize(a_type, problem.a_matrices * m->a_matrix) +
-                                   ByteSize(b_type, problem.b_matrices * problem.depth * problem.columns) +
-                                   ByteSize(epilogue.dtype(), rows * problem.columns));
-  if (operands.windows != nullptr) step.bytes = operands.windows->bytes();
+  step.bytes = bytes;
   builder.AddStep(std::move(step));
   if (!splits) return OkStatus();
   if (rows_behind != nullptr) {
     const RowShares shares = {
-        .sum = m->sum(), .splits = m->tiling.splits, .epilogue = std::make_shared<const TileEpilogue>(epilogue)};
+        .sum = m.sum(), .splits = m.tiling.splits, .epilogue = std::make_shared<const TileEpilogue>(epilogue)};
     return PlanRowsOfShares(*rows_behind, node, shares, second.args[0], builder);
   }
-  const int64_t vectors = rows * problem.columns / m->vector;
+  const int64_t vectors = rows * problem.columns / m.vector;
   second.launch = {.x = (vectors + kSplitSumThreads - 1) / kSplitSumThreads, .threads = kSplitSumThreads};
   builder.AddStep(std::move(second));
   return OkStatus();

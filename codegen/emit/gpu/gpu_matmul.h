@@ -50,6 +50,13 @@ struct GpuMatmulOperands {
 Status PlanGpuMatmulSteps(const Node& node, const MatmulProblem& problem, const GpuMatmulOperands& operands,
                           const TileEpilogue& epilogue, const std::string& way, PlanBuilder& builder);
 
+// The same where the product is laid and its way decided: `matmul`, whose arguments before the epilogue's are `args`.
+// With shares of the depth, the step that computes `rows_behind` adds them if there is one (gpu_rowwise.h). `bytes`:
+// that the product reads and writes. `result`: where results go instead of to the node's; `epilogue` then has no
+// operands.
+Status AddGpuMatmulSteps(const Node& node, GpuMatmul matmul, std::vector<StepArg> args, const TileEpilogue& epilogue,
+                         const Node* rows_behind, double bytes, PlanBuilder& builder, const StepArg* result = nullptr);
+
 // Does this way of a product cut operands of `type` to tf32? Then constants are rounded to it while they are laid.
 bool MultipliesTf32(const std::string& way, DType type);
 // f32 to the nearest tf32, halves away from zero, as nv.to_tf32 does; other types as they are.

@@ -13,6 +13,9 @@
 //
 //   mma   f16, bf16, tf32, bytes: mma.sync on fragments of 16 rows, 8 columns and 32 bytes of depth, by ldmatrix
 //
+//   mma_sp   f16, bf16, bytes: mma.sp, where B is constant and keeps two of each four along the depth
+//   (two_of_four_core.h)
+//
 //   mfma, wmma   f32, f16, bf16, bytes on AMD's matrix cores, in blocks of 16x16 (wave_core.h)
 //
 // The last kind of tiling, wgmma, is a kernel of its own (wgmma_kernel.h).
@@ -31,10 +34,10 @@
 namespace tessera {
 
 struct MatmulTiling {
-  enum class Core : uint8_t { kFma, kMma, kWgmma, kMfma, kWmma };
+  enum class Core : uint8_t { kFma, kMma, kWgmma, kMfma, kWmma, kMmaSp };
   Core core = Core::kFma;
   int tile_m = 128, tile_n = 128;
-  int tile_k_bytes = 128;  // of depth, in the operands' bytes
+  int tile_k_bytes = 128;  // of depth, in A's bytes
   int warps_m = 2, warps_n = 4, slices = 1;
   int stages = 3;
   int splits = 1;    // blocks that share a tile's depth
@@ -50,6 +53,9 @@ struct MatmulTiling {
   }
   int warp_m() const { return tile_m / warps_m; }
   int warp_n() const { return tile_n / warps_n; }
+  // Rows of a warp that a register row of its sums has, and elements behind a staged row (MatmulCore, below).
+  int register_row() const { return core == Core::kFma || core == Core::kMmaSp ? 8 : 16; }
+  int padding() const { return core == Core::kFma || core == Core::kMmaSp ? 4 : 8; }
   // "fma 128x64 4x2x1 stages 3 split 2": tile, warps and slices, stages; splits where there are any. "wgmma 128x256
   // stages 4", "wgmma 64x64 stages 6 twice": with two blocks on a multiprocessor. Names stay.
   std::string Name() const;

@@ -1,7 +1,9 @@
 #include "codegen/emit/gpu/matmul_kernel.h"
 
 #include <algorithm>
+#include <optional>
 
+#include "codegen/emit/gpu/two_of_four_core.h"
 #include "codegen/emit/gpu/wgmma_kernel.h"
 #include "codegen/gpu_model.h"
 
@@ -11,11 +13,6 @@ namespace {
 // Rows of tiles that are walked together: their A and the column's B stay in the second-level cache.
 constexpr int64_t kStrip = 8;
 
-int Padding(const MatmulTiling& tiling) { return tiling.core == MatmulTiling::Core::kFma ? 4 : 8; }
-int RegisterRows(const MatmulTiling& tiling) {
-  return tiling.warp_m() / (tiling.core == MatmulTiling::Core::kFma ? 8 : 16);
-}
-
 class MatmulEmitter {
  public:
   MatmulEmitter(KernelBuilder& b, const GpuMatmul& matmul, const TileEpilogue& epilogue)
@@ -24,7 +21,7 @@ class MatmulEmitter {
   void Emit() {
     place_ = PlaceOfTile(b_, m_, b_.BlockId(0));
     core_ = MakeMatmulCore(b_, t_, m_.a, m_.b);
-    const int64_t stage = m_.a.tile_bytes() + m_.b.tile_bytes();
+    const int64_t stage = m_.stage_bytes();
     shared_ = b_.Shared(m_.shared_bytes(), 1024);
     const std::unique_ptr<TileSource> source =
         m_.make_a ? m_.make_a(b_, place_.first_row)
@@ -32,10 +29,17 @@ class MatmulEmitter {
                                                MatrixAt(0, place_.a_matrix, m_.a_matrix, m_.a.type), place_.first_row);
     TileSource& a = *source;
     TileCopy b(b_, m_.b, t_.threads(), MatrixAt(1, place_.b_matrix, m_.b_matrix, m_.b.type), place_.first_column);
+    std::optional<TileCopy> which;
+    if (m_.packed()) which.emplace(b_, m_.which, t_.threads(), b_.arg(2), I32(0));
     asynchronous_ = a.asynchronous() || b.asynchronous();
     const auto of_b = [&](IrValue offset) { return At(ir().CreateAdd(offset, I32(m_.a.tile_bytes()))); };
     const auto fetch_a = [&](const StepPlace& at, IrValue offset) { return a.Fetch(at.a_depth, At(offset)); };
     const auto fetch_b = [&](const StepPlace& at, IrValue offset) {
+      if (which) {
+        IrValue line = ir().CreateUDiv(at.b_line, I32(RowsOfWhich(m_.b.type)));
+        IrValue depth = ir().CreateMul(ir().CreateUDiv(at.b_depth, I32(m_.b.tile_run)), I32(m_.which.tile_run));
+        which->Fetch(depth, At(ir().CreateAdd(offset, I32(stage - m_.which.tile_bytes()))), line);
+      }
       return b.Fetch(at.b_depth, of_b(offset), at.b_line);
     };
     const auto fetch = [&](IrValue step, IrValue offset) {
@@ -123,7 +127,7 @@ class MatmulEmitter {
       IrValue number = ir().CreateAdd(b_.ThreadId(), I32(start));
       IrValue column = ir().CreateAdd(place_.first_column, ir().CreateUDiv(number, I32(lines)));
       IrValue step = ir().CreateAdd(ir().CreateURem(number, I32(lines)), I32(t_.stages - 1));
-      IrValue along = ir().CreateMul(ir().CreateAdd(place_.first_step, step), I32(t_.tile_k_bytes));
+      IrValue along = ir().CreateMul(ir().CreateAdd(place_.first_step, step), I32(m_.b.line_bytes()));
       const auto within = [&](IrValue x, int64_t most) {
         x = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, x, I32(most));
         return ir().CreateZExt(x, ir().getInt64Ty());
@@ -298,8 +302,8 @@ StepPlace PlaceOfStep(KernelBuilder& b, const GpuMatmul& m, const TilePlace& pla
   const auto i32 = [&](int64_t value) { return ir.getInt32(static_cast<uint32_t>(value)); };
   IrValue number = ir.CreateAdd(place.first_step, step);
   if (m.listed < 0) {
-    IrValue depth = ir.CreateMul(number, i32(m.tile_k()));
-    return {depth, depth, place.first_column};
+    const int of_b = m.b.depth_inner ? m.b.tile_run : m.b.tile_lines;
+    return {ir.CreateMul(number, i32(m.tile_k())), ir.CreateMul(number, i32(of_b)), place.first_column};
   }
   IrValue stage = b.Load(b.arg(3), ir.CreateZExt(number, ir.getInt64Ty()), DType::kI32, 1);
   return {ir.CreateMul(stage, i32(m.tile_k())), i32(0), ir.CreateMul(number, i32(m.tiling.tile_n))};
@@ -339,7 +343,7 @@ void FinishSums(KernelBuilder& b, const GpuMatmul& m, EpilogueEmitter& finish, c
   if (m.tiling.splits > 1) {
     IrValue of_split = ir.CreateMul(i64(place.split), b.I64(m.problem.groups() * m.problem.rows));
     IrValue there = ir.CreateMul(ir.CreateAdd(of_split, at.row), b.I64(m.problem.columns));
-    b.Store(b.arg(2), ir.CreateAdd(there, at.column), m.sum(), sums);
+    b.Store(b.arg(m.first_epilogue_arg()), ir.CreateAdd(there, at.column), m.sum(), sums);
   } else {
     finish.Store(sums, at.row, at.column);
   }
@@ -351,18 +355,17 @@ int64_t GpuMatmul::staging_bytes(int padding, int register_rows, int all) const 
 }
 
 int GpuMatmul::rows_at_once(int all) const {
-  const int64_t stages = tiling.stages * (a.tile_bytes() + b.tile_bytes());
+  const int64_t stages = tiling.stages * stage_bytes();
   const int least = tiling.core == MatmulTiling::Core::kFma && !a.depth_inner ? 4 : 1;
   int count = all;
-  while (count % 2 == 0 && count / 2 >= least && staging_bytes(Padding(tiling), count, all) > stages) count /= 2;
+  while (count % 2 == 0 && count / 2 >= least && staging_bytes(tiling.padding(), count, all) > stages) count /= 2;
   return count;
 }
 
 int64_t GpuMatmul::shared_bytes() const {
   if (tiling.core == MatmulTiling::Core::kWgmma) return WgmmaSharedBytes(tiling);
-  const int64_t stages = tiling.stages * (a.tile_bytes() + b.tile_bytes());
-  const int all = RegisterRows(tiling);
-  return std::max(stages, staging_bytes(Padding(tiling), rows_at_once(all), all));
+  const int all = tiling.warp_m() / tiling.register_row();
+  return std::max(tiling.stages * stage_bytes(), staging_bytes(tiling.padding(), rows_at_once(all), all));
 }
 
 std::string GpuMatmul::Key() const {
@@ -372,6 +375,7 @@ std::string GpuMatmul::Key() const {
   if (groups_beside) key += " groups beside";
   for (const auto& dim : problem.batch) key += internal::Join(" batch ", dim.extent, "/", dim.a_step, "/", dim.b_step);
   if (listed >= 0) key += internal::Join(" listed ", listed);
+  if (packed()) key += internal::Join(" which ", which.Key());
   key += a_key;
   return key;
 }
@@ -380,7 +384,8 @@ KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue
   KernelSpec kernel;
   const std::string name = matmul.tiling.Name();
   kernel.family = "matmul_" + name.substr(0, name.find(' '));
-  kernel.num_args = matmul.tiling.splits > 1 ? 3 : matmul.first_epilogue_arg() + epilogue.num_args() + matmul.more_args;
+  kernel.num_args =
+      matmul.first_epilogue_arg() + (matmul.tiling.splits > 1 ? 1 : epilogue.num_args() + matmul.more_args);
   kernel.block_threads = matmul.tiling.threads();
   // Registers as the sums need them. Small tiles have few, and with no bound the assembler starts so many loads early
   // that it runs out (seen on sm_75).

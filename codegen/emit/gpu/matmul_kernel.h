@@ -44,6 +44,9 @@ struct GpuMatmul {
   // tiles finds its own by argument 2 (i32: where its list begins, and the end) and which stages of the depth they are
   // by argument 3 (i32 each). Each column has at least one. -1: B is whole.
   int64_t listed = -1;
+  // kMmaSp: B keeps two of each four along the depth and lies packed (two_of_four_core.h); argument 2 says which they
+  // are.
+  TileOperand which;
   int64_t resident = 0;  // kWgmma: blocks that the card holds at once
   // Tiles of A that are not copied: what makes them from the kernel's arguments, of which there are `more_args` behind
   // the output; what that code depends on; and the cycles that a multiprocessor takes for one.
@@ -60,7 +63,10 @@ struct GpuMatmul {
     if (listed >= 0) return (listed + tiles_n() - 1) / std::max<int64_t>(1, tiles_n());  // on average
     return (steps() + tiling.splits - 1) / tiling.splits;
   }
-  int first_epilogue_arg() const { return listed >= 0 ? 4 : 2; }
+  bool packed() const { return tiling.core == MatmulTiling::Core::kMmaSp; }
+  int first_epilogue_arg() const { return listed >= 0 ? 4 : packed() ? 3 : 2; }
+  // Of a stage: A's tile, B's behind it, then what says what is kept of it.
+  int64_t stage_bytes() const { return a.tile_bytes() + b.tile_bytes() + (packed() ? which.tile_bytes() : 0); }
   // Tiles of C, each counted once for every share of its depth.
   int64_t tiles() const { return tiles_m() * tiles_n() * problem.groups() * tiling.splits; }
   // Of a launch: a tile each, or as many as stay on the card from the first tile to the last.
