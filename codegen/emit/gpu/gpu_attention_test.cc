@@ -3,6 +3,8 @@
 
 #include "codegen/emit/gpu/testing/attention_graph.h"
 #include "codegen/emit/testing/gpu_kernels.h"
+#include "codegen/emitter.h"
+#include "codegen/target.h"
 #include "graph/builder.h"
 #include "gtest/gtest.h"
 
@@ -31,7 +33,34 @@ TEST(GpuAttentionTest, SizesOfAllKinds) {
   }
 }
 
-// So many tiles that a warp takes eight queries.
+// Every tile, where keys come several times and where all come at once, as chips with and without copies that go on by
+// themselves run it.
+TEST(GpuAttentionTest, EveryWay) {
+  for (const char* chip : {"simt:nvptx:sm_75", "simt:nvptx:sm_80:random", "simt:nvptx:sm_90a", "simt:amdgpu:gfx942"}) {
+    int ran = 0;
+    for (const Sizes& s : {Sizes{1, 2, 37, 150, 20, 68}, Sizes{2, 1, 130, 32, 64, 64}, Sizes{1, 1, 9, 64, 33, 6}}) {
+      GraphBuilder b(internal::Join(chip, " attention ", s.queries, " ", s.keys, " ", s.depth, " ", s.value_depth));
+      b.Output(Attention(b, s, true, DType::kF32));
+      const Graph graph = Built(std::move(b));
+      StatusOr<Target> target = MakeTarget(chip);
+      ASSERT_TRUE(target.ok()) << target.status();
+      target->whole_space = true;
+      for (const Emitter& emitter : AllEmitters()) {
+        std::string why;
+        if (emitter.name != "gpu_attention") continue;
+        for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], *target, &why)) {
+          EXPECT_TRUE(CompiledAgrees(graph, RandomInputs(graph, 9), target->name,
+                                     {.only_emitter = "gpu_attention:" + way.name}, 1e-5))
+              << way.name;
+          ++ran;
+        }
+      }
+    }
+    EXPECT_GE(ran, 12) << chip;
+  }
+}
+
+// So many tiles that a thread takes eight queries.
 TEST(GpuAttentionTest, ManyTiles) {
   GraphBuilder b("many tiles");
   b.Output(Attention(b, {4, 36, 37, 40, 16, 16}, true, DType::kF32));

@@ -1,6 +1,6 @@
-// How fast dense products and a small MLP are on an NVIDIA card, way by way: kernels alone, between device events
-// around 20 replays of a CUDA graph that holds the program's steps `--repeat` times, buffers warm. Each way's results
-// are checked first against sums in double of sampled rows.
+// How fast dense products, attention and a small MLP are on an NVIDIA card, way by way: kernels alone, between device
+// events around 20 replays of a CUDA graph that holds the program's steps `--repeat` times, buffers warm. Each way's
+// results are checked first against sums in double of sampled rows.
 //
 //   bazel-bin/codegen/emit/gpu/gpu_matmul_benchmark [--ptx=FOLDER] [--only=TEXT] [--ways=N] [--target=cuda:sm_90a]
 //
@@ -89,6 +89,35 @@ double ProductError(const Tensor& a, const Tensor& b, const Tensor& y) {
   return worst / largest;
 }
 
+// The same of sampled rows of attention over q, k and v [batch, positions, heads, depth], of scale 1.
+double AttentionError(const std::vector<Tensor>& inputs, const Tensor& y, int64_t batch, int64_t heads,
+                      int64_t positions, int64_t depth) {
+  const auto at = [&](int64_t n, int64_t position, int64_t head) {
+    return ((n * positions + position) * heads + head) * depth;
+  };
+  double worst = 0, largest = 0;
+  for (int64_t sample = 0; sample < 40; ++sample) {
+    const int64_t n = sample * 7 % batch, head = sample * 5 % heads, query = at(n, sample * 61 % positions, head);
+    std::vector<double> weights, sums(static_cast<size_t>(depth), 0);
+    double all = 0;
+    for (int64_t t = 0; t < positions; ++t) {
+      double score = 0;
+      for (int64_t d = 0; d < depth; ++d) score += inputs[0].Get(query + d) * inputs[1].Get(at(n, t, head) + d);
+      weights.push_back(std::exp(score));
+      all += weights.back();
+    }
+    for (int64_t t = 0; t < positions; ++t) {
+      for (int64_t d = 0; d < depth; ++d) sums[d] += weights[t] / all * inputs[2].Get(at(n, t, head) + d);
+    }
+    for (int64_t d = 0; d < depth; ++d) {
+      const double error = std::abs(y.Get(query + d) - sums[d]);
+      worst = std::isnan(error) ? 1e30 : std::max(worst, error);
+      largest = std::max(largest, std::abs(sums[d]));
+    }
+  }
+  return worst / largest;
+}
+
 class Bench {
  public:
   Bench(Options options, Target target, Device* device)
@@ -102,17 +131,27 @@ class Bench {
     GraphBuilder builder(name);
     builder.Output(builder.Matmul(builder.Input("a", type, {m, k}), builder.Constant("w", w)));
     const Graph graph = *std::move(builder).Build();
-    std::string why;
-    int tried = 0;
-    for (const Emitter& emitter : AllEmitters()) {
-      if (emitter.name.substr(0, 4) != "gpu_") continue;
-      for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], target_, &why)) {
-        if (++tried > options_.ways && options_.ways > 0) break;
-        Run(name, graph, Choice{&emitter, way}.ToString(), way.us, {a},
-            [&](const std::vector<Tensor>& outputs) { return ProductError(a, w, outputs[0]); });
-      }
+    RunWays(name, graph, {a}, [&](const std::vector<Tensor>& outputs) { return ProductError(a, w, outputs[0]); });
+  }
+
+  // Of one head's width 64, as BERT has it.
+  void Attention(int64_t batch, int64_t heads, int64_t positions) {
+    constexpr int64_t kDepth = 64;
+    const std::string name = internal::Join("attention_", batch, "x", heads, "x", positions);
+    if (target_.allow_tf32 || name.find(options_.only) == std::string::npos) return;
+    const Shape shape = {batch, positions, heads, kDepth};
+    std::vector<Tensor> inputs;
+    GraphBuilder builder(name);
+    std::vector<ValueId> operands;
+    for (const char* operand : {"q", "k", "v"}) {
+      inputs.push_back(RandomTensor(DType::kF32, shape, rng_));
+      operands.push_back(builder.Input(operand, DType::kF32, shape));
     }
-    if (tried == 0) std::cout << name << ": no way: " << why << std::endl;
+    builder.Output(builder.Attention(operands[0], operands[1], operands[2], 1, ValueId::kNone, "bshd"));
+    const Graph graph = *std::move(builder).Build();
+    RunWays(name, graph, inputs, [&](const std::vector<Tensor>& outputs) {
+      return AttentionError(inputs, outputs[0], batch, heads, positions, kDepth);
+    });
   }
 
   // relu(x · w + b) three times, then a last layer without relu, in the ways that are expected to be quickest.
@@ -139,6 +178,21 @@ class Bench {
   }
 
  private:
+  template <typename ErrorOf>
+  void RunWays(const std::string& name, const Graph& graph, const std::vector<Tensor>& inputs,
+               const ErrorOf& error_of) {
+    std::string why;
+    int tried = 0;
+    for (const Emitter& emitter : AllEmitters()) {
+      if (emitter.name.substr(0, 4) != "gpu_") continue;
+      for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], target_, &why)) {
+        if (++tried > options_.ways && options_.ways > 0) break;
+        Run(name, graph, Choice{&emitter, way}.ToString(), way.us, inputs, error_of);
+      }
+    }
+    if (tried == 0) std::cout << name << ": no way: " << why << std::endl;
+  }
+
   template <typename ErrorOf>
   void Run(const std::string& name, const Graph& graph, const std::string& way, double estimate,
            const std::vector<Tensor>& inputs, const ErrorOf& error_of) {
@@ -219,6 +273,9 @@ int Main(int argc, char** argv) {
       bench.Product(32, 1024, 1024, type);
       if (type == DType::kI8) continue;
       for (int64_t batch : {1, 32, 1024}) bench.Mlp(batch, type);
+      if (type != DType::kF32) continue;
+      for (int64_t batch : {1, 32}) bench.Attention(batch, 12, 128);
+      bench.Attention(4, 12, 1000);
     }
   }
   return 0;
