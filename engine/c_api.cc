@@ -59,6 +59,22 @@ Status Describe(const std::vector<TensorInfo>& ports, size_t index, const char* 
   return tessera::OkStatus();
 }
 
+tessera::Options OptionsOf(const tessera_options* options) {
+  // A caller built against an older header knows fewer members; those keep their defaults.
+  tessera_options known = TESSERA_OPTIONS_INIT;
+  if (options != nullptr) std::memcpy(&known, options, std::min(options->struct_size, sizeof(known)));
+  tessera::Options wanted;
+  if (known.target != nullptr) wanted.target = known.target;
+  if (known.cache_dir != nullptr) wanted.cache_dir = known.cache_dir;
+  wanted.threads = known.threads;
+  wanted.sparsity = known.sparsity != 0;
+  wanted.propagate = known.propagate != 0;
+  if (known.on_collapse != nullptr) wanted.on_collapse = known.on_collapse;
+  if (known.fallback != nullptr) wanted.fallback = known.fallback;
+  if (known.tier != nullptr) wanted.tier = known.tier;
+  return wanted;
+}
+
 }  // namespace
 
 extern "C" {
@@ -100,20 +116,20 @@ int tessera_model_compile(const tessera_model* model, const tessera_options* opt
   return Guarded([&]() -> Status {
     RETURN_IF_ERROR(NotNull(model, "model"));
     RETURN_IF_ERROR(NotNull(session, "session"));
-    // A caller built against an older header knows fewer members; those keep their defaults.
-    tessera_options known = TESSERA_OPTIONS_INIT;
-    if (options != nullptr) std::memcpy(&known, options, std::min(options->struct_size, sizeof(known)));
-    tessera::Options wanted;
-    if (known.target != nullptr) wanted.target = known.target;
-    if (known.cache_dir != nullptr) wanted.cache_dir = known.cache_dir;
-    wanted.threads = known.threads;
-    wanted.sparsity = known.sparsity != 0;
-    wanted.propagate = known.propagate != 0;
-    if (known.on_collapse != nullptr) wanted.on_collapse = known.on_collapse;
-    if (known.fallback != nullptr) wanted.fallback = known.fallback;
-    if (known.tier != nullptr) wanted.tier = known.tier;
-    ASSIGN_OR_RETURN(tessera::Session compiled, model->model.Compile(wanted));
+    ASSIGN_OR_RETURN(tessera::Session compiled, model->model.Compile(OptionsOf(options)));
     *session = new tessera_session{std::move(compiled)};
+    return tessera::OkStatus();
+  });
+}
+
+int tessera_session_load(const char* path, const tessera_options* options, tessera_session** session) {
+  return Guarded([&]() -> Status {
+    RETURN_IF_ERROR(NotNull(path, "path"));
+    RETURN_IF_ERROR(NotNull(session, "session"));
+    tessera::Options wanted = OptionsOf(options);
+    if (options == nullptr || options->target == nullptr) wanted.target = "auto";
+    ASSIGN_OR_RETURN(tessera::Session loaded, tessera::Session::Load(path, wanted));
+    *session = new tessera_session{std::move(loaded)};
     return tessera::OkStatus();
   });
 }
@@ -129,6 +145,16 @@ int tessera_session_clone(const tessera_session* session, tessera_session** clon
 }
 
 void tessera_session_free(tessera_session* session) { delete session; }
+size_t tessera_session_num_inputs(const tessera_session* session) { return session->session.inputs().size(); }
+size_t tessera_session_num_outputs(const tessera_session* session) { return session->session.outputs().size(); }
+const char* tessera_session_target(const tessera_session* session) { return session->session.report().target.c_str(); }
+
+int tessera_session_input(const tessera_session* session, size_t index, tessera_tensor_info* info) {
+  return Guarded([&] { return Describe(session->session.inputs(), index, "input", info); });
+}
+int tessera_session_output(const tessera_session* session, size_t index, tessera_tensor_info* info) {
+  return Guarded([&] { return Describe(session->session.outputs(), index, "output", info); });
+}
 
 int tessera_session_run(tessera_session* session, const tessera_input* inputs, size_t num_inputs,
                         const tessera_output* outputs, size_t num_outputs) {

@@ -76,9 +76,21 @@ int tessera_model_output(const tessera_model* model, size_t index, tessera_tenso
 
 /* `options` may be NULL. */
 int tessera_model_compile(const tessera_model* model, const tessera_options* options, tessera_session** session);
+/* A session from a file of compiled programs (`compile` writes them); nothing is compiled. Of its programs it takes the
+   one that asks most of the machine of options->target, "auto" where that is NULL or `options` is: of a CUDA card, else
+   of an AMD card, else of the processor. Only target, fallback, threads and cache_dir count. TES-3004 lists the programs
+   of a file that has none for this machine. */
+int tessera_session_load(const char* path, const tessera_options* options, tessera_session** session);
 /* Another session over the same weights and code. */
 int tessera_session_clone(const tessera_session* session, tessera_session** clone);
 void tessera_session_free(tessera_session* session);
+/* As of a model; for sessions that were loaded. */
+size_t tessera_session_num_inputs(const tessera_session* session);
+size_t tessera_session_num_outputs(const tessera_session* session);
+int tessera_session_input(const tessera_session* session, size_t index, tessera_tensor_info* info);
+int tessera_session_output(const tessera_session* session, size_t index, tessera_tensor_info* info);
+/* What runs it: "hip:gfx942 (gfx942)". The text lives as long as the session. */
+const char* tessera_session_target(const tessera_session* session);
 /* All inputs by name, in any order; outputs that are not wanted may be left out. Data may lie in the memory of the
    target's card, where it has one. Sizes are checked. */
 int tessera_session_run(tessera_session* session, const tessera_input* inputs, size_t num_inputs,

@@ -2,11 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/engine.h"
+#include "engine/engine_internal.h"
 #include "graph/builder.h"
 #include "graph/model_file.h"
+#include "runtime/program_bundle.h"
 
 namespace tessera {
 namespace {
@@ -63,6 +68,54 @@ TEST(CApiTest, LoadCompileRunClone) {
   EXPECT_EQ(tessera_session_measure(clone, 10, &us), 2001);  // the host has no clock of its own
   EXPECT_EQ(tessera_session_measure(clone, 10, nullptr), 2001);
   tessera_session_free(clone);
+}
+
+// A file of programs for cards that are not here and for this processor: the one that can run is taken.
+TEST(CApiTest, OpensAFileOfPrograms) {
+  const std::string bytes = ModelBytes(), path = std::string(std::getenv("TEST_TMPDIR")) + "/doubler.tessx";
+  const StatusOr<Model> model = Model::LoadFromMemory(bytes.data(), bytes.size());
+  ASSERT_TRUE(model.ok()) << model.status();
+  std::vector<std::shared_ptr<const Program>> programs;
+  for (const char* target : {"cuda:sm_80", "host:x86-64", "hip:gfx942", "simt:amdgpu:gfx1100"}) {
+    Options options;
+    options.target = target;
+    StatusOr<std::shared_ptr<const Program>> program = CompileProgram(*model, options);
+    ASSERT_TRUE(program.ok()) << program.status();
+    programs.push_back(*program);
+  }
+  ASSERT_TRUE(WriteBundle(programs, path).ok());
+  const std::vector<float> x = {1, 2, 3, 4, 5, 6};
+  for (const char* target : {static_cast<const char*>(nullptr), "auto", "host", "simt:amdgpu:gfx1100"}) {
+    tessera_options options = TESSERA_OPTIONS_INIT;
+    options.target = target;
+    tessera_session* session = nullptr;
+    ASSERT_EQ(tessera_session_load(path.c_str(), &options, &session), 0) << tessera_last_error();
+    ASSERT_EQ(tessera_session_num_inputs(session), 1u);
+    ASSERT_EQ(tessera_session_num_outputs(session), 1u);
+    tessera_tensor_info in, out;
+    ASSERT_EQ(tessera_session_input(session, 0, &in), 0);
+    ASSERT_EQ(tessera_session_output(session, 0, &out), 0);
+    EXPECT_EQ(tessera_session_input(session, 1, &in), 1202);
+    EXPECT_STREQ(in.name, "x");
+    EXPECT_EQ(out.bytes, 24u);
+    EXPECT_NE(std::string(tessera_session_target(session)), "");
+    std::vector<float> y(6);
+    const tessera_input input = {in.name, x.data(), 24};
+    const tessera_output output = {out.name, y.data(), 24};
+    ASSERT_EQ(tessera_session_run(session, &input, 1, &output, 1), 0) << tessera_last_error();
+    EXPECT_EQ(y, (std::vector<float>{2, 4, 6, 8, 10, 12})) << tessera_session_target(session);
+    tessera_session_free(session);
+  }
+  tessera_session* session = nullptr;
+  ASSERT_EQ(tessera_session_load(path.c_str(), nullptr, &session), 0) << tessera_last_error();
+  tessera_session_free(session);
+  tessera_options options = TESSERA_OPTIONS_INIT;
+  options.target = "simt:amdgpu:gfx906";
+  EXPECT_EQ(tessera_session_load(path.c_str(), &options, &session), 3004);
+  EXPECT_NE(std::string(tessera_last_error()).find("hip:gfx942"), std::string::npos) << tessera_last_error();
+  EXPECT_EQ(tessera_session_load("/nonexistent/m.tessx", nullptr, &session), 1001);
+  EXPECT_EQ(tessera_session_load(nullptr, nullptr, &session), 2001);
+  EXPECT_EQ(tessera_session_load(path.c_str(), nullptr, nullptr), 2001);
 }
 
 TEST(CApiTest, FailuresHaveNumbersAndTexts) {

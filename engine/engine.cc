@@ -305,25 +305,33 @@ StatusOr<Graph> OptimizedGraphOf(const Model& model, const Options& options) {
 
 namespace {
 
-// What `make` makes for options.target, or where that cannot be had for options.fallback; `warn` receives why.
+// What `make` makes for the first target that can be had: options.target, or of "auto" each card and then the host; and
+// options.fallback, of which `warn` receives why.
 template <typename Make, typename Warn>
 StatusOr<Session> OrFallback(const Options& options, const Make& make, const Warn& warn) {
-  StatusOr<Session> session = make(options);
-  if (session.ok() || options.fallback.empty()) return session;
-  switch (session.status().code()) {
-    case ErrorCode::kDeviceMissing:
-    case ErrorCode::kDeviceFailed:
-    case ErrorCode::kOutOfMemory:
-    case ErrorCode::kTargetUnsupported: break;
-    default: return session;
+  std::vector<std::string> targets = {options.target};
+  if (options.target == "auto") targets = {"cuda", "hip", "host"};
+  const size_t wanted = targets.size();
+  if (!options.fallback.empty()) targets.push_back(options.fallback);
+  Status why;
+  for (size_t k = 0;; ++k) {
+    Options other = options;
+    other.target = targets[k];
+    StatusOr<Session> session = make(other);
+    if (session.ok() && k >= wanted) {
+      warn(*session,
+           internal::Join("runs on '", other.target, "' in place of '", options.target, "': ", why.message()));
+    }
+    if (session.ok() || k + 1 == targets.size()) return session;
+    why = session.status();
+    switch (why.code()) {
+      case ErrorCode::kDeviceMissing:
+      case ErrorCode::kDeviceFailed:
+      case ErrorCode::kOutOfMemory:
+      case ErrorCode::kTargetUnsupported: break;
+      default: return session;
+    }
   }
-  Options other = options;
-  other.target = options.fallback;
-  StatusOr<Session> second = make(other);
-  if (!second.ok()) return second;
-  warn(*second,
-       internal::Join("runs on '", other.target, "' in place of '", options.target, "': ", session.status().message()));
-  return second;
 }
 
 }  // namespace

@@ -5,15 +5,20 @@
 //   bundle.entries()[1].target == "cuda:sm_90a";
 //   ASSIGN_OR_RETURN(Program program, bundle.Read(1));                    // images are views into the mapped file
 //
-// A file is, little-endian throughout:
+// Constants that several programs have, to the byte, stand in the file once: weights in a format that several chips
+// read. A file is, little-endian throughout:
 //
 //   0   8  the magic bytes 89 'T' 'E' 'S' 'B' 0D 0A 1A
-//   8   4  version of the format, 1        12  4  number of programs, 1 to 64
-//   16 16  XXH3-128 of the entries
-//   32     the entries, 64 bytes each: where the program begins, its bytes (8 each), its target (48, zeros behind it)
-//          then the programs as program_file.h has them, each at a multiple of 64
+//   8   4  version of the format, 2        12  4  number of programs, 1 to 64
+//   16 16  XXH3-128 of what stands up to the first piece
+//   32     the programs, 80 bytes each: where it begins, its bytes, the number of pieces that its constants are made
+//   of,
+//          0 (8 each), its target (48, zeros behind it)
+//          then for each program its pieces in order, 32 bytes each: where it lies, its bytes (8 each), its XXH3-128
+//          then the pieces, and programs as program_file.h has them, without constants, each at a multiple of 64
 //
-// Bytes are hostile, as there. Safe to share between threads. Tested by program_bundle_test.cc.
+// No program names a piece twice, so that its constants are never larger than the file. Bytes are hostile, as there.
+// Safe to share between threads. Tested by program_bundle_test.cc.
 #ifndef TESSERA_RUNTIME_PROGRAM_BUNDLE_H_
 #define TESSERA_RUNTIME_PROGRAM_BUNDLE_H_
 
@@ -24,6 +29,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/status.h"
 #include "runtime/program.h"
 
@@ -35,9 +41,15 @@ Status WriteBundle(std::span<const std::shared_ptr<const Program>> programs, con
 
 class ProgramBundle {
  public:
+  // Of the constants: where they lie in the file.
+  struct Piece {
+    uint64_t begin = 0, bytes = 0;
+    Hash128 hash;
+  };
   struct Entry {
     std::string target;
     uint64_t begin = 0, bytes = 0;
+    std::vector<Piece> pieces;
   };
 
   static StatusOr<ProgramBundle> Open(const std::string& path);

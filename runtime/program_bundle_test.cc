@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -60,6 +61,38 @@ TEST(ProgramBundleTest, KeepsEachProgram) {
   }
 }
 
+// Programs of three chips, of which two read the weights in one format.
+TEST(ProgramBundleTest, EqualConstantsStandInTheFileOnce) {
+  const auto with = [](const std::string& target, const std::vector<std::string>& constants) {
+    const auto program = std::make_shared<Program>(*Sample(target));
+    const auto weights = std::make_shared<std::string>();
+    for (const std::string& one : constants) {
+      program->buffers.push_back({.name = "w",
+                                  .kind = BufferClass::kConstant,
+                                  .bytes = static_cast<int64_t>(one.size()),
+                                  .offset = static_cast<int64_t>(weights->size())});
+      *weights += one + std::string((64 - one.size() % 64) % 64, '\0');
+    }
+    program->constants = Bytes(*weights);
+    program->constants_owner = weights;
+    return program;
+  };
+  const std::string a(10000, 'a'), b(20000, 'b'), c(30000, 'c');
+  const std::vector<std::shared_ptr<const Program>> programs = {
+      with("hip:gfx90a", {a, b}), with("hip:gfx942", {b, c, a}), with("host", {c, c}), with("null", {})};
+  ASSERT_OK(WriteBundle(programs, Path("shared")));
+  EXPECT_LT(TextOf(Path("shared")).size(), 10000u + 20000 + 30000 * 2 + 10000) << "two of c are of one program";
+  ASSERT_OK_AND_ASSIGN(const ProgramBundle bundle, ProgramBundle::Open(Path("shared")));
+  EXPECT_EQ(bundle.entries()[0].pieces[0].begin, bundle.entries()[1].pieces[2].begin);
+  EXPECT_NE(bundle.entries()[2].pieces[0].begin, bundle.entries()[2].pieces[1].begin);
+  for (size_t k = 0; k < programs.size(); ++k) {
+    ASSERT_OK_AND_ASSIGN(const Program read, bundle.Read(k));
+    EXPECT_EQ(programs[k]->ToString(), read.ToString());
+    EXPECT_TRUE(std::ranges::equal(read.constants, programs[k]->constants));
+    EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(read.constants.data()) % 64);
+  }
+}
+
 TEST(ProgramBundleTest, RefusesWhatAFileCannotHold) {
   EXPECT_EQ(ErrorCode::kUsageInvalid, WriteBundle({}, Path("none")).code());
   const std::vector<std::shared_ptr<const Program>> twice = {Sample("host"), Sample("host")};
@@ -70,7 +103,7 @@ TEST(ProgramBundleTest, RefusesWhatAFileCannotHold) {
   EXPECT_EQ(ErrorCode::kUsageInvalid, WriteBundle(many, Path("many")).code());
 }
 
-// No byte of it can be another one, and nothing can be missing, without an error; padding between programs aside.
+// No byte of it can be another one, and nothing can be missing, without an error; padding aside.
 TEST(ProgramBundleTest, DamagedBytesAreFound) {
   const std::vector<std::shared_ptr<const Program>> programs = {Sample("host"), Sample("hip:gfx90a")};
   ASSERT_OK(WriteBundle(programs, Path("whole")));
@@ -89,8 +122,11 @@ TEST(ProgramBundleTest, DamagedBytesAreFound) {
   const auto is_padding = [&](size_t at) {
     for (const ProgramBundle::Entry& entry : bundle.entries()) {
       if (at >= entry.begin && at < entry.begin + entry.bytes) return false;
+      for (const ProgramBundle::Piece& piece : entry.pieces) {
+        if (at >= piece.begin && at < piece.begin + piece.bytes) return false;
+      }
     }
-    return at >= 32 + 64 * bundle.entries().size();
+    return at >= 32 + (80 + 32) * bundle.entries().size();
   };
   for (size_t at = 0; at < whole.size(); ++at) {
     std::string damaged = whole;

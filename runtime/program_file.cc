@@ -9,7 +9,6 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "runtime/host_memory.h"
 
 namespace tessera {
 namespace {
@@ -194,8 +193,9 @@ class Reader {
 
 }  // namespace
 
-ProgramBytes::ProgramBytes(const Program& program) {
-  std::vector<std::span<const std::byte>> sections = {program.constants};
+ProgramBytes::ProgramBytes(const Program& program, bool with_constants) {
+  std::vector<std::span<const std::byte>> sections(1);
+  if (with_constants) sections[0] = program.constants;
   for (const ProgramImage& image : program.images) sections.push_back(image.bytes);
   std::vector<int64_t> sizes;
   for (std::span<const std::byte> section : sections) sizes.push_back(static_cast<int64_t>(section.size()));
@@ -236,7 +236,7 @@ StatusOr<Program> ReadProgram(const std::string& path) {
 }
 
 StatusOr<Program> ReadProgramBytes(std::span<const std::byte> all, const std::shared_ptr<const void>& owner,
-                                   const std::string& path) {
+                                   const std::string& path, std::shared_ptr<const HostMemory> constants) {
   const std::string_view bytes(reinterpret_cast<const char*>(all.data()), all.size());
   const auto corrupt = [&](std::string_view what) {
     return Error(ErrorCode::kFileCorrupt, "program file '", path, "': ", what);
@@ -274,9 +274,13 @@ StatusOr<Program> ReadProgramBytes(std::span<const std::byte> all, const std::sh
       program.images.push_back({section, owner});
       continue;
     }
-    ASSIGN_OR_RETURN(HostMemory memory, HostMemory::Allocate(sizes[k], "constants"));
-    const auto constants = std::make_shared<const HostMemory>(std::move(memory));
-    if (!section.empty()) std::memcpy(constants->data(), section.data(), section.size());
+    if (constants == nullptr) {
+      ASSIGN_OR_RETURN(HostMemory memory, HostMemory::Allocate(sizes[k], "constants"));
+      constants = std::make_shared<const HostMemory>(std::move(memory));
+      if (!section.empty()) std::memcpy(constants->data(), section.data(), section.size());
+    } else if (!section.empty()) {
+      return corrupt("it has constants twice");
+    }
     program.constants = constants->bytes();
     program.constants_owner = constants;
   }

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "runtime/host_memory.h"
 #include "runtime/program.h"
 
 namespace tessera {
@@ -39,7 +40,8 @@ StatusOr<Program> ReadProgram(const std::string& path);
 // which lie in the program and in this; both outlive them.
 class ProgramBytes {
  public:
-  explicit ProgramBytes(const Program& program);
+  // Without its constants, where they lie elsewhere in the file.
+  explicit ProgramBytes(const Program& program, bool with_constants = true);
   ProgramBytes(const ProgramBytes&) = delete;
   ProgramBytes& operator=(const ProgramBytes&) = delete;
 
@@ -51,9 +53,10 @@ class ProgramBytes {
   std::vector<std::span<const std::byte>> pieces_;
   size_t size_ = 0;
 };
-// `bytes` begin at a multiple of 64 and stay where they are while `owner` lives; `path` is for messages.
+// `bytes` begin at a multiple of 64 and stay where they are while `owner` lives; `path` is for messages. `constants`
+// are those of a program that was written without.
 StatusOr<Program> ReadProgramBytes(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
-                                   const std::string& path);
+                                   const std::string& path, std::shared_ptr<const HostMemory> constants = nullptr);
 
 }  // namespace tessera
 
