@@ -2,6 +2,7 @@
 // nothing in scratch memory and take the arguments that the driver passes, no hidden ones; and products are those of
 // the chip's matrix cores. What the code computes is tested by tests/conformance with the target simt:amdgpu.
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <random>
 #include <string>
@@ -14,6 +15,8 @@
 #include "gtest/gtest.h"
 #include "runtime/device.h"
 #include "runtime/testing/fake_gpu.h"
+#include "tesa/attribute.h"
+#include "tesa/random.h"
 
 namespace tessera {
 namespace {
@@ -98,6 +101,42 @@ TEST_P(AmdgpuTest, ProductsTakeTheChipsOwnInstructions) {
       EXPECT_EQ(0, step.launch.threads % target->wave);
     }
     ExpectPlainKernels(Name(types.first), *compiled->program, *target);
+  }
+}
+
+// Emitters whose kernels have many registers, on problems of usual sizes.
+TEST_P(AmdgpuTest, LargeKernelsStayInRegisters) {
+  const StatusOr<Target> target = MakeTarget(std::string("hip:") + GetParam());
+  ASSERT_TRUE(target.ok()) << target.status();
+  const auto expect = [&](const std::string& emitter, const std::function<ValueId(GraphBuilder&)>& build) {
+    GraphBuilder b(emitter);
+    b.Output(build(b));
+    const StatusOr<Graph> graph = std::move(b).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    const StatusOr<CompileResult> compiled = Compile(*graph, *target, {.threads = 1, .only_emitter = emitter});
+    ASSERT_TRUE(compiled.ok()) << emitter << ": " << compiled.status();
+    ExpectPlainKernels(emitter, *compiled->program, *target);
+  };
+  for (DType type : {DType::kF32, DType::kF16}) {
+    expect("gpu_attention", [&](GraphBuilder& b) {
+      const Shape shape({2, 8, 200, 64});
+      return b.Attention(b.Input("q", type, shape), b.Input("k", type, shape), b.Input("v", type, shape), 0.125,
+                         ValueId::kNone, "bhsd");
+    });
+    expect("gpu_rowwise", [&](GraphBuilder& b) { return b.Softmax(b.Input("x", type, {7, 20000}), 1); });
+  }
+  for (const auto& [x, w] : {std::pair{DType::kF32, DType::kF32}, {DType::kU8, DType::kI8}}) {
+    expect("gpu_scattered", [&, x = x, w = w](GraphBuilder& b) {
+      const Shape shape({512, 768});
+      Random random(3);
+      std::vector<uint8_t> kept(static_cast<size_t>(shape.num_elements()));
+      for (uint8_t& bit : kept) bit = random.Uniform(0, 1) < 0.1 ? 1 : 0;
+      const Attribute tesa = Attribute::FromKept(shape, kept, TypeInfo(w).bits);
+      const ValueId weights = b.Constant("w", tesa.ApplyTo(IsFloat(w) ? RandomTensorIn(random, {w, shape}, -1, 1)
+                                                                      : RandomTensorIn(random, {w, shape}, -128, 127)));
+      b.SetTesa(weights, tesa);
+      return b.Matmul(b.Input("x", x, {256, 768}), weights, false, /*transpose_b=*/true);
+    });
   }
 }
 
