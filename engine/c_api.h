@@ -78,8 +78,8 @@ int tessera_model_output(const tessera_model* model, size_t index, tessera_tenso
 int tessera_model_compile(const tessera_model* model, const tessera_options* options, tessera_session** session);
 /* A session from a file of compiled programs (`compile` writes them); nothing is compiled. Of its programs it takes the
    one that asks most of the machine of options->target, "auto" where that is NULL or `options` is: of a CUDA card, else
-   of an AMD card, else of the processor. Only target, fallback, threads and cache_dir count. TES-3004 lists the programs
-   of a file that has none for this machine. */
+   of an AMD card, else of the processor. Only target, fallback, threads and cache_dir count. TES-3004 lists the
+   programs of a file that has none for this machine. */
 int tessera_session_load(const char* path, const tessera_options* options, tessera_session** session);
 /* Another session over the same weights and code. */
 int tessera_session_clone(const tessera_session* session, tessera_session** clone);

@@ -36,7 +36,8 @@ struct Options {
   // "host" is this machine; "host:x86-64-v3" a lower level of it; "cuda" its first NVIDIA card, "cuda:1" the second;
   // "hip" its first AMD card; "simt:nvptx:sm_90" and "simt:amdgpu:gfx942" run the kernels of a chip on the host and
   // check each access (slow, for development); "null" checks everything and computes nothing. "auto" is for Compile and
-  // Load the first that can be had of "cuda", "hip" and "host": of a file of programs, the one of the card that is there.
+  // Load the first that can be had of "cuda", "hip" and "host": of a file of programs, the one of the card that is
+  // there.
   std::string target = "host";
   // The target to take where `target` cannot be had (no driver, no such card, another chip, too little memory); the
   // report's warnings say why. Empty: that is an error.

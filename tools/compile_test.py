@@ -19,6 +19,7 @@ class CompileTest(tool_case.ToolCase):
         for target in ["host", "host:x86-64-v3", "simt:nvptx:sm_80:reverse", "simt:amdgpu:gfx942"]:
             out = self.passes("run", "relu.tessx", INPUT, "--target=" + target)
             self.assertEqual("y: f32[1,4] = 0 0 2.500 0\n", out)
+        self.assertEqual("y: f32[1,4] = 0 0 2.500 0\n", self.passes("run", "relu.tessx", INPUT, "--target=auto"))
         self.passes("run", "relu.tessx", "--random", "--expected_output=1x4xf32=0 0 0 0", "--atol=1e9")
 
     def test_a_network_gives_the_same_as_when_it_is_compiled_on_the_spot(self):

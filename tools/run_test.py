@@ -39,6 +39,20 @@ class RunTest(tool_case.ToolCase):
         self.fails(2, "expected 4 values", "run", "relu.txt", "--input=x=1x4xf32=1 2")
         self.fails(2, "carries no test vectors", "run", "relu.txt", "--tests")
 
+    # With Debian's libamdhip64, which ./check installs, or without any.
+    def test_no_amd_card_is_an_answer(self):
+        status, out, err = self.call("run", "relu.txt", INPUT, "--target=hip")
+        if status == 0:
+            self.assertEqual("y: f32[1,4] = 0 0 2.500 0\n", out)  # there is one
+            return
+        self.assertRegex(err, r"TES-3001: (the AMD driver \(libamdhip64.*\) sees no card|no AMD driver: )")
+        for part in ("needs an AMD card that ROCm supports", "--target=host runs everywhere"):
+            self.fails(1, part, "run", "relu.txt", INPUT, "--target=hip")
+            self.fails(1, part, "run", "relu.txt", INPUT, "--target=hip:1")
+        status, out, err = self.call("run", "relu.txt", INPUT, "--target=hip", "--fallback=host")
+        self.assertEqual((0, "y: f32[1,4] = 0 0 2.500 0\n"), (status, out), err)
+        self.assertIn("warning: runs on 'host' in place of 'hip'", err)
+
 
 if __name__ == "__main__":
     unittest.main()
