@@ -2,10 +2,12 @@
 
     oracle.py check FOLDER…                        each FOLDER/case.json and what it names; exit status 1 for a fault
     oracle.py run FOLDER… --tinygrad=CHECKOUT      a row of a table for each case: what its machine code computed
+    oracle.py run FOLDER… --library=EMULATOR.so    the same by any emulator behind the C function `emulate` (Library)
 
-`run` needs an emulator that is not part of this project: a checkout of tinygrad (github.com/tinygrad/tinygrad, its
-test/mockgpu/amd), which is written in Python and, by its own layouts and its reading of AMD's manual, a second opinion
-on gfx1100. Another emulator is another class with a method `launch`. Tested by oracle_test.py.
+`run` needs an emulator that is not part of this project. tinygrad (github.com/tinygrad/tinygrad, its test/mockgpu/amd)
+is written in Python and, by its own layouts and its reading of AMD's manual, a second opinion on gfx1100; a library
+may be AMD's rocjitsu (github.com/ROCm/rocm-systems, emulation/rocjitsu), which knows gfx908, gfx90a and gfx942 too.
+Another emulator is another class with a method `launch`. Tested by oracle_test.py.
 """
 
 import argparse
@@ -196,16 +198,14 @@ class Case:
         return to_reference, to_simt
 
 
-class Tinygrad:
-    """tinygrad's emulator, from a checkout."""
+def name_of(library):
+    return pathlib.Path(library).stem.removeprefix("lib")
 
-    name = "tinygrad"
-    archs = {"gfx1100": "rdna3", "gfx942": "cdna"}
 
-    def __init__(self, checkout):
-        sys.path.insert(0, checkout)
-        from test.mockgpu.amd import emu  # of the checkout  # pylint: disable=import-outside-toplevel
-        self.emu = emu
+class Loader:
+    """Code objects in memory as their segments say, each once."""
+
+    def __init__(self):
         self.loaded = {}  # of each code object: where it lies
 
     def load(self, code):
@@ -217,6 +217,45 @@ class Tinygrad:
                 ctypes.memmove(base + start, code.data[offset:offset + in_file], in_file)
             self.loaded[id(code)] = (place, base, size)
         return self.loaded[id(code)]
+
+
+class Library(Loader):
+    """An emulator in a shared library, which runs one launch on memory of this process:
+
+    int emulate(const char *chip, const void *descriptor, const uint32_t blocks[3], uint32_t threads,
+                uint32_t shared_bytes, const void *kernarg);
+
+    `descriptor` is the kernel's, in its code object as a driver loads it; `shared_bytes` all of the LDS of a block. 0
+    when the kernel has ended.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.name = name_of(path)
+        self.emulate = ctypes.CDLL(path).emulate
+
+    def launch(self, case, step, kernarg):
+        code = case.code[step["code"]]
+        (_, base, _) = self.load(code)
+        says = code.descriptor(step["kernel"])
+        args = ctypes.create_string_buffer(kernarg, max(8, len(kernarg)))
+        status = self.emulate(case.json["chip"].encode(), ctypes.c_void_p(base + says["address"]),
+                              (ctypes.c_uint32 * 3)(*step["blocks"]), ctypes.c_uint32(step["threads"]),
+                              ctypes.c_uint32(says["shared_bytes"] + step["shared_bytes"]), args)
+        need(status == 0, f"kernel {step['kernel']}: the emulator ended with {status}")
+
+
+class Tinygrad(Loader):
+    """tinygrad's emulator, from a checkout."""
+
+    name = "tinygrad"
+    archs = {"gfx1100": "rdna3", "gfx942": "cdna"}
+
+    def __init__(self, checkout):
+        super().__init__()
+        sys.path.insert(0, checkout)
+        from test.mockgpu.amd import emu  # of the checkout  # pylint: disable=import-outside-toplevel
+        self.emu = emu
 
     def launch(self, case, step, kernarg):
         code = case.code[step["code"]]
@@ -259,11 +298,13 @@ def verdict(case, emulator):
 def verdict_apart(case, options):
     """The same from a process of its own, which an emulator may bring down."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, __file__, "run", str(case.folder), f"--tinygrad={options.tinygrad}",
-                           "--here"], stdout=subprocess.PIPE, text=True, check=False)
+    emulator = f"--tinygrad={options.tinygrad}" if options.tinygrad else f"--library={options.library}"
+    done = subprocess.run([sys.executable, __file__, "run", str(case.folder), emulator, "--here"],
+                          stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode in (0, 1) and done.stdout:
         return done.stdout.strip()
-    return row_of(case, "tinygrad", f"not run: it ended with status {done.returncode}", "- | -",
+    name = "tinygrad" if options.tinygrad else name_of(options.library)
+    return row_of(case, name, f"not run: it ended with status {done.returncode}", "- | -",
                   time.perf_counter() - start)
 
 
@@ -272,11 +313,14 @@ def main(argv):
     parser.add_argument("command", choices=["check", "run"])
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--tinygrad", help="a checkout of tinygrad")
+    parser.add_argument("--library", help="a shared library with the function `emulate`")
     parser.add_argument("--here", action="store_true", help="in this process, which the emulator may bring down")
     options = parser.parse_args(argv)
-    if options.command == "run" and not options.tinygrad:
-        parser.error("run needs an emulator: --tinygrad=CHECKOUT")
-    emulator = Tinygrad(options.tinygrad) if options.here else None
+    if options.command == "run" and (options.tinygrad is None) == (options.library is None):
+        parser.error("run needs an emulator: --tinygrad=CHECKOUT or --library=EMULATOR.so")
+    emulator = None
+    if options.here:
+        emulator = Tinygrad(options.tinygrad) if options.tinygrad else Library(options.library)
     failed = 0
     for folder in options.folders:
         try:

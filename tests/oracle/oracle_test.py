@@ -16,6 +16,7 @@ from tests.oracle import oracle
 CASES = {
     "gfx1100": ["product=tests/oracle/product_f16.graph", "relu=op:relu:7", "softmax=op:softmax:3", "mlp=zoo:mlp"],
     "gfx906": ["product=tests/oracle/product_i8.graph"],
+    "gfx90a": ["product=tests/oracle/product_f16.graph@gpu_matmul"],
 }
 
 
@@ -75,7 +76,7 @@ def main():
             folder = pathlib.Path(name) / chip
             subprocess.run(["tests/oracle/write_cases", chip, str(folder)] + cases, check=True)
             folders += sorted(str(path) for path in folder.iterdir())
-        assert len(folders) == 5, folders
+        assert len(folders) == 6, folders
         assert oracle.main(["check"] + folders) == 0
         for folder in folders:
             case = oracle.Case(folder)
@@ -93,6 +94,18 @@ def main():
         refused(product, edit(("steps", 0, "values"), [1, 2, 3]), "bytes of arguments")
         refused(product, edit(("allowed",), -1), "simt is off by")
         assert oracle.main(["check", product, name]) == 1  # a folder without a case
+
+        # The kernel that was asked for, and emulators behind the C interface.
+        matrix = json.loads((pathlib.Path(name) / "gfx90a/product/case.json").read_text())
+        assert "mfma" in matrix["steps"][0]["kernel"], matrix["steps"]
+        still = oracle.Library("tests/oracle/libstill_emulator.so")
+        for folder in folders:
+            row = oracle.verdict(oracle.Case(folder), still)
+            assert "| still_emulator | FAIL |" in row, row
+        refusing = oracle.Case(product)
+        refusing.json["steps"][0]["threads"] = 0
+        assert "the emulator ended with 7" in oracle.verdict(refusing, still)
+        assert oracle.main(["run", product, "--library=tests/oracle/libstill_emulator.so"]) == 1
 
         unknown = subprocess.run(["tests/oracle/write_cases", "gfx1100", name, "x=op:abacus"], capture_output=True,
                                  text=True)

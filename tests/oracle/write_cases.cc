@@ -4,10 +4,11 @@
 //
 //   write_cases gfx1100 FOLDER product=tests/oracle/product_f16.graph relu=op:relu:7 mlp=zoo:mlp
 //
-// A case is NAME=SPEC: a random node of an op with a seed, or whatever OpenModel takes. FOLDER/NAME/case.json describes
-// it (README.md has an example); beside it lie code*.hsaco, constants.bin, input*.bin, and for each output what the
-// interpreter says in double and what the same kernels compute on the host (simt). The two are compared first: a case
-// that is wrong already on the host is not written.
+// A case is NAME=SPEC: a random node of an op with a seed, or whatever OpenModel takes; SPEC@EMITTER takes that emitter
+// (product_f16.graph@gpu_matmul: on matrix cores where the chip has them, however small the product).
+// FOLDER/NAME/case.json describes it (README.md has an example); beside it lie code*.hsaco, constants.bin, input*.bin,
+// and for each output what the interpreter says in double and what the same kernels compute on the host (simt). The two
+// are compared first: a case that is wrong already on the host is not written.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -143,19 +144,23 @@ class CaseWriter {
   JsonWriter json_{2};
 };
 
-Status WriteCase(const std::string& chip, const std::string& folder, const std::string& name, const std::string& spec) {
+Status WriteCase(const std::string& chip, const std::string& folder, const std::string& name, const std::string& text) {
+  const size_t at = text.rfind('@');
+  const std::string spec = text.substr(0, at);
+  CompileOptions options;
+  if (at != std::string::npos) options.only_emitter = text.substr(at + 1);
   ASSIGN_OR_RETURN(const Target target, MakeTarget("hip:" + chip));
   ASSIGN_OR_RETURN(const Graph graph, BuildCase(spec, target));
   const std::vector<Tensor> inputs = RandomInputs(graph, /*seed=*/1);
   ASSIGN_OR_RETURN(const std::vector<Tensor> expected, Reference(graph, inputs, ""));
-  ASSIGN_OR_RETURN(const std::vector<Tensor> simt, RunCompiled(graph, inputs, "simt:amdgpu:" + chip, {}));
+  ASSIGN_OR_RETURN(const std::vector<Tensor> simt, RunCompiled(graph, inputs, "simt:amdgpu:" + chip, options));
   const double allowed = ErrorBound(graph);
   for (size_t k = 0; k < simt.size(); ++k) {
     if (const testing::AssertionResult close = Close(simt[k], expected[k], allowed); !close) {
       return Error(ErrorCode::kKernelFaulty, "output ", k, " on simt:amdgpu:", chip, ": ", close.message());
     }
   }
-  ASSIGN_OR_RETURN(const CompileResult compiled, Compile(graph, target, {}));
+  ASSIGN_OR_RETURN(const CompileResult compiled, Compile(graph, target, options));
   CaseWriter writer(folder + "/" + name, *compiled.program);
   return writer.Write(name, target, inputs, expected, simt, allowed);
 }
@@ -165,7 +170,7 @@ Status WriteCase(const std::string& chip, const std::string& folder, const std::
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: write_cases CHIP FOLDER NAME=SPEC…\n");
+    std::fprintf(stderr, "usage: write_cases CHIP FOLDER NAME=SPEC[@EMITTER]…\n");
     return 2;
   }
   for (int k = 3; k < argc; ++k) {
