@@ -263,6 +263,7 @@ int Main(int argc, char** argv) {
       bench.Product(1024, 1024, 1024, type);
       bench.Product(4096, 4096, 4096, type);
       bench.Product(1000, 333, 777, type);
+      for (int64_t columns : {512, 10}) bench.Product(1024, columns, columns == 10 ? 512 : 1024, type);  // the MLP's
       // Of BERT-base's layers, batch 32 and 1.
       for (int64_t rows : {4096, 128}) {
         bench.Product(rows, 768, 768, type);

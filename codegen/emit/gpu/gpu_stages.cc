@@ -380,7 +380,14 @@ double StageMicroseconds(const Compute& single, const GpuStage& s, const Target&
     const int64_t stride = s.vector_axis >= 0 ? StrideAlong(access, s.vector_axis) : 0;
     const double apart = stride == 0 || stride == 1 ? 0 : times * kSector * kCached;
     bytes += std::max(std::min(whole, times * TypeInfo(type.dtype).bits / 8), apart);
-    return (access.guarded ? 6.0 : 3.0) / (stride == 1 ? s.lanes : 1) + 2.0 * static_cast<double>(access.index.size());
+    // Sums of few neighbouring results: lanes of a warp stand in different rows, which are read one after the other.
+    double rows_apart = 0;
+    if (s.way == GpuStage::Way::kParts && s.vector_axis >= 0 && stride == 0) {
+      const double along = static_cast<double>(stage.extents[s.vector_axis]) / s.lanes;
+      rows_apart = 4 * std::max(0.0, kWarp / along - 1) / s.lanes;
+    }
+    return (access.guarded ? 6.0 : 3.0) / (stride == 1 ? s.lanes : 1) + 2.0 * static_cast<double>(access.index.size()) +
+           rows_apart;
   };
   for (const Access& access : stage.reads) each += traffic(access, results);
   for (const Access& access : stage.finish_reads) finish += traffic(access, points);

@@ -116,15 +116,19 @@ class MatmulEmitter {
   }
 
   // Asks for what the first stages leave of this block's share of a constant B, so that it is in the second-level cache
-  // by then. Where blocks run one after the other the cache has better uses.
+  // by then; blocks with the same columns share the asking. Where blocks run one after the other the cache has better
+  // uses.
   void PrefetchConstant() {
     const int64_t lines = m_.steps_of_split() - (t_.stages - 1);  // of 128 bytes, of a column
     if (m_.listed >= 0 || lines <= 0 || !m_.b.depth_inner || m_.blocks() > 2 * GpuModel(b_.target()).units) return;
     IrValue matrix = MatrixAt(1, place_.b_matrix, m_.b_matrix, m_.b.type);
     matrix = ir().CreateAddrSpaceCast(matrix, llvm::PointerType::get(b_.context(), /*global*/ 1));
     const int64_t line_bytes = m_.b.pitch * m_.b.element_bytes();
-    for (int64_t start = 0; start < lines * t_.tile_n; start += t_.threads()) {
-      IrValue number = ir().CreateAdd(b_.ThreadId(), I32(start));
+    const int64_t sharing = m_.tiles_m(), all = lines * t_.tile_n;
+    IrValue tile_m = ir().CreateUDiv(place_.first_row, I32(t_.tile_m));
+    for (int64_t start = 0; start * sharing < all; start += t_.threads()) {
+      IrValue number = ir().CreateMul(ir().CreateAdd(b_.ThreadId(), I32(start)), I32(sharing));
+      number = ir().CreateBinaryIntrinsic(llvm::Intrinsic::umin, ir().CreateAdd(number, tile_m), I32(all - 1));
       IrValue column = ir().CreateAdd(place_.first_column, ir().CreateUDiv(number, I32(lines)));
       IrValue step = ir().CreateAdd(ir().CreateURem(number, I32(lines)), I32(t_.stages - 1));
       IrValue along = ir().CreateMul(ir().CreateAdd(place_.first_step, step), I32(m_.b.line_bytes()));
