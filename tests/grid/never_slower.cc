@@ -176,7 +176,7 @@ class CompiledContest : public Contest {
     verdict.decision = DecisionOf(sparse_);
     verdict.way = WayOf(verdict.decision);
     const bool on_card = sparse_.session().report().device_bytes > 0;
-    if (on_card && verdict.way == WayOf(DecisionOf(dense_))) return verdict;
+    if (on_card && verdict.way == WayOf(DecisionOf(dense_)) && SameSteps()) return verdict;
     const HeldProcessors held;
     for (int attempt = 0; attempt < 2; ++attempt) {
       ASSIGN_OR_RETURN(const RoundTimes times, on_card ? TimeOnCard() : TimeHere(from));
@@ -195,6 +195,15 @@ class CompiledContest : public Contest {
   static std::string DecisionOf(const Side& side) {
     const std::vector<std::string>& decisions = side.session().report().decisions;
     return decisions.empty() ? "" : decisions.back();
+  }
+  // As many of the same size: what is gone altogether makes the sparse side's smaller.
+  bool SameSteps() const {
+    const std::vector<Step>& a = SessionAccess::ProgramOf(sparse_.session()).steps;
+    const std::vector<Step>& b = SessionAccess::ProgramOf(dense_.session()).steps;
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Step& x, const Step& y) {
+      return x.flops == y.flops && x.bytes == y.bytes && x.launch.x == y.launch.x &&
+             x.launch.threads == y.launch.threads;
+    });
   }
   // Both write the same memory: where it lies among the others' lines is worth several percent of a microsecond.
   StatusOr<RoundTimes> TimeHere(const void* from) {

@@ -6,10 +6,10 @@
 //   --target=TARGET  "cuda": on a card, by its clock
 //   --types=f32,i8   of the layers
 //   --times=N        layers that many times larger
-//   --jobs=N         threads that compile cells while others are timed: only where that is not by a processor's clock
+//   --jobs=N         threads that compile cells, 200 of them before any is timed
 //   --seconds=N      begins no cell after that; 0: no end
 //
-// ONLY: nothing but cells whose name ("f32 matmul 22x500x185, 50%:fine") has this text, each of them printed.
+// ONLY: nothing but cells whose name ("f32 matmul 22x500x185, 50%:fine") has this text, each that is timed printed.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -111,36 +111,42 @@ class Grid {
     return settings_.seconds > 0 && since.count() > settings_.seconds;
   }
 
-  // Threads compile cells in order; this one judges those that are done. What is under way when time is up is waited
-  // for by nobody: some kernels take their assembler a minute.
+  // Some cells at a time are compiled by all threads, then judged while none of them runs. What is under way when time
+  // is up is waited for by nobody: some kernels take their assembler a minute.
   int RunInParallel() {
-    struct Shared {
-      std::mutex mutex;
-      std::condition_variable done;
-      std::atomic<size_t> next = 0;
-      std::vector<std::pair<size_t, Made>> made;
-    };
-    auto* const shared = new Shared;  // outlives threads that nobody waits for
-    for (int j = 0; j < settings_.jobs; ++j) {
-      std::thread([this, shared] {
-        for (size_t k; (k = shared->next++) < cells_.size() && !TimeIsUp();) {
-          Made made = Make(cells_[k]);
-          const std::lock_guard lock(shared->mutex);
-          shared->made.emplace_back(k, std::move(made));
-          shared->done.notify_one();
-        }
-      }).detach();
-    }
+    constexpr size_t kAtOnce = 200;
     int result = 0;
-    for (size_t judged = 0; judged < cells_.size() && result < 3; ++judged) {
+    for (size_t first = 0; first < cells_.size() && !TimeIsUp() && result < 3; first += kAtOnce) {
+      const size_t end = std::min(cells_.size(), first + kAtOnce);
+      struct Shared {
+        std::mutex mutex;
+        std::condition_variable done;
+        std::atomic<size_t> next;
+        std::vector<std::pair<size_t, Made>> made;
+      };
+      auto* const shared = new Shared;  // outlives threads that nobody waits for
+      shared->next = first;
+      for (int j = 0; j < settings_.jobs; ++j) {
+        std::thread([this, shared, end] {
+          for (size_t k; (k = shared->next++) < end && !TimeIsUp();) {
+            Made made = Make(cells_[k]);
+            const std::lock_guard lock(shared->mutex);
+            shared->made.emplace_back(k, std::move(made));
+            shared->done.notify_one();
+          }
+        }).detach();
+      }
       std::unique_lock lock(shared->mutex);
-      while (shared->made.empty() && !TimeIsUp()) shared->done.wait_for(lock, std::chrono::milliseconds(100));
-      if (shared->made.empty()) break;
-      auto [k, made] = std::move(shared->made.back());
-      shared->made.pop_back();
+      while (shared->made.size() < end - first && !TimeIsUp()) {
+        shared->done.wait_for(lock, std::chrono::milliseconds(100));
+      }
+      std::vector<std::pair<size_t, Made>> made = std::move(shared->made);
+      shared->made.clear();
       lock.unlock();
-      result = std::max(result, Judge(cells_[k], std::move(made)));
-      if (TimeIsUp()) break;
+      for (auto& [k, contest] : made) {
+        result = std::max(result, Judge(cells_[k], std::move(contest)));
+        if (result == 3) break;
+      }
     }
     return result;
   }
@@ -157,7 +163,8 @@ class Grid {
     sum.log_ratio += std::log(verdict->ratio);
     sum.least = std::min(sum.least, verdict->ratio);
     sum.slower += verdict->slower ? 1 : 0;
-    if (verdict->slower || !settings_.only.empty()) {
+    const bool told = settings_.only.empty() ? verdict->slower : verdict->dense_us > 0;
+    if (told) {
       std::printf("%s%s: dense %.2f us, %.2f us by %s (%.2f)\n", verdict->slower ? "slower: " : "", cell.name.c_str(),
                   verdict->dense_us, verdict->sparse_us, verdict->way.c_str(), verdict->ratio);
       std::printf("  %s\n", verdict->decision.c_str());

@@ -251,7 +251,9 @@ double WgmmaMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
   const double products = static_cast<double>(t.tile_m) * t.tile_n * t.tile_k_bytes / 2 / gpu.wgmma_f16_per_clock;
   const double tiles = static_cast<double>(m.tiles());
   const double sharing = std::min<double>(t.per_unit, std::ceil(tiles / gpu.units));
-  const double stage = std::max((1.08 * products + 95 + 25 * t.tile_m / 64.0) * sharing, 1100.0 / (t.stages - 1));
+  double stage = std::max((1.08 * products + 95 + 25 * t.tile_m / 64.0) * sharing, 1100.0 / (t.stages - 1));
+  // Which tile comes next is read first; nothing hides that where a block has but one list.
+  if (m.listed >= 0 && tiles <= gpu.units) stage = std::max(stage, 500.0);
   const double rounds = std::ceil(tiles / static_cast<double>(gpu.units * t.per_unit));
   // Where a warpgroup's registers are given away, results take longer from there to memory, and the next tile waits.
   const double finish = t.gives_registers() ? 800 : 0;
@@ -318,10 +320,11 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
     const double of_b = m.packed() ? 0.625 : 1;  // half, and which of four they are
     const double fragments = warps / t.slices * (t.warp_m() + of_b * t.warp_n()) * t.tile_k_bytes / 128.0;
     cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
-    efficiency = 0.9;
+    efficiency = m.packed() ? 0.75 : 0.9;
   }
   cycles = cycles / efficiency + CopyCycles(m.b, t.threads()) + 30;  // the barrier
-  cycles += m.a_cycles > 0 ? m.a_cycles : CopyCycles(m.a, t.threads());
+  // Packed weights are multiplied in half the time: copies of A in parts stand out (84x3580x3328 on an H100).
+  cycles += m.a_cycles > 0 ? m.a_cycles : CopyCycles(m.a, t.threads()) * (m.packed() ? 4 : 1);
   const int64_t fit = std::max<int64_t>(1, std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads()));
   const double blocks = static_cast<double>(m.blocks());
   // Blocks of one multiprocessor share what it does in a cycle; those that do not fit wait.
@@ -338,7 +341,8 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
       waves * (1200 + t.tile_m * t.tile_n / 32.0);  // cycles: first data, results through shared memory
   // Shares of the depth: short blocks, of which each adds its slices one after the other.
   const double shares = t.splits == 1 ? 0 : of_unit * t.slices * t.tile_m * t.tile_n / 16.0;
-  const double us = gpu.launch_us + (work + finish + shares) / gpu.clock_ghz / 1e3;
+  const double lists = m.listed >= 0 ? 700 : 0;  // where a list begins, and what is first in it
+  const double us = gpu.launch_us + (work + finish + shares + lists) / gpu.clock_ghz / 1e3;
   return std::max(us, TileTraffic(m) / gpu.l2_bytes_per_ns / 1e3) + SplitSumMicroseconds(m, gpu, shares_are_joined);
 }
 

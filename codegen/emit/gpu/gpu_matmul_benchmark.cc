@@ -134,6 +134,31 @@ class Bench {
     RunWays(name, graph, {a}, [&](const std::vector<Tensor>& outputs) { return ProductError(a, w, outputs[0]); });
   }
 
+  // Few rows, by the emitters that are made for them; `int4`: weights of 4 bits in blocks of 128, in f32.
+  void FewRows(int64_t m, int64_t n, int64_t k, DType type, bool int4) {
+    const std::string name = internal::Join("few_rows_", m, "x", n, "x", k, "_", int4 ? "int4" : Name(type));
+    if (target_.allow_tf32 || name.find(options_.only) == std::string::npos) return;
+    Tensor a = RandomTensor(type, {m, k}, rng_), w = RandomTensor(type, {k, n}, rng_);
+    if (int4) {
+      const std::span<float> values = w.mutable_data<float>();
+      for (int64_t at = 0; at < k * n; ++at) {
+        const float scale = 0.01f + 0.001f * static_cast<float>(at / n / 128 * 7 % 5);
+        values[static_cast<size_t>(at)] = scale * static_cast<float>(static_cast<int>(rng_() % 16) - 8);
+      }
+    }
+    GraphBuilder builder(name);
+    builder.Output(builder.Matmul(builder.Input("a", type, {m, k}), builder.Constant("w", w)));
+    const Graph graph = *std::move(builder).Build();
+    std::string why;
+    for (const Emitter& emitter : AllEmitters()) {
+      if (emitter.name.substr(0, 8) != "gpu_gemv") continue;
+      for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], target_, &why)) {
+        Run(name, graph, Choice{&emitter, way}.ToString(), way.us, {a},
+            [&](const std::vector<Tensor>& outputs) { return ProductError(a, w, outputs[0]); });
+      }
+    }
+  }
+
   // Of one head's width 64, as BERT has it.
   void Attention(int64_t batch, int64_t heads, int64_t positions) {
     constexpr int64_t kDepth = 64;
@@ -273,6 +298,10 @@ int Main(int argc, char** argv) {
       bench.Product(1, 1024, 1024, type);
       bench.Product(32, 1024, 1024, type);
       if (type == DType::kI8) continue;
+      for (int64_t rows : {1, 8}) {
+        bench.FewRows(rows, 4096, 4096, type, false);
+        if (type == DType::kF32) bench.FewRows(rows, 4096, 4096, type, true);
+      }
       for (int64_t batch : {1, 32, 1024}) bench.Mlp(batch, type);
       if (type != DType::kF32) continue;
       for (int64_t batch : {1, 32}) bench.Attention(batch, 12, 128);

@@ -16,20 +16,34 @@ namespace {
 
 constexpr int kWarp = 32, kRowBytes = kMaskColumns * 4, kRingBytes = 2 * kSegmentBytes, kTileDepth = 16;
 
+// The largest share of the kept elements that `count` row groups, from a multiple of it on, have.
+double LargestShare(const ScatteredPattern& pattern, int64_t count) {
+  const int64_t rows = count * kMaskRows;
+  int64_t most = 0;
+  for (int64_t row = 0; row < pattern.rows; row += rows) {
+    const int64_t end = std::min(pattern.rows, row + rows);
+    most = std::max(most, pattern.begin[static_cast<size_t>(end)] - pattern.begin[static_cast<size_t>(row)]);
+  }
+  return static_cast<double>(most) / static_cast<double>(std::max<size_t>(1, pattern.columns.size()));
+}
+
 // What one way takes. The panel comes at the rate of the second-level cache; warps hide each other's waits if there are
-// enough of them.
-double Microseconds(const GpuScattered& s, double stream_cycles, const Target& target) {
+// enough of them, and wait for the one that has most to do: whole channels that are gone leave others all the work.
+double Microseconds(const GpuScattered& s, const ScatteredPattern& pattern, double stream_cycles,
+                    const Target& target) {
   const GpuModel gpu(target);
   const double blocks = static_cast<double>(s.row_blocks() * s.panels());
-  const double of_block = stream_cycles / static_cast<double>(s.row_blocks());
+  const double of_block = stream_cycles * LargestShare(pattern, int64_t{s.warps} * s.groups);
+  const double of_warp = stream_cycles * LargestShare(pattern, s.groups);
   const double fit =
       std::max(1.0, std::floor(static_cast<double>(gpu.shared_bytes) / static_cast<double>(s.shared_bytes())));
   const double busy = std::min(16.0, s.warps * std::min(fit, std::ceil(blocks / gpu.units)));
   constexpr double kStart = 5500;  // cycles: launch, first data, sums over lanes
   const double panel_cycles = static_cast<double>(s.depth) * kRowBytes / 50 + static_cast<double>(s.chunks()) * 1000;
   const double waves = std::ceil(blocks / gpu.units);
-  const double cycles =
-      waves * (of_block * (16 / std::min(16.0, busy * 1.6)) + panel_cycles / std::min(fit, waves)) + kStart;
+  const double work = std::max(of_block * (16 / std::min(16.0, busy * 1.6)), of_warp * 10);
+  constexpr double kWorth = 1.05;  // what such times are right to, where dense ones are near
+  const double cycles = kWorth * waves * (work + panel_cycles / std::min(fit, waves)) + kStart;
   return gpu.launch_us + cycles / gpu.clock_ghz / 1e3;
 }
 
@@ -85,7 +99,7 @@ std::vector<GpuScatteredWay> GpuScatteredWays(const SparseProblem& problem, cons
       if (chunks > 1 && groups > 1) continue;
       s.chunk = DivideUp(DivideUp(s.depth, chunks), kTileDepth) * kTileDepth;
       if (counted != s.chunk) cycles = MaskStreamCycles(*share.pattern, UsualMasks(), counted = s.chunk);
-      ways.push_back({s, Microseconds(s, cycles, target)});
+      ways.push_back({s, Microseconds(s, *share.pattern, cycles, target)});
     }
     s.by_row = true;
     for (const auto& [warps, groups] : {std::pair{32, 1}, {16, 2}, {16, 1}, {32, 2}, {8, 2}, {8, 1}}) {

@@ -245,17 +245,26 @@ MaskStream EncodeMaskStream(const ScatteredPattern& pattern, const MaskFamily& f
 }
 
 double MaskStreamCycles(const ScatteredPattern& pattern, const MaskFamily& family, int64_t chunk) {
-  const int64_t groups = DivideUp(pattern.rows, kMaskRows), chunks = DivideUp(pattern.depth, chunk);
-  constexpr int64_t kSample = 8;
-  const int64_t step = std::max<int64_t>(1, groups * chunks / kSample);
-  double cycles = 0;
-  int64_t seen = 0;
-  for (int64_t at = 0; at < groups * chunks; at += step, ++seen) {
-    const int64_t from = at % chunks * chunk;
-    GroupPlan plan(family);
-    cycles += plan.Choose(CountsOf(SetsOf(pattern, at / chunks, from, std::min(pattern.depth, from + chunk))));
+  const int64_t chunks = DivideUp(pattern.depth, chunk);
+  // Groups that keep nothing take no time, and a sample of them would say nothing of the others.
+  const auto kept_of = [&](int64_t group) {
+    const int64_t end = std::min(pattern.rows, (group + 1) * kMaskRows);
+    return pattern.begin[static_cast<size_t>(end)] - pattern.begin[static_cast<size_t>(group * kMaskRows)];
+  };
+  std::vector<int64_t> groups;
+  for (int64_t group = 0; group < DivideUp(pattern.rows, kMaskRows); ++group) {
+    if (kept_of(group) > 0) groups.push_back(group);
   }
-  return seen == 0 ? 0 : cycles * static_cast<double>(groups * chunks) / static_cast<double>(seen);
+  constexpr int64_t kSample = 8;
+  const int64_t pieces = static_cast<int64_t>(groups.size()) * chunks, step = std::max<int64_t>(1, pieces / kSample);
+  double cycles = 0, seen = 0;  // kept elements, chunks alike
+  for (int64_t at = 0; at < pieces; at += step) {
+    const int64_t group = groups[static_cast<size_t>(at / chunks)], from = at % chunks * chunk;
+    GroupPlan plan(family);
+    cycles += plan.Choose(CountsOf(SetsOf(pattern, group, from, std::min(pattern.depth, from + chunk))));
+    seen += static_cast<double>(kept_of(group)) / static_cast<double>(chunks);
+  }
+  return seen == 0 ? 0 : cycles * static_cast<double>(pattern.columns.size()) / seen;
 }
 
 }  // namespace tessera

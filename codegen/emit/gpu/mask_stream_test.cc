@@ -76,5 +76,16 @@ TEST(MaskStream, SharesRowsOfThePanel) {
   EXPECT_LT(cycles, 40.0 * static_cast<double>(trips));
 }
 
+// Rows that keep nothing take no time, however many there are.
+TEST(MaskStream, CountsTheGroupsThatKeepSomething) {
+  const ScatteredPattern dense = RandomPattern(48, 1024, 0.5, 6);
+  ScatteredPattern below = dense;
+  below.rows = 560;
+  below.begin.insert(below.begin.begin(), 512, 0);
+  const double cycles = MaskStreamCycles(dense, UsualMasks(), 1024);
+  EXPECT_GT(cycles, 0);
+  EXPECT_NEAR(MaskStreamCycles(below, UsualMasks(), 1024), cycles, 0.02 * cycles);
+}
+
 }  // namespace
 }  // namespace tessera
