@@ -9,7 +9,7 @@
 
 #include "base/hash.h"
 #include "codegen/compile_cache.h"
-#include "codegen/emit/planes.h"
+#include "codegen/emit/host/planes.h"
 #include "codegen/emit/view.h"
 #include "codegen/emitter.h"
 #include "codegen/llvm_module.h"

@@ -1,5 +1,5 @@
 // Attention blocks whose queries, keys and values are one product, in every way they are cut apart: before and after in
-// double, and what the simplified graph consists of. codegen/emit/attention_test.cc compiles them.
+// double, and what the simplified graph consists of. codegen/emit/host/attention_test.cc compiles them.
 #include "graph/passes/split_products.h"
 
 #include <gtest/gtest.h>

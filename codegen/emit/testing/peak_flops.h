@@ -3,7 +3,7 @@
 //   MeasurePeakFlops(target)                                              f32
 //   MeasurePeakFlops(target, *Dot::Choose(target, DType::kU8, DType::kI8, &why))      vpdpbusd where the target has it
 //
-// Tested through its users: codegen/emit/matmul_benchmark.cc, codegen/emit/scattered_benchmark.cc.
+// Tested through its users: codegen/emit/host/matmul_benchmark.cc, codegen/emit/host/scattered_benchmark.cc.
 #ifndef TESSERA_CODEGEN_EMIT_TESTING_PEAK_FLOPS_H_
 #define TESSERA_CODEGEN_EMIT_TESTING_PEAK_FLOPS_H_
 
