@@ -2,9 +2,11 @@
 // events around 20 replays of a CUDA graph that holds the program's steps `--repeat` times, buffers warm. Each way's
 // results are checked first against sums in double of sampled rows.
 //
-//   bazel-bin/codegen/emit/gpu/gpu_matmul_benchmark [--ptx=FOLDER] [--only=TEXT] [--ways=N] [--target=cuda:sm_90a]
+//   bazel-bin/codegen/emit/gpu/gpu_matmul_benchmark [--ptx=FOLDER] [--only=TEXT] [--ways=N] [--way=TEXT]
+//   [--target=cuda:sm_90a]
 //
-// --ways=0: every legal way, not only those that are expected to be quick.
+// --ways=0: every legal way, not only those that are expected to be quick. --way=TEXT: of the products with weights of
+// blocks only ways that say so.
 // With --ptx nothing runs: the PTX of every way goes to FOLDER, for ptxas. One JSON row a way: name, way, us (median),
 // estimate_us, rel_error.
 #include <algorithm>
@@ -23,12 +25,13 @@
 #include "graph/builder.h"
 #include "graph/passes/pipeline.h"
 #include "runtime/device.h"
+#include "tesa/attribute.h"
 
 namespace tessera {
 namespace {
 
 struct Options {
-  std::string ptx, only;
+  std::string ptx, only, way;
   int ways = 4, repeat = 20;
 };
 
@@ -179,6 +182,39 @@ class Bench {
     });
   }
 
+  // A product whose weights keep `kept` of their blocks of 64x64, in the ways of gpu_blocks and the best dense one.
+  void Blocks(int64_t size, DType type, double kept) {
+    const std::string name = internal::Join("blocks_", size, "_", Name(type), "_", kept);
+    if (name.find(options_.only) == std::string::npos) return;
+    constexpr int64_t kBlock = 64;
+    const int64_t across = size / kBlock;
+    std::bernoulli_distribution keeps(kept);
+    std::vector<uint8_t> blocks(static_cast<size_t>(across * across)), elements(static_cast<size_t>(size * size));
+    for (uint8_t& block : blocks) block = keeps(rng_) ? 1 : 0;
+    for (int64_t at = 0; at < size * size; ++at) {
+      elements[static_cast<size_t>(at)] = blocks[static_cast<size_t>(at / size / kBlock * across + at % size / kBlock)];
+    }
+    const Attribute tesa = Attribute::FromKept({size, size}, elements, TypeInfo(type).bits);
+    Tensor a = RandomTensor(type, {size, size}, rng_), w = tesa.ApplyTo(RandomTensor(type, {size, size}, rng_));
+    GraphBuilder builder(name);
+    const ValueId x = builder.Input("a", type, {size, size}), weights = builder.Constant("w", w);
+    builder.SetTesa(weights, tesa);
+    builder.Output(builder.Matmul(x, weights));
+    const Graph graph = *std::move(builder).Build();
+    std::string why;
+    for (const Emitter& emitter : AllEmitters()) {
+      const bool dense = emitter.name == "gpu_matmul";
+      if (!dense && emitter.name != "gpu_blocks") continue;
+      int tried = 0;
+      for (const Way& way : WaysOf(emitter, graph, graph.nodes[0], target_, &why)) {
+        if (++tried > (dense ? 1 : options_.ways) && (dense || options_.ways > 0)) break;
+        if (way.name.find(options_.way) == std::string::npos) continue;
+        Run(name, graph, Choice{&emitter, way}.ToString(), way.us, {a},
+            [&](const std::vector<Tensor>& outputs) { return ProductError(a, w, outputs[0]); });
+      }
+    }
+  }
+
   // relu(x · w + b) three times, then a last layer without relu, in the ways that are expected to be quickest.
   void Mlp(int64_t batch, DType type) {
     const std::string name = internal::Join("mlp_", batch, "_", Name(type), target_.allow_tf32 ? "_tf32" : "");
@@ -263,6 +299,7 @@ int Main(int argc, char** argv) {
     const auto value = [&](const char* flag) { return arg.substr(std::strlen(flag)); };
     if (arg.rfind("--ptx=", 0) == 0) options.ptx = value("--ptx=");
     if (arg.rfind("--only=", 0) == 0) options.only = value("--only=");
+    if (arg.rfind("--way=", 0) == 0) options.way = value("--way=");
     if (arg.rfind("--ways=", 0) == 0) options.ways = std::stoi(value("--ways="));
     if (arg.rfind("--repeat=", 0) == 0) options.repeat = std::stoi(value("--repeat="));
     if (arg.rfind("--target=", 0) == 0) spec = value("--target=");
@@ -295,6 +332,7 @@ int Main(int argc, char** argv) {
         bench.Product(rows, 3072, 768, type);
         bench.Product(rows, 768, 3072, type);
       }
+      for (double kept : {0.32, 0.108}) bench.Blocks(4096, type, kept);
       bench.Product(1, 1024, 1024, type);
       bench.Product(32, 1024, 1024, type);
       if (type == DType::kI8) continue;
