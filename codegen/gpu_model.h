@@ -36,8 +36,9 @@ struct GpuModel {
 
   int units = 1;  // multiprocessors
   double clock_ghz = 1.7;
-  // Operands of bytes go twice as fast as f16; of f32 (on NVIDIA's tf32) as said.
-  double fma_per_clock = 128, mma_f16_per_clock = 1024, mma_f32_per_clock = 512, wgmma_f16_per_clock = 2048;
+  // Operands of bytes go twice as fast as f16; of f32 (on NVIDIA's tf32) as said. Lanes: of any instruction.
+  double fma_per_clock = 128, lanes_per_clock = 128, mma_f16_per_clock = 1024, mma_f32_per_clock = 512,
+         wgmma_f16_per_clock = 2048;
   double mma_of_two_of_four = 1;    // of mma.sp, counting what is pruned, times that of mma.sync
   int64_t shared_bytes = 48 << 10;  // that a block may have, and all blocks of a multiprocessor together
   double l2_bytes_per_ns = 4000, memory_bytes_per_ns = 1500;
@@ -66,6 +67,7 @@ struct GpuModel {
       memory_bytes_per_ns = row.memory;
     }
     launch_us = 5;
+    lanes_per_clock = 64;  // four units of 16, on gfx1100 two of 32
   }
 };
 

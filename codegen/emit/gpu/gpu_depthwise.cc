@@ -251,7 +251,7 @@ double Microseconds(const GpuDepthwise& p, double epilogue, const Target& target
   const double lanes = p.lanes;
   const double instructions = static_cast<double>(g.taps()) * (pixels * lanes + 1) + loads * (5 + lanes) +
                               pixels * (6 + lanes * (1 + epilogue)) + 40;
-  const double per_us = static_cast<double>(gpu.units) * 128 * gpu.clock_ghz * 1e3;
+  const double per_us = gpu.units * gpu.lanes_per_clock * gpu.clock_ghz * 1e3;
   // The image comes from the first-level cache but for the first time; loads go together, in about three rounds.
   constexpr double kLatency = 1.5;
   return gpu.launch_us + std::max({static_cast<double>(p.work()) * instructions / per_us,

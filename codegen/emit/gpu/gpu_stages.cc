@@ -393,7 +393,7 @@ double StageMicroseconds(const Compute& single, const GpuStage& s, const Target&
   for (const Access& access : stage.finish_reads) finish += traffic(access, points);
   finish += traffic(stage.write, points);
   const double instructions = results * each + points * finish;
-  const double per_us = static_cast<double>(gpu.units) * 128 * gpu.clock_ghz * 1e3;
+  const double per_us = gpu.units * gpu.lanes_per_clock * gpu.clock_ghz * 1e3;
   // Loads one after the other: about four under way together.
   const double rounds = combined / static_cast<double>(s.group * (s.way == GpuStage::Way::kRows ? s.lanes : 1));
   const double latency = 0.5 + rounds / 4 * 0.4;
