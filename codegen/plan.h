@@ -73,7 +73,7 @@ struct Plan {
 };
 
 // Where the elements of an image [N, C, H, W] lie: (n, c, p), p = y * W + x, at
-// (n * C + c) * pitch + p + p / band_pixels * band_gap. emit/planes.h says why.
+// (n * C + c) * pitch + p + p / band_pixels * band_gap. emit/host/planes.h says why.
 struct PlaneLayout {
   int64_t pitch = 0;  // from one plane to the next; at least the pixels of a plane, or of a band where there are bands
   int64_t band_pixels = 0;  // whole rows, which divide the plane; 0: all pixels of a plane lie together

@@ -12,7 +12,7 @@
 //   finish.Store(sum, row, column, mask);
 //
 // An image with channels first is walked as planes × pixels instead: the last two dimensions are the columns, and rows
-// may lie further apart than they are long (emit/planes.h).
+// may lie further apart than they are long (emit/host/planes.h).
 //
 // What does not change from row to row (a bias) is loaded once per column, what does not change along a row once per
 // row. Values only. Tested by matmul_test.cc (operands of every shape) and by the tests of every emitter that uses it.
