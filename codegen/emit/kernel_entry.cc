@@ -108,6 +108,9 @@ llvm::Function* KernelBuilder::CreateGpuKernel(const std::string& name, int num_
     entry->setVisibility(llvm::GlobalValue::ProtectedVisibility);
     entry->addFnAttr("amdgpu-flat-work-group-size", internal::Join(threads, ",", threads));
     entry->addFnAttr("uniform-work-group-size", "true");
+    // RDNA3: asked for room for five waves, which any 256 registers of 1536 leave, the scheduler keeps within them;
+    // not asked, it fills more, which spill.
+    if (target_.wave == 32) entry->addFnAttr("amdgpu-waves-per-eu", "5");
   } else {
     entry->setCallingConv(llvm::CallingConv::PTX_Kernel);
     Annotate(entry, "kernel", 1);
