@@ -41,7 +41,8 @@ double Microseconds(const GpuScattered& s, const ScatteredPattern& pattern, doub
   constexpr double kStart = 5500;  // cycles: launch, first data, sums over lanes
   const double panel_cycles = static_cast<double>(s.depth) * kRowBytes / 50 + static_cast<double>(s.chunks()) * 1000;
   const double waves = std::ceil(blocks / gpu.units);
-  const double work = std::max(of_block * (16 / std::min(16.0, busy * 1.6)), of_warp * 10);
+  // The longest warp's waits are hidden by blocks that share its multiprocessor.
+  const double work = std::max(of_block * (16 / std::min(16.0, busy * 1.6)), of_warp * 10 / std::min(fit, waves));
   constexpr double kWorth = 1.05;  // what such times are right to, where dense ones are near
   const double cycles = kWorth * waves * (work + panel_cycles / std::min(fit, waves)) + kStart;
   return gpu.launch_us + cycles / gpu.clock_ghz / 1e3;
