@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "codegen/emit/gpu/gpu_matmul.h"
+#include "codegen/emit/gpu/warp_join.h"
 #include "codegen/emitter.h"
 #include "codegen/gpu_model.h"
 #include "graph/op.h"
@@ -13,7 +14,6 @@
 namespace tessera {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kInFlight = 8;  // pieces of B that a lane asks for before it uses the first
 
 class GemvEmitter {
@@ -29,7 +29,9 @@ class GemvEmitter {
     slice_ = ir().CreateURem(number, I32(g_.slices), "slice");
     first_ = ir().CreateMul(ir().CreateUDiv(number, I32(g_.slices)), I32(g_.warp_columns), "first");
     IrValues sums = Products();
-    for (IrValue& sum : sums) sum = SumOfLanes(sum);
+    for (IrValue& sum : sums) {
+      sum = JoinLanes(b_, sum, kWarp, [&](IrValue x, IrValue y) { return Plus(x, y); });
+    }
     IrValue mine = Mine(sums);
     if (g_.slices == 1) {
       Finish(mine);
@@ -148,15 +150,6 @@ class GemvEmitter {
     IrValues result;
     for (int k = 0; k < count; ++k) result.push_back(ir().CreateExtractElement(wide, k));
     return result;
-  }
-
-  IrValue SumOfLanes(IrValue sum) {
-    for (int step = kWarp / 2; step > 0; step /= 2) {
-      IrValue bits = ir().CreateBitCast(sum, ir().getInt32Ty());
-      IrValue other = DeviceOp(b_, "gpu.shuffle_xor", {bits, I32(step)});
-      sum = Plus(sum, ir().CreateBitCast(other, sum->getType()));
-    }
-    return sum;
   }
 
   // The result that this lane stores: that of its number.

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "codegen/emit/epilogue.h"
+#include "codegen/emit/gpu/warp_join.h"
 #include "codegen/emit/matmul_problem.h"
 #include "codegen/emitter.h"
 #include "codegen/gpu_model.h"
@@ -36,7 +37,7 @@
 namespace tessera {
 namespace {
 
-constexpr int kWarp = 32, kWarps = 8;  // lanes; warps of a block
+constexpr int kWarps = 8;  // of a block
 constexpr int kMostRows = 16;
 constexpr int kPiece = 32, kRuns = 8, kRun = 4;  // elements of a lane in a group: runs of neighbours
 
@@ -80,7 +81,9 @@ class Int4Emitter {
       column_.push_back(ir().CreateZExt(column, ir().getInt64Ty()));
     }
     IrValues sums = Products();
-    for (IrValue& sum : sums) sum = SumOfLanes(sum);
+    for (IrValue& sum : sums) {
+      sum = JoinLanes(b_, sum, kWarp, [&](IrValue x, IrValue y) { return ir().CreateFAdd(x, y); });
+    }
     IrValue mine = sums[0];
     for (size_t k = 1; k < sums.size(); ++k) {
       mine = ir().CreateSelect(ir().CreateICmpEQ(lane_, I32(static_cast<int64_t>(k))), sums[k], mine);
@@ -198,14 +201,6 @@ class Int4Emitter {
     if (offset != nullptr) shift = ir().CreateFAdd(shift, offset);
     return ir().CreateIntrinsic(llvm::Intrinsic::fma, {ir().getFloatTy()},
                                 {ir().CreateBitCast(bits, ir().getFloatTy()), F32(std::ldexp(1.0, -4 * e)), shift});
-  }
-
-  IrValue SumOfLanes(IrValue sum) {
-    for (int step = kWarp / 2; step > 0; step /= 2) {
-      IrValue other = DeviceOp(b_, "gpu.shuffle_xor", {ir().CreateBitCast(sum, ir().getInt32Ty()), I32(step)});
-      sum = ir().CreateFAdd(sum, ir().CreateBitCast(other, sum->getType()));
-    }
-    return sum;
   }
 
   void Finish(IrValue sum) {
