@@ -282,28 +282,17 @@ class GroupedEmitter {
       }
       meet();
       // What the epilogue reads is asked for before any of it is stored.
-      struct Vector {
-        IrValue staged, there;
-        ResultPlace at;
-      };
-      std::vector<Vector> vectors;
+      std::vector<StagedResult> vectors;
       for (int pass = 0; pass < kChunk / at_once; ++pass) {
         IrValue token = ir().CreateAdd(ir().CreateUDiv(thread, I32(across)), I32(pass * at_once));
         IrValue in_matrix = ir().CreateAdd(first_token, ir().CreateAdd(token, I32(first)));
-        Vector v = {ir().CreateAdd(ir().CreateMul(token, I32(kPitch)), column), InsideResult(b_, m_, in_matrix, in_row),
-                    PlaceInResult(b_, m_, place, in_matrix, in_row)};
+        StagedResult v = {ir().CreateAdd(ir().CreateMul(token, I32(kPitch)), column),
+                          InsideResult(b_, m_, in_matrix, in_row), PlaceInResult(b_, m_, place, in_matrix, in_row)};
         v.at.column = in_c = in_c == nullptr ? v.at.column : in_c;  // one value, by which the emitter knows it
         FetchOperands(b_, m_, finish, v.at);
         vectors.push_back(v);
       }
-      for (const Vector& v : vectors) {
-        const auto write = [&] { FinishSums(b_, m_, finish, place, mine, v.staged, v.at); };
-        if (v.there == nullptr) {
-          write();
-        } else {
-          b_.If("inside", v.there, write);
-        }
-      }
+      for (const StagedResult& v : vectors) FinishSums(b_, m_, finish, place, mine, v);
     }
   }
 

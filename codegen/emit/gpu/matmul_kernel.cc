@@ -168,11 +168,6 @@ class MatmulEmitter {
     const int across = t_.tile_n / m_.vector, total = rows * across;
     constexpr int kUnroll = 4;
     const int chunk = t_.threads() * kUnroll;
-    // Where a vector is staged, whether it is inside (nullptr: it is), and where in C.
-    struct Vector {
-      IrValue staged, there;
-      ResultPlace at;
-    };
     const auto place = [&](IrValue number) {
       IrValue row = ir().CreateUDiv(number, I32(across));
       IrValue column = ir().CreateMul(ir().CreateURem(number, I32(across)), I32(m_.vector));
@@ -185,15 +180,11 @@ class MatmulEmitter {
       }
       IrValue in_matrix = ir().CreateAdd(place_.first_row, in_tile);
       IrValue in_row = ir().CreateAdd(place_.first_column, column);
-      return Vector{staged, InsideResult(b_, m_, in_matrix, in_row), PlaceInResult(b_, m_, place_, in_matrix, in_row)};
+      return StagedResult{staged, InsideResult(b_, m_, in_matrix, in_row),
+                          PlaceInResult(b_, m_, place_, in_matrix, in_row)};
     };
-    const auto write = [&](EpilogueEmitter& finish, const Vector& v) {
-      const auto store = [&] { FinishSums(b_, m_, finish, place_, shared_, v.staged, v.at); };
-      if (v.there == nullptr) {
-        store();
-      } else {
-        b_.If("inside", v.there, store);
-      }
+    const auto write = [&](EpilogueEmitter& finish, const StagedResult& v) {
+      FinishSums(b_, m_, finish, place_, shared_, v);
     };
     // Several at once: what the epilogue reads is asked for before the first is stored. What all rows share can wait;
     // where the kernel makes A, what makes it has the registers.
@@ -206,13 +197,13 @@ class MatmulEmitter {
         }
         return;
       }
-      std::vector<Vector> vectors;
+      std::vector<StagedResult> vectors;
       EpilogueEmitter finish(b_, epilogue_, m_.first_epilogue_arg());
       for (int u = 0; u < times; ++u) {
         vectors.push_back(place(number(u)));
         FetchOperands(b_, m_, finish, vectors.back().at);
       }
-      for (const Vector& v : vectors) write(finish, v);
+      for (const StagedResult& v : vectors) write(finish, v);
     };
     IrValue thread = b_.ThreadId();
     const int whole = total / chunk * chunk;
@@ -339,19 +330,27 @@ void FetchOperands(KernelBuilder& b, const GpuMatmul& m, EpilogueEmitter& finish
 }
 
 void FinishSums(KernelBuilder& b, const GpuMatmul& m, EpilogueEmitter& finish, const TilePlace& place, IrValue staging,
-                IrValue from, const ResultPlace& at) {
-  auto& ir = b.ir();
-  const auto i64 = [&](IrValue value) { return ir.CreateZExt(value, ir.getInt64Ty()); };
-  b.AssumeAligned(m.vector > 1);
-  IrValue sums = b.Load(staging, i64(from), m.sum(), m.vector);
-  if (m.tiling.splits > 1) {
-    IrValue of_split = ir.CreateMul(i64(place.split), b.I64(m.problem.groups() * m.problem.rows));
-    IrValue there = ir.CreateMul(ir.CreateAdd(of_split, at.row), b.I64(m.problem.columns));
-    b.Store(b.arg(m.first_epilogue_arg()), ir.CreateAdd(there, at.column), m.sum(), sums);
+                const StagedResult& vector) {
+  const auto write = [&] {
+    auto& ir = b.ir();
+    const ResultPlace& at = vector.at;
+    const auto i64 = [&](IrValue value) { return ir.CreateZExt(value, ir.getInt64Ty()); };
+    b.AssumeAligned(m.vector > 1);
+    IrValue sums = b.Load(staging, i64(vector.from), m.sum(), m.vector);
+    if (m.tiling.splits > 1) {
+      IrValue of_split = ir.CreateMul(i64(place.split), b.I64(m.problem.groups() * m.problem.rows));
+      IrValue there = ir.CreateMul(ir.CreateAdd(of_split, at.row), b.I64(m.problem.columns));
+      b.Store(b.arg(m.first_epilogue_arg()), ir.CreateAdd(there, at.column), m.sum(), sums);
+    } else {
+      finish.Store(sums, at.row, at.column);
+    }
+    b.AssumeAligned(false);
+  };
+  if (vector.there == nullptr) {
+    write();
   } else {
-    finish.Store(sums, at.row, at.column);
+    b.If("inside", vector.there, write);
   }
-  b.AssumeAligned(false);
 }
 
 int64_t GpuMatmul::staging_bytes(int padding, int register_rows, int all) const {

@@ -104,10 +104,15 @@ ResultPlace PlaceInResult(KernelBuilder& b, const GpuMatmul& matmul, const TileP
 // Loads what the epilogue's operands have there, which FinishSums with the same emitter and values then takes: for
 // several places before the first of them is stored, since an operand may lie where C does.
 void FetchOperands(KernelBuilder& b, const GpuMatmul& matmul, EpilogueEmitter& finish, const ResultPlace& at);
-// `matmul.vector` sums at element `from` (i32) of `staging` are C's there: to memory by way of the epilogue, or with
-// splits as they are.
+// `matmul.vector` sums that are staged: from which element (i32) on, whether their place is inside C (nullptr: it is),
+// and the place.
+struct StagedResult {
+  IrValue from, there;
+  ResultPlace at;
+};
+// These sums of `staging` are C's there: to memory by way of the epilogue, or with splits as they are; nothing outside.
 void FinishSums(KernelBuilder& b, const GpuMatmul& matmul, EpilogueEmitter& finish, const TilePlace& place,
-                IrValue staging, IrValue from, const ResultPlace& at);
+                IrValue staging, const StagedResult& vector);
 // Is that place inside C? nullptr where all places of all tiles are.
 IrValue InsideResult(KernelBuilder& b, const GpuMatmul& matmul, IrValue row, IrValue column);
 

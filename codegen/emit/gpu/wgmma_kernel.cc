@@ -196,11 +196,6 @@ class WgmmaEmitter {
     });
   }
 
-  // A lane's vector of a part of the columns: where it is staged, and in C; whether it is inside (nullptr: it is).
-  struct Vector {
-    IrValue staged, there;
-    ResultPlace at;
-  };
   // Vectors of a part that a lane has, and how many at once, in straight code: what the epilogue reads is asked for
   // before any of them is stored.
   int Passes() const { return kWarpRows * ChunkColumns(t_) / m_.vector / kWarp; }
@@ -215,7 +210,8 @@ class WgmmaEmitter {
     llvm::Type* pair_type = llvm::FixedVectorType::get(b_.ElementType(m_.sum()), 2);
     EpilogueEmitter finish(b_, epilogue_, m_.first_epilogue_arg());
     const bool straight = Passes() <= kMostAtOnce;
-    std::vector<Vector> vectors = straight ? Fetched(place, finish, 0, I32(0), Passes()) : std::vector<Vector>();
+    std::vector<StagedResult> vectors =
+        straight ? Fetched(place, finish, 0, I32(0), Passes()) : std::vector<StagedResult>();
     for (int first = 0; first < t_.tile_n; first += chunk) {
       DeviceOp(b_, "gpu.warp_barrier", {});  // the part before has been read
       for (int j = 0; j < chunk / 8; ++j) {
@@ -231,7 +227,7 @@ class WgmmaEmitter {
       DeviceOp(b_, "gpu.warp_barrier", {});
       if (straight) {
         // The next part's operands are under way while this one is finished.
-        const std::vector<Vector> now = std::move(vectors);
+        const std::vector<StagedResult> now = std::move(vectors);
         if (first + chunk < t_.tile_n) vectors = Fetched(place, finish, first + chunk, I32(0), Passes());
         Write(place, finish, mine, now);
         continue;
@@ -244,22 +240,23 @@ class WgmmaEmitter {
   }
 
   // Neighbouring lanes take neighbouring vectors of a row.
-  std::vector<Vector> Fetched(const TilePlace& place, EpilogueEmitter& finish, int first, IrValue pass, int count) {
+  std::vector<StagedResult> Fetched(const TilePlace& place, EpilogueEmitter& finish, int first, IrValue pass,
+                                    int count) {
     const int chunk = ChunkColumns(t_), pitch = chunk + kPadding, across = chunk / m_.vector;  // vectors of a row
     const auto column_of = [&](IrValue number) {
       return ir().CreateMul(ir().CreateURem(number, I32(across)), I32(m_.vector));
     };
     // All passes have the same columns where they are of whole rows: one value, by which the emitter knows it.
     IrValue column = column_of(lane_), in_c = nullptr;
-    std::vector<Vector> vectors;
+    std::vector<StagedResult> vectors;
     for (int k = 0; k < count; ++k) {
       IrValue number = ir().CreateAdd(ir().CreateMul(ir().CreateAdd(pass, I32(k)), I32(kWarp)), lane_);
       if (across > kWarp) column = column_of(number), in_c = nullptr;
       IrValue row = ir().CreateUDiv(number, I32(across));
       IrValue in_matrix = ir().CreateAdd(place.first_row, ir().CreateAdd(ir().CreateMul(warp_, I32(kWarpRows)), row));
       IrValue in_row = ir().CreateAdd(place.first_column, ir().CreateAdd(I32(first), column));
-      Vector v = {ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column), InsideResult(b_, m_, in_matrix, in_row),
-                  PlaceInResult(b_, m_, place, in_matrix, in_row)};
+      StagedResult v = {ir().CreateAdd(ir().CreateMul(row, I32(pitch)), column),
+                        InsideResult(b_, m_, in_matrix, in_row), PlaceInResult(b_, m_, place, in_matrix, in_row)};
       v.at.column = in_c = in_c == nullptr ? v.at.column : in_c;
       FetchOperands(b_, m_, finish, v.at);
       vectors.push_back(v);
@@ -267,15 +264,9 @@ class WgmmaEmitter {
     return vectors;
   }
 
-  void Write(const TilePlace& place, EpilogueEmitter& finish, IrValue staging, const std::vector<Vector>& vectors) {
-    for (const Vector& v : vectors) {
-      const auto write = [&] { FinishSums(b_, m_, finish, place, staging, v.staged, v.at); };
-      if (v.there == nullptr) {
-        write();
-      } else {
-        b_.If("inside", v.there, write);
-      }
-    }
+  void Write(const TilePlace& place, EpilogueEmitter& finish, IrValue staging,
+             const std::vector<StagedResult>& vectors) {
+    for (const StagedResult& v : vectors) FinishSums(b_, m_, finish, place, staging, v);
   }
 
   KernelBuilder& b_;
