@@ -8,6 +8,7 @@
 //   --times=N        layers that many times larger
 //   --jobs=N         threads that compile cells, 200 of them before any is timed
 //   --seconds=N      begins no cell after that; 0: no end
+//   --lock=FILE      several of these may run at once, of which one takes times while the others compile
 //
 // ONLY: nothing but cells whose name ("f32 matmul 22x500x185, 50%:fine") has this text, each that is timed printed.
 #include <algorithm>
@@ -24,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/testing/timing_lock.h"
 #include "tests/grid/never_slower.h"
 
 namespace tessera {
@@ -35,7 +37,7 @@ struct Settings {
   int layers = 40, jobs = 0;
   int64_t times = 1;
   double seconds = 0;
-  std::string only;
+  std::string only, lock;
 };
 
 std::vector<std::string> Prunes(const std::string& only) {
@@ -152,7 +154,11 @@ class Grid {
   }
 
   int Judge(const Cell& cell, Made made) {
-    StatusOr<Verdict> verdict = made.ok() ? (*made)->Judge() : StatusOr<Verdict>(made.status());
+    const StatusOr<Verdict> verdict = [&]() -> StatusOr<Verdict> {
+      RETURN_IF_ERROR(made.status());
+      const TimingLock alone(settings_.lock);
+      return (*made)->Judge();
+    }();
     if (!verdict.ok()) {
       std::printf("%s: %s\n", cell.name.c_str(), verdict.status().ToString().c_str());
       return 3;
@@ -210,6 +216,8 @@ bool TakeFlag(const std::string& flag, Settings& settings) {
     settings.jobs = std::atoi(value.c_str());
   } else if (name == "--seconds") {
     settings.seconds = std::atof(value.c_str());
+  } else if (name == "--lock") {
+    settings.lock = value;
   } else if (name == "--types") {
     settings.types.clear();
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8}) {

@@ -228,6 +228,9 @@ NETWORKS = {
                                 sequence=128),
     "bert_base": functools.partial(transformer, name="bert_base_s128", layers=12, hidden=768, heads=12, inner=3072,
                                    sequence=128),
+    # One layer of it, full width: all its kernels, for tools that are too slow for twelve (compute-sanitizer).
+    "bert_base_layer": functools.partial(transformer, name="bert_base_layer_s128", layers=1, hidden=768, heads=12,
+                                         inner=3072, sequence=128),
     "fused_attention": functools.partial(fused_attention, hidden=768, heads=12, sequence=128),
     "fused_attention_planes": functools.partial(fused_attention, hidden=768, heads=12, sequence=128, form="planes"),
 }
