@@ -94,6 +94,42 @@ TEST_P(GpuBlocksTest, ARestBesideTheTiles) {
   EXPECT_GT(rests_, 0);
 }
 
+// Small layers of 16x16 blocks in f32, as an H100 took them (docs/results/nvptx_never_slower.md): times that are
+// expected to be shorter than they are make a layer slower than dense.
+TEST(GpuBlocksEstimate, SmallBlocksCostTheirLists) {
+  struct Measured {
+    int64_t columns, depth, rows;
+    double kept, us;
+  };
+  const StatusOr<Target> target = MakeTarget("cuda:sm_90a");
+  ASSERT_TRUE(target.ok()) << target.status();
+  for (const Measured& m :
+       {Measured{44, 1000, 370, 0.1, 5.42}, {14, 336, 3520, 0.3, 5.89}, {228, 232, 1044, 0.3, 9.83}}) {
+    Random random(1);
+    const Shape shape = {m.rows, m.depth};
+    const int64_t across = (m.depth + 15) / 16;
+    std::vector<uint8_t> blocks, kept;
+    for (int64_t b = 0; b < across * ((m.rows + 15) / 16); ++b) blocks.push_back(random.Chance(m.kept) ? 1 : 0);
+    for (int64_t at = 0; at < shape.num_elements(); ++at) {
+      kept.push_back(blocks[static_cast<size_t>(at / m.depth / 16 * across + at % m.depth / 16)]);
+    }
+    const Attribute tesa = Attribute::FromKept(shape, kept, 32);
+    GraphBuilder builder("blocks");
+    const ValueId x = builder.Input("x", kF32, {m.columns, m.depth});
+    const ValueId w = builder.Constant("w", tesa.ApplyTo(RandomOperand(random, kF32, shape)));
+    builder.SetTesa(w, tesa);
+    builder.Output(builder.Matmul(x, w, false, true));
+    const StatusOr<Graph> graph = std::move(builder).Build();
+    ASSERT_TRUE(graph.ok()) << graph.status();
+    std::string why;
+    double expected = 0;
+    for (const Way& way : WaysOf(EmitterNamed("gpu_blocks"), *graph, graph->nodes[0], *target, &why)) {
+      if (way.name == "blocks by fma 16x16 1x1x8 stages 3") expected = way.us;
+    }
+    EXPECT_NEAR(expected, m.us, 0.12 * m.us) << m.columns << "x" << m.depth << "x" << m.rows;
+  }
+}
+
 // With warpgroups as well.
 std::vector<std::string> Levels() {
   std::vector<std::string> levels = GpuLevels("gfx1100");
