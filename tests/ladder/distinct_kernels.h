@@ -6,7 +6,10 @@
 //   RETURN_IF_ERROR(kernels.Add("bert_base:1:layers=2"));        // with parameters of the catalog
 //   RETURN_IF_ERROR(kernels.Add("ladder:bert/90%:fine/i8"));     // of a network, a pattern, a precision of the ladder
 //   RETURN_IF_ERROR(kernels.Add("ops:3"));                       // of 3 random cases of every op
-//   RETURN_IF_ERROR(kernels.Add("product:i8:m=64:n=64:k=64"));   // of one product with a constant
+//   RETURN_IF_ERROR(kernels.Add("product:i8:m=64:n=64:k=64"));   // of one product with a constant: its quickest way
+//   RETURN_IF_ERROR(kernels.Add("product:f16:m=64:n=64:k=64:fine=95"));  // … 95 % of whose elements are gone
+//   RETURN_IF_ERROR(kernels.Add("attention:f16:heads=2:m=64:k=64"));     // of m positions and width k
+//   RETURN_IF_ERROR(kernels.Add("emitters"));                    // of each kind of way of every emitter for GPUs
 //   RETURN_IF_ERROR(kernels.Add("device_ops"));                  // of each device op that the chip has
 //   ASSIGN_OR_RETURN(const auto files, kernels.Compile(16));
 //
@@ -49,14 +52,18 @@ class KernelCollection {
   StatusOr<std::vector<std::vector<std::byte>>> Compile(size_t per_file);
   // By key.
   std::vector<const DistinctKernel*> kernels() const;
+  // How many nodes each emitter for GPUs has planned so far, none too.
+  std::map<std::string, int> emitters() const;
 
  private:
-  Status AddGraph(const Graph& graph, const std::string& network);
+  Status AddGraph(const Graph& graph, const std::string& network, const std::string& only_emitter = "");
+  Status AddEmitters();
   Status AddRandomOps(int cases);
   Status AddDeviceOps();
 
   Target target_;
   std::map<std::string, DistinctKernel> by_key_;
+  std::map<std::string, int> emitters_;
 };
 
 }  // namespace tessera

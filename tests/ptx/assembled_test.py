@@ -1,13 +1,15 @@
-"""Every distinct kernel of the catalog's networks and of random cases of every op, through NVIDIA's assembler.
+"""Every distinct kernel of the catalog's networks, of random cases of every op and of every emitter's kinds of ways,
+through NVIDIA's assembler.
 
     assembled_test.py sm_90a
 
 write_kernels writes the PTX; ptxas, which ./check installs from PyPI (nvidia-cuda-nvcc), assembles it. It must take
 every kernel; none may spill a register or keep anything in local memory, none may call what is not there, ptxas may say
 nothing of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has, for as
-many blocks on a multiprocessor as the schedule counts on. The last lines say how long it took and which kernels hold
-most registers. With TESSERA_LADDER=all (./check --all) every network of tests/ladder in every pattern and precision is
-looked at too, not a few.
+many blocks on a multiprocessor as the schedule counts on. Every emitter for GPUs must have planned something. From
+sm_80 on the same for products that may round to tf32. The last lines say how long it took and which kernels hold most
+registers. With TESSERA_LADDER=all (./check --all) every network of tests/ladder in every pattern and precision is looked
+at too, not a few.
 """
 
 import concurrent.futures
@@ -23,9 +25,15 @@ import time
 
 # Batches as the published measurements have them; a transformer's layers are alike.
 NETWORKS = ["mlp:1", "mlp:32", "mlp:1024", "mobilenet_v1:1", "mobilenet_v1:32", "mobilenet_v2:1", "resnet18:1",
-            "bert_base:1:layers=2", "bert_base:32:layers=1", "minilm:1:layers=2", "ops:3", "device_ops",
+            "bert_base:1:layers=2", "bert_base:32:layers=1", "minilm:1:layers=2", "ops:3", "emitters", "device_ops",
             "ladder:mlp/90%:fine/f32", "ladder:bert/80%:64x64/f16", "ladder:bert/2:4/i8",
             "ladder:mobilenet_v1/90%:4x1/i8"]
+
+# The same chip where products of f32 may round to tf32.
+TF32_NETWORKS = ["mlp:32", "mobilenet_v1:1", "bert_base:1:layers=1", "emitters"]
+
+# Emitters for GPUs that have nothing for a chip; every other one must have planned something.
+WITHOUT = {"sm_75": {"gpu_attention_mma", "gpu_two_of_four"}}
 
 # tests/ladder/ladder_network.cc has the lists.
 LADDER = [f"ladder:{network}/{pattern}/{precision}"
@@ -79,21 +87,28 @@ def main(chip):
     networks = NETWORKS + (LADDER if os.environ.get("TESSERA_LADDER") == "all" else [])
     version = subprocess.run([str(ptxas), "--version"], capture_output=True, text=True).stdout.split("release ")[-1]
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
         start = time.perf_counter()
-        subprocess.run(["tests/ptx/write_kernels", chip, name] + networks, check=True)
+        launches, files, kernels, faults = {}, [], {}, []
+        for target, of_target in [(chip, networks)] + ([] if chip == "sm_75" else [(chip + "+tf32", TF32_NETWORKS)]):
+            folder = pathlib.Path(name) / target
+            folder.mkdir()
+            subprocess.run(["tests/ptx/write_kernels", target, str(folder)] + of_target, check=True)
+            rows = map(json.loads, (folder / "kernels.jsonl").read_text().splitlines())
+            launches.update({(folder / row["file"], row["symbol"]): row for row in rows})
+            files += sorted(folder.glob("*.ptx"))
+            planned = json.loads((folder / "emitters.json").read_text())
+            if target == chip:
+                faults += [f"{emitter}: no network has a kernel of it" for emitter, nodes in planned.items()
+                           if (nodes == 0) != (emitter in WITHOUT.get(chip, ()))]
         written = time.perf_counter()
-        launches = {row["symbol"]: row for row in map(json.loads, (folder / "kernels.jsonl").read_text().splitlines())}
-        files = sorted(folder.glob("*.ptx"))
-        faults = [f"{path.name}: '.extern .func'" for path in files if ".extern .func" in path.read_text()]
-        kernels = {}
+        faults += [f"{path}: '.extern .func'" for path in files if ".extern .func" in path.read_text()]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            for found, words in pool.map(lambda path: assemble(ptxas, path, chip), files):
-                kernels.update(found)
+            for path, (found, words) in zip(files, pool.map(lambda path: assemble(ptxas, path, chip), files)):
+                kernels.update({(path, symbol): kernel for symbol, kernel in found.items()})
                 faults += words
         assembled = time.perf_counter()
-    for symbol, launch in launches.items():
-        kernel, where = kernels.get(symbol), f"{symbol} ({launch['node']})"
+    for (path, symbol), launch in launches.items():
+        kernel, where = kernels.get((path, symbol)), f"{path.parent.name}: {symbol} ({launch['node']})"
         if kernel is None or "registers" not in kernel or "stack" not in kernel:
             faults.append(f"{where}: ptxas says nothing of it")
             continue
@@ -122,7 +137,7 @@ def main(chip):
     hungry = sorted(kernels.items(), key=lambda item: -item[1].get("registers", 0))[:3]
     print(f"{chip}: {len(launches)} kernels of {len(networks)} networks; PTX in {written - start:.1f} s, "
           f"ptxas {version.split(',')[0]} in {assembled - written:.1f} s; most registers: "
-          + ", ".join(f"{symbol} {kernel['registers']}" for symbol, kernel in hungry))
+          + ", ".join(f"{symbol} {kernel['registers']}" for (_, symbol), kernel in hungry))
     return 1 if faults else 0
 
 

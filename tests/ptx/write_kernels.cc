@@ -5,6 +5,7 @@
 //
 // Networks are named as tests/ladder/distinct_kernels.h says. Many kernels go into one file, as in a program; the file
 // FOLDER/kernels.jsonl has a line for each: symbol, file, the networks' first node that uses it, its largest launch.
+// FOLDER/emitters.json says how many nodes each emitter for GPUs planned. CHIP may end in +tf32.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -38,7 +39,11 @@ Status Write(const std::string& chip, const std::string& folder, const std::vect
     json.Key("overlaps").Number(kernel->spec.overlaps ? 1 : 0).EndObject();
     list += json.text() + "\n";
   }
-  return WriteFileAtomically(folder + "/kernels.jsonl", list);
+  RETURN_IF_ERROR(WriteFileAtomically(folder + "/kernels.jsonl", list));
+  JsonWriter emitters;
+  emitters.BeginObject();
+  for (const auto& [emitter, nodes] : kernels.emitters()) emitters.Key(emitter).Number(nodes);
+  return WriteFileAtomically(folder + "/emitters.json", emitters.EndObject().text());
 }
 
 }  // namespace
