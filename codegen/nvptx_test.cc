@@ -40,7 +40,7 @@ TEST_P(NvptxTest, EveryOpBecomesPtx) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Chips, NvptxTest, testing::Values("sm_75", "sm_80", "sm_90", "sm_90a"));
+INSTANTIATE_TEST_SUITE_P(Chips, NvptxTest, testing::Values("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a"));
 
 // "cuda" is the chip of the card: all of it where we know it, what it shares with older ones where we do not.
 TEST(NvptxTargetTest, TheCardsChipIsTaken) {

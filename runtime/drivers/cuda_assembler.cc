@@ -16,6 +16,7 @@ namespace tessera {
 namespace {
 
 constexpr int kPtxForNvJitLink = 2, kPtxForDriver = 1;
+constexpr GpuResult kUnsupportedPtxVersion = 222;
 constexpr size_t kHashDigits = 32;
 
 StatusOr<const NvJitLink*> OpenAny() {
@@ -27,6 +28,15 @@ StatusOr<const NvJitLink*> OpenAny() {
   // By name alone, so that one which this process has open already is found wherever it lies.
   StatusOr<const NvJitLink*> newest = OpenNvJitLinkAt("libnvJitLink.so.13");
   return newest.ok() ? newest : OpenNvJitLinkAt("libnvJitLink.so.12");
+}
+
+// The number behind ".version ".
+std::string PtxVersion(std::string_view ptx) {
+  constexpr std::string_view kDirective = ".version ";
+  const size_t at = ptx.find(kDirective);
+  if (at == std::string_view::npos) return "?";
+  const std::string_view rest = ptx.substr(at + kDirective.size());
+  return std::string(rest.substr(0, rest.find_first_not_of("0123456789.")));
 }
 
 // A cubin of the cache, behind its own hash; none where the file is missing or not what was written.
@@ -148,7 +158,14 @@ StatusOr<std::string> CudaAssembler::ByDriver(std::string_view ptx, std::string_
   cuda_.cuLinkDestroy(state);
   if (result == 0) return bytes;
   const std::string said = log.c_str();
-  const Status status = cuda_.Check(result, call, what);
+  Status status = cuda_.Check(result, call, what);
+  if (result == kUnsupportedPtxVersion) {
+    const bool own = ptx.find(".target sm_90a") != std::string_view::npos;
+    status = Status(status.code(),
+                    internal::Join(status.message(), " (this is ", driver_name_, ", the code is PTX ", PtxVersion(ptx),
+                                   "), or have libnvJitLink.so of a newer CUDA ", driver_name_.substr(7, 2),
+                                   " on the library path", own ? ", or compile for cuda:sm_90, whose PTX is 7.8" : ""));
+  }
   return said.empty() ? status : Status(status.code(), status.message() + "; the assembler said: " + said);
 }
 

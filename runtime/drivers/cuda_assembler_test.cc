@@ -109,6 +109,21 @@ TEST_F(CudaAssemblerTest, EachCallThatFailsIsNamed) {
   }
 }
 
+TEST_F(CudaAssemblerTest, AnOldDriverIsToldFromTheCode) {
+  const CudaAssembler assembler(*cuda_, nullptr, "");
+  for (const char* chip : {"sm_90a", "sm_80"}) {
+    fake_->Fail("cuLinkAddData_v2", 1, 222);
+    const std::string ptx = internal::Join(".version 8.4\n.target ", chip, "\n.visible .entry k()\n{ ret; }\n");
+    const Status status = assembler.Assemble(ptx, 90, "the kernels of program 'p'").status();
+    EXPECT_EQ(status.code(), ErrorCode::kDeviceFailed);  // which falls back where that is asked for
+    for (const char* part : {"cuLinkAddData for the kernels of program 'p'", "older than the PTX: update it",
+                             "this is driver 13.0, the code is PTX 8.4", "libnvJitLink.so of a newer CUDA 13"}) {
+      EXPECT_NE(status.message().find(part), std::string::npos) << part << " in " << status;
+    }
+    EXPECT_EQ(status.message().find("cuda:sm_90") != std::string::npos, std::string(chip) == "sm_90a") << status;
+  }
+}
+
 TEST(NvJitLinkTest, TheTableNamesEachFunctionOnceAndNoneIsThereBeforeItWasFound) {
   std::set<std::string> names;
   int rows = 0;

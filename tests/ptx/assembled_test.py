@@ -4,12 +4,12 @@ through NVIDIA's assembler.
     assembled_test.py sm_90a
 
 write_kernels writes the PTX; ptxas, which ./check installs from PyPI (nvidia-cuda-nvcc), assembles it. It must take
-every kernel; none may spill a register or keep anything in local memory, none may call what is not there, ptxas may say
-nothing of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has, for as
-many blocks on a multiprocessor as the schedule counts on. Every emitter for GPUs must have planned something. From
-sm_80 on the same for products that may round to tf32. The last lines say how long it took and which kernels hold most
-registers. With TESSERA_LADDER=all (./check --all) every network of tests/ladder in every pattern and precision is looked
-at too, not a few.
+every kernel; none may spill a register or keep anything in local memory, none may call what is not there, ptxas may
+say nothing of wgmma being serialised, and registers, threads, shared memory and grids stay within what the chip has,
+for as many blocks on a multiprocessor as the schedule counts on. Every emitter for GPUs must have planned something.
+From sm_80 on the same for products that may round to tf32. The last lines say how long it took and which kernels hold
+most registers. With TESSERA_LADDER=all (./check --all) every network of tests/ladder in every pattern and precision is
+looked at too, not a few.
 """
 
 import concurrent.futures
