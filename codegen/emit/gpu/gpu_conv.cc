@@ -12,6 +12,8 @@
 // Several groups are a batch of products over windows of their own channels, gathered. Weights with channels last are
 // laid while compiling as [out, ky, kx, in], lines of a multiple of 16 bytes. Ways are the product's, by both routes.
 // What binds: the product; for few channels the gathering or the copy. Tested by gpu_conv_test.cc.
+#include "codegen/emit/gpu/gpu_conv.h"
+
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -140,6 +142,13 @@ std::vector<Way> WaysGpuConv(const Graph& graph, const Node& node, const Target&
   constexpr size_t kMostWays = 4;
   if (ways.size() > kMostWays && !target.whole_space) ways.resize(kMostWays);
   return ways;
+}
+
+std::optional<double> GpuConvMicroseconds(const Graph& graph, const Node& node, const Target& target,
+                                          std::string* why) {
+  const std::vector<Way> ways = WaysGpuConv(graph, node, target, why);
+  if (ways.empty()) return std::nullopt;
+  return ways[0].us;
 }
 
 Status PlanGpuConv(const Node& node, const std::string& way, PlanBuilder& builder) {
