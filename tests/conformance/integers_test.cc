@@ -31,13 +31,22 @@ void ExpectBits(const QuantizedOptions& network, const std::string& level, const
 
 class IntegersTest : public testing::TestWithParam<std::string> {};
 
+// On GPUs' chips as the host runs their kernels: dp4a and tensor cores of each generation, and warpgroups.
+std::vector<std::string> Levels() {
+  std::vector<std::string> levels = RunnableLevels();
+  for (const char* chip : {"nvptx:sm_75", "nvptx:sm_80:random", "nvptx:sm_90a", "amdgpu:gfx942"}) {
+    levels.push_back(std::string("simt:") + chip);
+  }
+  return levels;
+}
+
 TEST_P(IntegersTest, GenericKernelsGiveTheInterpretersBits) { ExpectBits({.plain = true}, GetParam(), "generic"); }
 TEST_P(IntegersTest, ChosenKernelsGiveTheInterpretersBits) {
   ExpectBits({.plain = true}, GetParam(), "");
   ExpectBits({.exact = true}, GetParam(), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, IntegersTest, testing::ValuesIn(RunnableLevels()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Levels, IntegersTest, testing::ValuesIn(Levels()), [](const auto& info) {
   std::string name = info.param;
   for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
   return name;
