@@ -21,6 +21,7 @@ TEST(CudaApiTest, ALibraryThatLacksAFunctionIsTooOld) {
   const Status status = OpenCudaAt("libm.so.6").status();
   EXPECT_EQ(ErrorCode::kDeviceMissing, status.code());
   EXPECT_NE(std::string::npos, status.message().find("libm.so.6 has no cu")) << status;
+  EXPECT_NE(std::string::npos, status.message().find("the driver is too old; install one of CUDA 12")) << status;
 }
 
 TEST(CudaApiTest, TheTableNamesEachFunctionOnceAndAllAreFound) {
