@@ -177,6 +177,41 @@ void DamageFiles(const std::string& folder, const std::string& ending) {
   EXPECT_GT(damaged, 0) << ending;
 }
 
+// Six ops that no kernel is shared by: each thread makes an object of its share, and each kernel is in one of them.
+TEST(CompileTest, ThreadsShareTheKernels) {
+  Graph graph;
+  graph.name = "six";
+  const ValueId x = AddInput(graph, "x", {DType::kF32, {4, 33}});
+  for (const Op op : {Op::kExp, Op::kTanh, Op::kSigmoid, Op::kErf, Op::kAbs, Op::kNeg}) {
+    graph.outputs.push_back(Apply(graph, op, "y" + std::to_string(graph.outputs.size()), {x}));
+  }
+  const Tensor from = Tensor::Full(DType::kF32, {4, 33}, 0.75);
+  for (const char* name : {"host", "simt:nvptx:sm_80", "cuda:sm_90"}) {
+    const StatusOr<Target> target = MakeTarget(name);
+    ASSERT_TRUE(target.ok()) << target.status();
+    const StatusOr<CompileResult> one = Compile(graph, *target, {.threads = 1});
+    const StatusOr<CompileResult> three = Compile(graph, *target, {.threads = 3});
+    ASSERT_TRUE(one.ok() && three.ok()) << one.status() << three.status();
+    EXPECT_EQ(one->program->images.size(), 1u) << name;
+    EXPECT_EQ(three->program->images.size(), 3u) << name;
+    EXPECT_EQ(three->num_kernels, 6) << name;
+    EXPECT_EQ(three->program->kernels, one->program->kernels) << name;
+    for (const std::string& kernel : three->program->kernels) {
+      int found = 0;
+      for (const ProgramImage& image : three->program->images) {
+        const std::string_view text(reinterpret_cast<const char*>(image.bytes.data()), image.bytes.size());
+        found += text.find(kernel) != std::string_view::npos ? 1 : 0;
+      }
+      EXPECT_EQ(found, 1) << kernel << " for " << name;
+    }
+    if (target->device == "cuda") continue;  // no card
+    const StatusOr<std::vector<Tensor>> a = RunProgram(one->program, target->device, {&from, 1}, 1);
+    const StatusOr<std::vector<Tensor>> b = RunProgram(three->program, target->device, {&from, 1}, 1);
+    ASSERT_TRUE(a.ok() && b.ok()) << a.status() << b.status();
+    for (size_t k = 0; k < a->size(); ++k) EXPECT_TRUE((*a)[k] == (*b)[k]) << name << " " << k;
+  }
+}
+
 TEST(CompileTest, ASecondCompilationDecidesNothingAndGivesTheSame) {
   StatusOr<Target> target = MakeTarget("host");
   ASSERT_TRUE(target.ok());
