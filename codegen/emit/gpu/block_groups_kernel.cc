@@ -1,19 +1,22 @@
 // The kernel of block_groups.h. As many blocks as the card holds stay from the first tile to the last. Two rings of
-// stages in shared memory, each with a barrier that ends its phase when bytes have come and one when they were read:
+// stages in shared memory; a barrier of each stage ends its phase when it was read, and one of X's when the whole step
+// has come, X and the blocks:
 //
 //   bringing warp, one thread            a multiplying warpgroup
 //   for tile of this block:              for tile of this block:
 //     for step of the tile:                for turn of this warpgroup:
 //       wait for X's next empty stage        X's stages up to the turn's step are nothing to it: empty
-//       X[tokens, stage] -> it               wait for X's stage and its block's
+//       X[tokens, stage] -> it               wait for X's stage: the step has come
 //       for block of the step:               sums += W · Xᵀ                       # wgmma, 64 x tokens
 //         wait for W's next empty stage      both stages are empty
 //         the block -> it                  sums -> shared memory, turned -> epilogue -> Y
 //
 // Stages are counted over all tiles of a block, c-th stage in slot c mod stages, whose phase has parity c / stages
-// mod 2. W is the first operand: a warpgroup reads 64 lines of it and `tokens` of X for 64 x tokens results, so that
-// shared memory keeps up; and a block row needs no warpgroup but its own. That one waits for its products before the
-// next ones start costs nothing, since the others multiply meanwhile.
+// mod 2. Who waits for a phase must have waited for the one before: all pass by all of X's stages, but a block is only
+// its warpgroup's, and could still be on its way when that of the slot's next phase is asked for. W is the first
+// operand: a warpgroup reads 64 lines of it and `tokens` of X for 64 x tokens results, so that shared memory keeps up;
+// and a block row needs no warpgroup but its own. That one waits for its products before the next ones start costs
+// nothing, since the others multiply meanwhile.
 #include "codegen/emit/gpu/block_groups.h"
 
 namespace tessera {
@@ -21,7 +24,7 @@ namespace {
 
 constexpr int kWarp = 32, kGroupWarps = 4, kBlockRows = 64, kWarpRows = 16;
 constexpr int kLineBytes = 128, kStepBytes = 32;  // of depth: a stage's line, one instruction's part of it
-constexpr int kBarrierBytes = 16;                 // of a stage: full, empty
+constexpr int kBarrierBytes = 8;                  // X's stages have two: full, empty; W's one
 // Tokens that a warpgroup stages at once, and elements from one of them to the next: its writes meet all banks.
 constexpr int kChunk = 32, kPitch = kBlockRows + 4;
 constexpr int kStagingBytes = kChunk * kPitch * 4;
@@ -37,19 +40,21 @@ class GroupedEmitter {
     x_ = {b_.Shared(m_.tiling.stages * XBytes(), 1024), m_.tiling.stages, XBytes()};
     w_ = {b_.Shared(int64_t{p_.weight_stages} * kBlockBytes, 1024), p_.weight_stages, kBlockBytes};
     staging_ = b_.Shared(int64_t{p_.size} * kStagingBytes, 16);
-    x_.barriers = b_.Shared(x_.stages * kBarrierBytes, 16);
-    w_.barriers = b_.Shared(w_.stages * kBarrierBytes, 16);
+    full_ = b_.Shared(x_.stages * kBarrierBytes, kBarrierBytes);
+    x_.empty = b_.Shared(x_.stages * kBarrierBytes, kBarrierBytes);
+    w_.empty = b_.Shared(w_.stages * kBarrierBytes, kBarrierBytes);
     IrValue thread = b_.ThreadId();
     lane_ = ir().CreateAnd(thread, I32(kWarp - 1), "lane");
     // By way of a shuffle, so that the assembler knows it to be the same for all lanes.
     warp_ = DeviceOp(b_, "gpu.shuffle_idx", {ir().CreateUDiv(thread, I32(kWarp)), I32(0)});
     b_.If("init", ir().CreateICmpEQ(thread, I32(0)), [&] {
-      for (const auto& [ring, readers] : {std::pair(&x_, p_.size * kGroupWarps), std::pair(&w_, kGroupWarps)}) {
-        for (int s = 0; s < ring->stages; ++s) {
-          DeviceOp(b_, "nv.mbarrier.init", {At(ring->barriers, s * kBarrierBytes), I32(1)});
-          DeviceOp(b_, "nv.mbarrier.init", {At(ring->barriers, s * kBarrierBytes + kBarrierBytes / 2), I32(readers)});
-        }
-      }
+      const auto init = [&](IrValue barriers, int stages, int arrivals) {
+        for (int s = 0; s < stages; ++s)
+          DeviceOp(b_, "nv.mbarrier.init", {At(barriers, s * kBarrierBytes), I32(arrivals)});
+      };
+      init(full_, x_.stages, 1);
+      init(x_.empty, x_.stages, p_.size * kGroupWarps);
+      init(w_.empty, w_.stages, kGroupWarps);
       DeviceOp(b_, "nv.fence.mbarrier_init", {});
     });
     b_.Barrier();
@@ -69,11 +74,11 @@ class GroupedEmitter {
   struct Ring {
     IrValue data = nullptr;
     int stages = 1;
-    int64_t bytes = 0;  // of a stage
-    IrValue barriers = nullptr;
+    int64_t bytes = 0;        // of a stage
+    IrValue empty = nullptr;  // barriers
   };
   struct Stage {
-    IrValue data, full, empty, parity;
+    IrValue slot, data, empty, parity;
   };
 
   llvm::IRBuilder<>& ir() { return b_.ir(); }
@@ -89,9 +94,11 @@ class GroupedEmitter {
   Stage StageOf(const Ring& ring, IrValue count) {
     IrValue slot = ir().CreateURem(count, I32(ring.stages));
     IrValue parity = ir().CreateAnd(ir().CreateUDiv(count, I32(ring.stages)), I32(1));
-    IrValue full = At(ring.barriers, ir().CreateMul(slot, I32(kBarrierBytes)));
-    return {At(ring.data, ir().CreateMul(slot, I32(ring.bytes))), full, At(full, kBarrierBytes / 2), parity};
+    return {slot, At(ring.data, ir().CreateMul(slot, I32(ring.bytes))),
+            At(ring.empty, ir().CreateMul(slot, I32(kBarrierBytes))), parity};
   }
+  // The barrier of a step whose X has this stage.
+  IrValue Full(const Stage& x) { return At(full_, ir().CreateMul(x.slot, I32(kBarrierBytes))); }
 
   // A tile's record, as far as a role reads it: the fields at these places (i32).
   IrValues Record(IrValue tile, const IrValues& places) {
@@ -139,16 +146,16 @@ class GroupedEmitter {
         IrValue next = Next(4, first, I32Of(step), count);
         const Stage x = StageOf(x_, now[1]);
         DeviceOp(b_, "nv.mbarrier.wait", {x.empty, ir().CreateXor(x.parity, I32(1))});
-        DeviceOp(b_, "nv.mbarrier.arrive_expect_tx", {x.full, I32(XBytes())});
+        IrValue full = Full(x), blocks = ir().CreateAnd(now[0], I32(7));
+        IrValue bytes = ir().CreateAdd(ir().CreateMul(blocks, I32(kBlockBytes)), I32(XBytes()));
+        DeviceOp(b_, "nv.mbarrier.arrive_expect_tx", {full, bytes});
         IrValue depth = ir().CreateMul(ir().CreateLShr(now[0], I32(3)), I32(m_.tile_k()));
-        DeviceOp(b_, "nv.tma.load.2d", {x.data, map_x, x.full, depth, token});
-        IrValue blocks = ir().CreateAnd(now[0], I32(7));
+        DeviceOp(b_, "nv.tma.load.2d", {x.data, map_x, full, depth, token});
         b_.For("block", b_.I64(0), I64Of(blocks), 1, [&](IrValue number) {
           const Stage w = StageOf(w_, ir().CreateAdd(now[2], I32Of(number)));
           DeviceOp(b_, "nv.mbarrier.wait", {w.empty, ir().CreateXor(w.parity, I32(1))});
-          DeviceOp(b_, "nv.mbarrier.arrive_expect_tx", {w.full, I32(kBlockBytes)});
           IrValue line = ir().CreateMul(ir().CreateAdd(now[3], I32Of(number)), I32(kBlockRows));
-          DeviceOp(b_, "nv.tma.load.2d", {w.data, map_w, w.full, I32(0), line});
+          DeviceOp(b_, "nv.tma.load.2d", {w.data, map_w, full, I32(0), line});
         });
         return IrValues{next, ir().CreateAdd(now[1], I32(1)), ir().CreateAdd(now[2], blocks),
                         ir().CreateAdd(now[3], blocks)};
@@ -210,7 +217,7 @@ class GroupedEmitter {
     b_.If("pass", ir().CreateICmpEQ(lane_, I32(0)), [&] {
       b_.For("pass", I64Of(first), I64Of(end), 1, [&](IrValue count) {
         const Stage x = StageOf(x_, I32Of(count));
-        DeviceOp(b_, "nv.mbarrier.wait", {x.full, x.parity});
+        DeviceOp(b_, "nv.mbarrier.wait", {Full(x), x.parity});
         DeviceOp(b_, "nv.mbarrier.arrive", {x.empty});
       });
     });
@@ -233,8 +240,7 @@ class GroupedEmitter {
             IrValue step = ir().CreateAdd(at[0], ir().CreateAnd(entry, I32(0xffff)));
             PassBy(now[static_cast<size_t>(sums_) + 1], step);
             const Stage x = StageOf(x_, step), w = StageOf(w_, ir().CreateAdd(at[1], ir().CreateLShr(entry, I32(16))));
-            DeviceOp(b_, "nv.mbarrier.wait", {x.full, x.parity});
-            DeviceOp(b_, "nv.mbarrier.wait", {w.full, w.parity});
+            DeviceOp(b_, "nv.mbarrier.wait", {Full(x), x.parity});
             IrValue is_later = ir().CreateZExt(ir().CreateICmpNE(turn, b_.I64(0)), ir().getInt32Ty());
             IrValues sums = Products(x, w, is_later, IrValues(now.begin(), now.begin() + sums_));
             Release(x);
@@ -302,6 +308,7 @@ class GroupedEmitter {
   const TileEpilogue& epilogue_;
   const int sums_;  // of a thread
   Ring x_, w_;
+  IrValue full_ = nullptr;  // barriers of steps, one for each of X's stages
   IrValue staging_ = nullptr, lane_ = nullptr, warp_ = nullptr;
 };
 
@@ -312,7 +319,7 @@ class GroupedEmitter {
 const std::vector<GroupedTile> kGroupedTiles = {{256, 2, 5, 6}, {128, 3, 7, 10}, {128, 2, 8, 10}};
 
 int64_t GroupedProduct::shared_bytes() const {
-  return matmul.tiling.stages * (int64_t{tokens()} * kLineBytes + kBarrierBytes) +
+  return matmul.tiling.stages * (int64_t{tokens()} * kLineBytes + 2 * kBarrierBytes) +
          int64_t{weight_stages} * (kBlockBytes + kBarrierBytes) + int64_t{size} * kStagingBytes;
 }
 
