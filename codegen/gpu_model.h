@@ -29,6 +29,7 @@ struct GpuModel {
     fma_per_clock = chip == 75 || chip == 80 ? 64 : 128;
     mma_f16_per_clock = chip >= 90 ? 1270 : chip == 80 ? 1024 : 512;
     mma_f32_per_clock = mma_f16_per_clock / 2;
+    mma_f64_per_clock = chip == 90 ? 128 : chip == 80 ? 64 : 0;
     mma_of_two_of_four = chip >= 90 ? 1.5 : 1.8;
     l2_bytes_per_ns = chip >= 90 ? 5500 : chip == 80 ? 4000 : 1500;
     memory_bytes_per_ns = chip >= 90 ? 3000 : chip == 80 ? 1500 : 600;
@@ -39,6 +40,7 @@ struct GpuModel {
   // Operands of bytes go twice as fast as f16; of f32 (on NVIDIA's tf32) as said. Lanes: of any instruction.
   double fma_per_clock = 128, lanes_per_clock = 128, mma_f16_per_clock = 1024, mma_f32_per_clock = 512,
          wgmma_f16_per_clock = 2048;
+  double mma_f64_per_clock = 0;     // 0: hardly any
   double mma_of_two_of_four = 1;    // of mma.sp, counting what is pruned, times that of mma.sync
   int64_t shared_bytes = 48 << 10;  // that a block may have, and all blocks of a multiprocessor together
   double l2_bytes_per_ns = 4000, memory_bytes_per_ns = 1500;

@@ -181,6 +181,26 @@ void Multiply(const Meeting& meeting) {
   AddProduct<M, K, OfIntegers(kA), kHalf>(meeting, a, b, kRegistersA + kRegistersB);
 }
 
+// The same of doubles, a register each: A, B, then C.
+template <int M, int K>
+void MultiplyDoubles(const Meeting& meeting) {
+  CheckWhole(meeting);
+  constexpr int kOfA = M * K / 32, kOfB = K / 4, kSums = M / 4;
+  const auto at = [&](int lane, int slot) { return std::bit_cast<double>(meeting.operands[lane][slot]); };
+  for (int l = 0; l < meeting.lanes; ++l) {
+    for (int r = 0; r < kSums; ++r) {
+      const int row = l / 4 + 8 * (r / 2), column = l % 4 * 2 + r % 2;
+      double sum = at(l, kOfA + kOfB + r);
+      // Row and depth of A: lane 4 (row % 8) + depth % 4, registers by row / 8, then by depth / 4. B likewise.
+      for (int k = 0; k < K; ++k) {
+        const double a = at(row % 8 * 4 + k % 4, k / 4 * (M / 8) + row / 8), b = at(column * 4 + k % 4, kOfA + k / 4);
+        sum = std::fma(a, b, sum);
+      }
+      meeting.results[l][r] = std::bit_cast<uint64_t>(sum);
+    }
+  }
+}
+
 // Of an A that keeps two of each four along K, 32 halves or 64 bytes: the row's group's two numbers are four bits of a
 // lane's word, as device_ops.def says.
 template <FragmentType kA, FragmentType kB>
@@ -360,6 +380,8 @@ constexpr SimtStandInRow kRows[] = {
     {"nv.mma.m16n8k16.f32.bf16", Warp<Multiply<kBF16, kBF16, 16, 16>>},
     {"nv.mma.m16n8k4.f32.tf32", Warp<Multiply<kTF32, kTF32, 16, 4>>},
     {"nv.mma.m16n8k8.f32.tf32", Warp<Multiply<kTF32, kTF32, 16, 8>>},
+    {"nv.mma.m8n8k4.f64", Warp<MultiplyDoubles<8, 4>>},
+    {"nv.mma.m16n8k16.f64", Warp<MultiplyDoubles<16, 16>>},
     {"nv.mma.m8n8k16.s32.s8", Warp<Multiply<kS8, kS8, 8, 16>>},
     {"nv.mma.m8n8k16.s32.u8", Warp<Multiply<kU8, kU8, 8, 16>>},
     {"nv.mma.m8n8k16.s32.u8.s8", Warp<Multiply<kU8, kS8, 8, 16>>},

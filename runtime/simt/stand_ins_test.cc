@@ -162,6 +162,40 @@ TEST(StandInsTest, MatrixProductsHaveTheManualsFragments) {
   }
 }
 
+// Of doubles: section "Matrix Fragments for mma.m8n8k4 with .f64", "… mma.m16n8k16 …".
+TEST(StandInsTest, ProductsOfDoublesHaveTheManualsFragments) {
+  std::mt19937 rng(3);
+  for (const auto& [op, m, k] : {std::tuple{"nv.mma.m8n8k4.f64", 8, 4}, {"nv.mma.m16n8k16.f64", 16, 16}}) {
+    std::vector<std::vector<double>> a(m, std::vector<double>(k)), b(k, std::vector<double>(8)),
+        c(m, std::vector<double>(8));
+    for (auto* matrix : {&a, &b, &c}) {
+      for (auto& row : *matrix) {
+        for (double& x : row) x = static_cast<double>(rng() % 1999) - 999;
+      }
+    }
+    std::vector<Slots> operands(32);
+    for (int l = 0; l < 32; ++l) {
+      const int g = l / 4, t = l % 4;
+      size_t slot = 0;
+      for (int i = 0; i < m * k / 32; ++i) {
+        const int row = m == 8 || i % 2 == 0 ? g : g + 8, column = m == 8 ? t : i / 2 * 4 + t;
+        operands[l][slot++] = std::bit_cast<uint64_t>(a[row][column]);
+      }
+      for (int i = 0; i < k / 4; ++i) operands[l][slot++] = std::bit_cast<uint64_t>(b[4 * i + t][g]);
+      for (int i = 0; i < m / 4; ++i) operands[l][slot++] = std::bit_cast<uint64_t>(c[g + i / 2 * 8][2 * t + i % 2]);
+    }
+    const std::vector<Slots> results = OnWarp(op, operands);
+    for (int l = 0; l < 32; ++l) {
+      for (int i = 0; i < m / 4; ++i) {
+        const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+        double expected = c[row][column];
+        for (int d = 0; d < k; ++d) expected += a[row][d] * b[d][column];
+        ASSERT_EQ(expected, std::bit_cast<double>(results[l][i])) << op << " lane " << l << " element " << i;
+      }
+    }
+  }
+}
+
 // Rows of A in which groups of four keep none, one or two; fragments and words as the manual has them, made from the
 // whole matrix lane by lane.
 TEST(StandInsTest, SparseProductsHaveTheManualsFragments) {

@@ -101,8 +101,9 @@ TEST(GpuBlocksEstimate, SmallBlocksCostTheirLists) {
     int64_t columns, depth, rows;
     double kept, us;
   };
-  const StatusOr<Target> target = MakeTarget("cuda:sm_90a");
+  StatusOr<Target> target = MakeTarget("cuda:sm_90a");
   ASSERT_TRUE(target.ok()) << target.status();
+  target->whole_space = true;  // others are expected to be quicker
   for (const Measured& m :
        {Measured{44, 1000, 370, 0.1, 5.42}, {14, 336, 3520, 0.3, 5.89}, {228, 232, 1044, 0.3, 9.83}}) {
     Random random(1);

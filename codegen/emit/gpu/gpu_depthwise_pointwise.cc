@@ -216,7 +216,8 @@ std::vector<GpuMatmulWay> WaysOfPair(const Pair& pair, const Target& target, std
     const int pieces = m ? m->a.line_bytes() / kPieceBytes : 1;
     if (!m || m->a.tile_lines * pieces % way.tiling.threads() != 0) continue;
     // Sums of both that a thread holds at once: what is around them needs registers too.
-    const int own = way.tiling.tile_m * way.tiling.tile_n * way.tiling.slices / way.tiling.threads();
+    const int registers = way.tiling.core == MatmulTiling::Core::kMmaF64 ? 2 : 1;
+    const int own = way.tiling.tile_m * way.tiling.tile_n * way.tiling.slices / way.tiling.threads() * registers;
     const int made = m->a.tile_lines * m->a.tile_run / way.tiling.threads();
     constexpr int kMostSums = 160;
     if (own + made > kMostSums) continue;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include "codegen/emit/gpu/f64_core.h"
 #include "codegen/emit/gpu/gpu_rowwise.h"
 #include "codegen/emit/gpu/two_of_four_core.h"
 #include "codegen/emit/gpu/wave_core.h"
@@ -31,6 +32,17 @@ constexpr Shape2d kFmaTiles[] = {
 constexpr Shape2d kMmaTiles[] = {
     {128, 256, 2, 4, 1}, {128, 128, 2, 4, 1}, {64, 128, 2, 4, 1}, {128, 64, 4, 2, 1}, {64, 64, 2, 2, 2},
     {64, 32, 2, 1, 4},   {32, 64, 1, 2, 4},   {32, 32, 1, 1, 4},  {16, 64, 1, 2, 4},  {16, 32, 1, 1, 4},
+};
+// FP64 tensor cores: warps of 32x64 or 32x32, whose sums take two registers each; a stage has two steps for slices to
+// share. `per_unit`: blocks on a multiprocessor, so that one multiplies while another meets at a barrier.
+struct F64Tile {
+  Shape2d shape;
+  int stages, per_unit;
+};
+constexpr F64Tile kF64Tiles[] = {
+    {{128, 128, 4, 2, 1}, 3, 1}, {{64, 128, 2, 2, 1}, 4, 2}, {{64, 128, 2, 2, 2}, 4, 1}, {{128, 64, 4, 1, 1}, 4, 2},
+    {{128, 64, 4, 1, 2}, 4, 1},  {{64, 64, 2, 2, 1}, 4, 2},  {{64, 64, 2, 2, 2}, 4, 1},  {{64, 32, 2, 1, 2}, 4, 2},
+    {{32, 64, 1, 2, 2}, 4, 2},   {{32, 32, 1, 1, 2}, 4, 2},  {{16, 64, 1, 2, 2}, 4, 2},
 };
 // Of waves of 64 lanes; a stage has two steps for slices to share.
 constexpr Shape2d kMfmaTiles[] = {
@@ -70,7 +82,10 @@ std::vector<MatmulTiling::Core> CoresFor(DType a, DType b, const Target& target,
     const Core core = target.matrix == Target::MatrixCores::kMfma ? Core::kMfma : Core::kWmma;
     return floats ? std::vector<Core>{core, Core::kFma} : std::vector<Core>{core};
   }
-  if (floats && !target.allow_tf32) return {Core::kFma};
+  if (floats && !target.allow_tf32) {
+    if (GpuModel(target).mma_f64_per_clock == 0) return {Core::kFma};
+    return {Core::kMmaF64, Core::kFma};
+  }
   if (floats) return {Core::kWgmma, Core::kMma, Core::kFma};
   return {Core::kWgmma, Core::kMma};
 }
@@ -85,6 +100,20 @@ std::vector<MatmulTiling> Tilings(MatmulTiling::Core core, const Target& target)
                          .tile_n = tile.n,
                          .warps_m = tile.m / 16,
                          .warps_n = 1,
+                         .stages = tile.stages,
+                         .per_unit = tile.per_unit});
+    }
+    return tilings;
+  }
+  if (core == MatmulTiling::Core::kMmaF64) {
+    for (const F64Tile& tile : kF64Tiles) {
+      const Shape2d& shape = tile.shape;
+      tilings.push_back({.core = core,
+                         .tile_m = shape.m,
+                         .tile_n = shape.n,
+                         .warps_m = shape.warps_m,
+                         .warps_n = shape.warps_n,
+                         .slices = shape.slices,
                          .stages = tile.stages,
                          .per_unit = tile.per_unit});
     }
@@ -126,7 +155,11 @@ bool TileFits(const MatmulTiling& tiling, const TileOperand& operand, int of_war
     *why = "a thread has no four neighbours";
     return false;
   }
-  const int bytes_across = fma ? 4 : tiling.core == Core::kMma ? 2 : 0;  // 0: any
+  if (tiling.core == Core::kMmaF64 && !operand.depth_inner && of_warp % kF64Across != 0) {
+    *why = "a thread has no neighbour in each of four blocks";
+    return false;
+  }
+  const int bytes_across = fma || tiling.core == Core::kMmaF64 ? 4 : tiling.core == Core::kMma ? 2 : 0;  // 0: any
   if (!operand.depth_inner && bytes_across != 0 && operand.element_bytes() != bytes_across) {
     *why = internal::Join("the depth of ", Name(operand.type), " does not run along lines");
     return false;
@@ -266,6 +299,12 @@ double WgmmaMicroseconds(const GpuMatmul& m, const GpuModel& gpu) {
   return gpu.launch_us + both + results / gpu.l2_bytes_per_ns / 1e3;
 }
 
+// Blocks whose registers a multiprocessor has: two for each sum, and those of fragments.
+int64_t F64Blocks(const MatmulTiling& t) {
+  constexpr int64_t kRegisters = 65536, kOfFragments = 100;
+  return kRegisters / (t.threads() * (int64_t{2} * t.warp_m() * t.warp_n() / 32 + kOfFragments));
+}
+
 }  // namespace
 
 GpuMatmul ListTiles(GpuMatmul m, int64_t listed) {
@@ -302,6 +341,12 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   const double steps = static_cast<double>(m.steps_of_split());
   const double warps = t.threads() / 32.0;
   const double products = static_cast<double>(t.tile_m) * t.tile_n * m.tile_k();
+  // Blocks of one multiprocessor share what it does in a cycle; those that do not fit wait.
+  const double blocks = static_cast<double>(m.blocks());
+  const double of_unit = std::ceil(blocks / gpu.units);
+  int64_t most = std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads());
+  if (t.core == MatmulTiling::Core::kMmaF64) most = std::min<int64_t>(most, F64Blocks(t));
+  const int64_t fit = std::max<int64_t>(1, most);
   // Cycles of a stage on a multiprocessor that works on nothing else.
   double cycles = 0, efficiency = 1;
   if (t.core == MatmulTiling::Core::kFma) {
@@ -312,6 +357,14 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
     if (m.a.element_bytes() == 2) cycles *= 1.5;  // they are widened
     // Eight slices have 16 bytes of depth each between two barriers.
     efficiency = warps < 8 ? 0.6 : t.slices >= 8 ? 0.55 : 0.82;
+  } else if (t.core == MatmulTiling::Core::kMmaF64) {
+    // Fitted to every tile of 1024³ and 4096³ on an H100, whose clock does not fall below 1.96 GHz here: that is in the
+    // efficiency. One warp for each scheduler waits for loads and conversions; slices of a block that is alone meet.
+    const double together = std::min(static_cast<double>(fit), of_unit);
+    const double fragment = t.warp_m() * t.warp_n() > 32 * 32 ? 1.04 : 1.01;
+    cycles = products / gpu.mma_f64_per_clock;
+    efficiency =
+        fragment * std::min(1.0, std::pow(warps * together / 8, 0.45)) * (together == 1 && t.slices > 1 ? 0.88 : 1);
   } else {
     const double bytes = t.tile_k_bytes / static_cast<double>(m.tile_k());
     const double of_two = m.packed() ? gpu.mma_of_two_of_four : 1;
@@ -322,13 +375,11 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
     cycles = std::max(products / rate, fragments) + 0.3 * std::min(products / rate, fragments);
     efficiency = m.packed() ? 0.75 : 0.9;
   }
-  cycles = cycles / efficiency + CopyCycles(m.b, t.threads()) + 30;  // the barrier
+  cycles = cycles / efficiency + CopyCycles(m.b, t.threads());
+  // The barrier, where no other block fills it.
+  if (t.core != MatmulTiling::Core::kMmaF64 || std::min<double>(static_cast<double>(fit), of_unit) < 2) cycles += 30;
   // Packed weights are multiplied in half the time: copies of A in parts stand out (84x3580x3328 on an H100).
   cycles += m.a_cycles > 0 ? m.a_cycles : CopyCycles(m.a, t.threads()) * (m.packed() ? 4 : 1);
-  const int64_t fit = std::max<int64_t>(1, std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads()));
-  const double blocks = static_cast<double>(m.blocks());
-  // Blocks of one multiprocessor share what it does in a cycle; those that do not fit wait.
-  const double of_unit = std::ceil(blocks / gpu.units);
   // Each stage's data comes from the second-level cache at most so late; what comes through registers is asked for one
   // stage before. And alone on a multiprocessor, a block waits for what its warps do one after the other, the longer
   // the less there is of it (measured on an H100: products of 128 rows in all tiles).
@@ -343,7 +394,9 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   const double shares = t.splits == 1 ? 0 : of_unit * t.slices * t.tile_m * t.tile_n / 16.0;
   const double lists = m.listed >= 0 ? 700 : 0;  // where a list begins, and what is first in it
   const double us = gpu.launch_us + (work + finish + shares + lists) / gpu.clock_ghz / 1e3;
-  return std::max(us, TileTraffic(m) / gpu.l2_bytes_per_ns / 1e3) + SplitSumMicroseconds(m, gpu, shares_are_joined);
+  // Many small blocks ask for more at once.
+  const double traffic = TileTraffic(m) / (t.core == MatmulTiling::Core::kMmaF64 ? 1.4 : 1) / gpu.l2_bytes_per_ns / 1e3;
+  return std::max(us, traffic) + SplitSumMicroseconds(m, gpu, shares_are_joined);
 }
 
 std::vector<GpuMatmulWay> GpuMatmulWays(const MatmulProblem& problem, DType a, DType b, const Target& target,

@@ -3,12 +3,12 @@
 // results are checked first against sums in double of sampled rows.
 //
 //   bazel-bin/codegen/emit/gpu/gpu_matmul_benchmark [--ptx=FOLDER] [--only=TEXT] [--ways=N] [--way=TEXT]
-//   [--target=cuda:sm_90a] [--lock=FILE]
+//   [--target=cuda:sm_90a] [--lock=FILE] [--strict]
 //
 // --ways=0: every legal way, not only those that are expected to be quick. --way=TEXT: of the products with weights of
 // blocks only ways that say so. --lock=FILE: several of these may run at once, of which one takes times while the
-// others compile. With --ptx nothing runs: the PTX of every way goes to FOLDER, for ptxas. One JSON row a way: name,
-// way, us (median), estimate_us, rel_error.
+// others compile. --strict: f32, f16 and bytes, but not tf32. With --ptx nothing runs: the PTX of every way goes to
+// FOLDER, for ptxas. One JSON row a way: name, way, us (median), estimate_us, rel_error.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -17,6 +17,7 @@
 #include <iostream>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "codegen/compile.h"
@@ -34,6 +35,7 @@ namespace {
 struct Options {
   std::string ptx, only, way, lock;
   int ways = 4, repeat = 20;
+  bool strict = false;
 };
 
 Tensor RandomTensor(DType type, const Shape& shape, std::mt19937_64& rng) {
@@ -305,6 +307,7 @@ int Main(int argc, char** argv) {
     if (arg.rfind("--only=", 0) == 0) options.only = value("--only=");
     if (arg.rfind("--lock=", 0) == 0) options.lock = value("--lock=");
     if (arg.rfind("--way=", 0) == 0) options.way = value("--way=");
+    if (arg == "--strict") options.strict = true;
     if (arg.rfind("--ways=", 0) == 0) options.ways = std::stoi(value("--ways="));
     if (arg.rfind("--repeat=", 0) == 0) options.repeat = std::stoi(value("--repeat="));
     if (arg.rfind("--target=", 0) == 0) spec = value("--target=");
@@ -317,6 +320,7 @@ int Main(int argc, char** argv) {
     std::cout << device->Describe() << std::endl;
   }
   for (const bool tf32 : {false, true}) {
+    if (tf32 && options.strict) break;
     StatusOr<Target> target = MakeTarget(tf32 ? spec + "+tf32" : spec);
     if (!target.ok()) {
       std::cerr << target.status() << std::endl;
@@ -336,6 +340,13 @@ int Main(int argc, char** argv) {
         bench.Product(rows, 768, 768, type);
         bench.Product(rows, 3072, 768, type);
         bench.Product(rows, 768, 3072, type);
+      }
+      // Of MobileNet-V1's 1x1 layers, batch 32 and 1: pixels of an image's side, channels before and behind.
+      for (int64_t batch : {32, 1}) {
+        for (const auto& [side, before, behind] :
+             {std::tuple{112, 32, 64}, {56, 64, 128}, {28, 256, 256}, {14, 512, 512}, {7, 1024, 1024}}) {
+          bench.Product(batch * side * side, behind, before, type);
+        }
       }
       for (double kept : {0.32, 0.108}) bench.Blocks(4096, type, kept);
       bench.Product(1, 1024, 1024, type);

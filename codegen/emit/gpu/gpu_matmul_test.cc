@@ -7,11 +7,14 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <limits>
 #include <set>
 
 #include "codegen/emit/gpu/testing/gpu_levels.h"
 #include "codegen/emit/gpu/testing/gpu_products.h"
 #include "codegen/emitter.h"
+#include "codegen/gpu_model.h"
 #include "codegen/testing/run_compiled.h"
 
 namespace tessera {
@@ -113,6 +116,40 @@ TEST_P(GpuMatmulTest, Tf32OperandsAreRoundedAndNotCut) {
   }
 }
 
+// What f32 sums lose: 2^26 + 1 - 2^26, products whose last bits cancel, subnormals; and what is no number stays none.
+TEST_P(GpuMatmulTest, SumsOfDoublesLoseNothing) {
+  const StatusOr<Target> target = MakeTarget(GetParam());
+  ASSERT_TRUE(target.ok()) << target.status();
+  std::vector<Tensor> inputs;
+  Graph graph = ProductGraph({.a = {40, 16}, .b = {16, 40}, .constant_b = false}, inputs, 18);
+  std::string why;
+  const std::vector<GpuMatmulWay> ways =
+      GpuMatmulWays(MatmulProblemOf(graph, graph.nodes[0]), kF32, kF32, *target, &why);
+  auto a = inputs[0].mutable_data<float>(), b = inputs[1].mutable_data<float>();
+  std::fill(a.begin(), a.end(), 0.0f);
+  std::fill(b.begin(), b.end(), 1.0f);
+  const float odd = 1 + 0x1p-23f;
+  const float rows[][3] = {{0x1p26f, 1, -0x1p26f}, {odd, -1, 0x1p-30f}, {0x1p-140f, 0x1p-149f, 0}};
+  for (size_t r = 0; r < 3; ++r) std::copy(rows[r], rows[r] + 3, a.begin() + static_cast<std::ptrdiff_t>(16 * (3 * r)));
+  a[16 * 20 + 5] = std::numeric_limits<float>::infinity();
+  a[16 * 21 + 6] = std::numeric_limits<float>::quiet_NaN();
+  int ran = 0;
+  for (const GpuMatmulWay& way : ways) {
+    if (way.tiling.core != MatmulTiling::Core::kMmaF64 || way.tiling.splits > 1) continue;
+    const StatusOr<std::vector<Tensor>> results =
+        RunCompiled(graph, inputs, GetParam(), {.threads = 1, .only_emitter = "gpu_matmul:" + way.tiling.Name()});
+    ASSERT_TRUE(results.ok()) << results.status();
+    const auto y = (*results)[0].data<float>();
+    const auto row = [&](int64_t r) { return y[static_cast<size_t>(r * 40 + 7)]; };
+    EXPECT_EQ(1.0f, row(0)) << way.tiling.Name();
+    EXPECT_EQ(0x1p-23f + 0x1p-30f, row(3)) << way.tiling.Name();
+    EXPECT_EQ(0x1p-140f + 0x1p-149f, row(6)) << way.tiling.Name();
+    EXPECT_TRUE(std::isinf(row(20)) && std::isnan(row(21))) << way.tiling.Name();
+    ++ran;
+  }
+  EXPECT_EQ(GpuModel(*target).mma_f64_per_clock > 0, ran > 0);
+}
+
 TEST(RoundedToTf32Test, ToNearestAndHalvesAwayFromZero) {
   const auto rounded = [](uint32_t bits) {
     Tensor values(kF32, {1});
@@ -200,12 +237,18 @@ TEST(GpuMatmulWaysTest, AmdChipsMultiplyWithWhatTheyHave) {
   }
 }
 
-// f32 means f32: no way of a strict target rounds operands.
-TEST(GpuMatmulWaysTest, StrictF32HasNoTensorCores) {
+// f32 means f32: no way of a strict target rounds operands. What multiplies doubles quickly may.
+TEST(GpuMatmulWaysTest, StrictF32IsNeverRounded) {
   const MatmulProblem problem = {.rows = 256, .columns = 256, .depth = 256, .b_constant = true};
   std::string why;
-  for (const GpuMatmulWay& way : GpuMatmulWays(problem, kF32, kF32, *MakeTarget("cuda:sm_90"), &why)) {
-    EXPECT_EQ(MatmulTiling::Core::kFma, way.tiling.core);
+  for (const char* chip : {"cuda:sm_75", "cuda:sm_80", "cuda:sm_89", "cuda:sm_90", "cuda:sm_90a"}) {
+    std::set<MatmulTiling::Core> expected = {MatmulTiling::Core::kFma};
+    if (GpuModel(*MakeTarget(chip)).mma_f64_per_clock > 0) expected.insert(MatmulTiling::Core::kMmaF64);
+    std::set<MatmulTiling::Core> cores;
+    for (const GpuMatmulWay& way : GpuMatmulWays(problem, kF32, kF32, *MakeTarget(chip), &why)) {
+      cores.insert(way.tiling.core);
+    }
+    EXPECT_EQ(expected, cores) << chip;
   }
   const std::vector<GpuMatmulWay> relaxed = GpuMatmulWays(problem, kF32, kF32, *MakeTarget("cuda:sm_90+tf32"), &why);
   EXPECT_EQ(MatmulTiling::Core::kMma, relaxed[0].tiling.core);
@@ -234,7 +277,7 @@ TEST(GpuMatmulWaysTest, LargeProductsTakeLargeTilesAndFewBlocksShareTheDepth) {
     const MatmulProblem problem = {.rows = rows, .columns = columns, .depth = depth, .b_constant = true};
     return GpuMatmulWays(problem, kF32, kF32, h100, &why)[0].tiling;
   };
-  EXPECT_EQ(128, best(4096, 4096, 4096).tile_m);
+  EXPECT_GE(best(4096, 4096, 4096).tile_m * best(4096, 4096, 4096).tile_n, 64 * 128);
   EXPECT_EQ(1, best(4096, 4096, 4096).splits);
   EXPECT_GT(best(64, 64, 8192).splits, 1);
 }

@@ -1,5 +1,6 @@
 #include "codegen/emit/gpu/matmul_core.h"
 
+#include "codegen/emit/gpu/f64_core.h"
 #include "codegen/emit/gpu/matmul_core_base.h"
 #include "codegen/emit/gpu/two_of_four_core.h"
 #include "codegen/emit/gpu/wave_core.h"
@@ -285,7 +286,7 @@ class MmaCore : public MatmulCoreBase {
 }  // namespace
 
 std::string MatmulTiling::Name() const {
-  constexpr const char* kNames[] = {"fma ", "mma ", "wgmma ", "mfma ", "wmma ", "mma_sp "};
+  constexpr const char* kNames[] = {"fma ", "mma ", "wgmma ", "mfma ", "wmma ", "mma_sp ", "mma_f64 "};
   std::string name = internal::Join(kNames[static_cast<size_t>(core)], tile_m, "x", tile_n);
   if (core != Core::kWgmma) name += internal::Join(" ", warps_m, "x", warps_n, "x", slices);
   name += internal::Join(" stages ", stages, per_unit == 2 ? " twice" : "");
@@ -297,6 +298,7 @@ std::unique_ptr<MatmulCore> MakeMatmulCore(KernelBuilder& b, const MatmulTiling&
   using Core = MatmulTiling::Core;
   if (tiling.core == Core::kMfma || tiling.core == Core::kWmma) return MakeWaveCore(b, tiling, a, bt);
   if (tiling.core == Core::kMmaSp) return MakeTwoOfFourCore(b, tiling, a, bt);
+  if (tiling.core == Core::kMmaF64) return MakeF64Core(b, tiling, a, bt);
   if (tiling.core == Core::kMma) return std::make_unique<MmaCore>(b, tiling, a, bt);
   return std::make_unique<FmaCore>(b, tiling, a, bt);
 }

@@ -13,6 +13,8 @@
 //
 //   mma   f16, bf16, tf32, bytes: mma.sync on fragments of 16 rows, 8 columns and 32 bytes of depth, by ldmatrix
 //
+//   mma_f64   f32, widened, on the FP64 tensor cores of sm_80 and sm_90 (f64_core.h)
+//
 //   mma_sp   f16, bf16, bytes: mma.sp, where B is constant and keeps two of each four along the depth
 //   (two_of_four_core.h)
 //
@@ -34,14 +36,14 @@
 namespace tessera {
 
 struct MatmulTiling {
-  enum class Core : uint8_t { kFma, kMma, kWgmma, kMfma, kWmma, kMmaSp };
+  enum class Core : uint8_t { kFma, kMma, kWgmma, kMfma, kWmma, kMmaSp, kMmaF64 };
   Core core = Core::kFma;
   int tile_m = 128, tile_n = 128;
   int tile_k_bytes = 128;  // of depth, in A's bytes
   int warps_m = 2, warps_n = 4, slices = 1;
   int stages = 3;
   int splits = 1;    // blocks that share a tile's depth
-  int per_unit = 1;  // kWgmma: blocks on a multiprocessor at once
+  int per_unit = 1;  // kWgmma, kMmaF64: blocks on a multiprocessor at once
   int wave = 32;     // lanes of a warp; kMfma: 64
 
   // Those that multiply, and with kWgmma the warp that has the tiles brought: a warpgroup of its own where the others
@@ -55,7 +57,7 @@ struct MatmulTiling {
   int warp_n() const { return tile_n / warps_n; }
   // Rows of a warp that a register row of its sums has, and elements behind a staged row (MatmulCore, below).
   int register_row() const { return core == Core::kFma || core == Core::kMmaSp ? 8 : 16; }
-  int padding() const { return core == Core::kFma || core == Core::kMmaSp ? 4 : 8; }
+  int padding() const { return core == Core::kFma || core == Core::kMmaSp || core == Core::kMmaF64 ? 4 : 8; }
   // "fma 128x64 4x2x1 stages 3 split 2": tile, warps and slices, stages; splits where there are any. "wgmma 128x256
   // stages 4", "wgmma 64x64 stages 6 twice": with two blocks on a multiprocessor. Names stay.
   std::string Name() const;

@@ -359,7 +359,9 @@ int64_t GpuMatmul::staging_bytes(int padding, int register_rows, int all) const 
 
 int GpuMatmul::rows_at_once(int all) const {
   const int64_t stages = tiling.stages * stage_bytes();
-  const int least = tiling.core == MatmulTiling::Core::kFma && !a.depth_inner ? 4 : 1;
+  // Where rows run along A's lines, a thread has neighbours of them in several register rows.
+  using Core = MatmulTiling::Core;
+  const int least = a.depth_inner ? 1 : tiling.core == Core::kFma ? 4 : tiling.core == Core::kMmaF64 ? 2 : 1;
   int count = all;
   while (count % 2 == 0 && count / 2 >= least && staging_bytes(tiling.padding(), count, all) > stages) count /= 2;
   return count;
@@ -395,6 +397,7 @@ KernelSpec GpuMatmulKernel(const GpuMatmul& matmul, const TileEpilogue& epilogue
   constexpr int kSmallTile = 32 * 32;
   const bool small = matmul.tiling.tile_m * matmul.tiling.tile_n <= kSmallTile;
   kernel.blocks_per_unit = small && !matmul.make_a ? 2 : 1;  // what makes A holds windows too
+  if (matmul.tiling.core == MatmulTiling::Core::kMmaF64) kernel.blocks_per_unit = matmul.tiling.per_unit;
   kernel.waits = true;
   kernel.key = matmul.Key();
   if (matmul.tiling.splits == 1) kernel.key += " " + epilogue.Key();
