@@ -91,6 +91,11 @@ struct TileCounts {
     for (int64_t column = 0; column < columns; ++column) listed += static_cast<int64_t>(List(column, least).size());
     return listed;
   }
+  int64_t Longest(int32_t least) const {
+    size_t longest = 0;
+    for (int64_t column = 0; column < columns; ++column) longest = std::max(longest, List(column, least).size());
+    return static_cast<int64_t>(longest);
+  }
   std::vector<int64_t> List(int64_t column, int32_t least) const {
     std::vector<int64_t> list;
     for (int64_t stage = 0; stage < stages; ++stage) {
@@ -113,8 +118,11 @@ int32_t WorthTile(const Problem& p, double tile_us, const Target& target) {
 
 // What small blocks of eight slices take beyond a dense product's: each begins a list and joins its slices' sums, and
 // few others hide it. Fitted to three layers in f32 on an H100 (the test has them).
-double ListedMicroseconds(const GpuMatmul& m, const Target& target) {
-  const double us = GpuMatmulMicroseconds(m, target);
+// Where every block has a multiprocessor of its own, the longest list decides.
+double ListedMicroseconds(const GpuMatmul& m, int64_t longest, const Target& target) {
+  const bool by_longest = longest > 0 && m.tiling.slices < 8 && m.tiles() <= GpuModel(target).units;
+  const GpuMatmul timed = by_longest ? ListTiles(m, longest * m.tiles_n()) : m;
+  const double us = GpuMatmulMicroseconds(timed, target);
   if (m.tiling.core != MatmulTiling::Core::kFma || m.tiling.slices < 8) return us;
   const GpuModel gpu(target);
   const double of_unit = std::ceil(static_cast<double>(m.blocks()) / gpu.units);
@@ -124,7 +132,7 @@ double ListedMicroseconds(const GpuMatmul& m, const Target& target) {
 double TileMicroseconds(const GpuMatmul& listed, const Target& target) {
   GpuMatmul half = listed;
   half.listed = listed.listed / 2;
-  const double tiles_us = ListedMicroseconds(listed, target) - ListedMicroseconds(half, target);
+  const double tiles_us = ListedMicroseconds(listed, 0, target) - ListedMicroseconds(half, 0, target);
   return tiles_us / static_cast<double>(std::max<int64_t>(1, listed.listed - half.listed));
 }
 
@@ -249,7 +257,7 @@ std::vector<BlocksWay> AllWays(const Problem& p, int64_t x_offset, const Target&
       std::optional<BlocksWay> way = of_tiles(counts, listed, least, tiling.Name());
       if (!way) return way;
       way->matmul = ListTiles(*dense, listed);
-      way->us = ListedMicroseconds(way->matmul, target);
+      way->us = ListedMicroseconds(way->matmul, counts.Longest(least), target);
       return way;
     };
     OfferTiles(p, counts, *dense, tile_us, tiles, target, why, ways);
