@@ -93,30 +93,23 @@ std::vector<MatmulTiling::Core> CoresFor(DType a, DType b, const Target& target,
 // With one share of the depth.
 std::vector<MatmulTiling> Tilings(MatmulTiling::Core core, const Target& target) {
   std::vector<MatmulTiling> tilings;
+  const auto add = [&](const Shape2d& shape, int stages, int per_unit, int wave) {
+    tilings.push_back({.core = core,
+                       .tile_m = shape.m,
+                       .tile_n = shape.n,
+                       .warps_m = shape.warps_m,
+                       .warps_n = shape.warps_n,
+                       .slices = shape.slices,
+                       .stages = stages,
+                       .per_unit = per_unit,
+                       .wave = wave});
+  };
   if (core == MatmulTiling::Core::kWgmma) {
-    for (const GroupTile& tile : kWgmmaTiles) {
-      tilings.push_back({.core = core,
-                         .tile_m = tile.m,
-                         .tile_n = tile.n,
-                         .warps_m = tile.m / 16,
-                         .warps_n = 1,
-                         .stages = tile.stages,
-                         .per_unit = tile.per_unit});
-    }
+    for (const GroupTile& tile : kWgmmaTiles) add({tile.m, tile.n, tile.m / 16, 1, 1}, tile.stages, tile.per_unit, 32);
     return tilings;
   }
   if (core == MatmulTiling::Core::kMmaF64) {
-    for (const F64Tile& tile : kF64Tiles) {
-      const Shape2d& shape = tile.shape;
-      tilings.push_back({.core = core,
-                         .tile_m = shape.m,
-                         .tile_n = shape.n,
-                         .warps_m = shape.warps_m,
-                         .warps_n = shape.warps_n,
-                         .slices = shape.slices,
-                         .stages = tile.stages,
-                         .per_unit = tile.per_unit});
-    }
+    for (const F64Tile& tile : kF64Tiles) add(tile.shape, tile.stages, tile.per_unit, 32);
     return tilings;
   }
   const bool fma = core == MatmulTiling::Core::kFma, mfma = core == MatmulTiling::Core::kMfma;
@@ -124,15 +117,8 @@ std::vector<MatmulTiling> Tilings(MatmulTiling::Core core, const Target& target)
                               : mfma ? std::span<const Shape2d>(kMfmaTiles)
                                      : std::span<const Shape2d>(kMmaTiles)) {
     const bool large = shape.m * shape.n > 128 * 128;
-    tilings.push_back({.core = core,
-                       .tile_m = shape.m,
-                       .tile_n = shape.n,
-                       .warps_m = shape.warps_m,
-                       .warps_n = shape.warps_n,
-                       .slices = shape.slices,
-                       .stages = fma || large ? 3 : 4,
-                       .wave = mfma ? 64 : 32});
-    if (!large && !target.has_async_copy) tilings.back().stages = 2;
+    const int stages = !large && !target.has_async_copy ? 2 : fma || large ? 3 : 4;
+    add(shape, stages, 1, mfma ? 64 : 32);
   }
   return tilings;
 }
