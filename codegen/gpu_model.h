@@ -17,6 +17,9 @@
 
 namespace tessera {
 
+// Of a multiprocessor's shared memory, the system's own for each block.
+inline constexpr int64_t kReservedSharedBytes = 1024;
+
 struct GpuModel {
   explicit GpuModel(const Target& target) {
     units = std::max(1, target.multiprocessors);

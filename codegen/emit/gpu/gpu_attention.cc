@@ -89,9 +89,9 @@ struct GpuAttention : AttentionShape {
     return tile.rows * (tile.keys + groups() * kVector) + kVector * (tile.rows + tile.keys) + 40;
   }
   int64_t per_unit(int64_t all_shared_bytes) const {
-    constexpr int64_t kRegisters = 65536, kReserved = 1024;
-    return std::max<int64_t>(
-        1, std::min(kRegisters / (threads() * registers()), all_shared_bytes / (shared_bytes() + kReserved)));
+    constexpr int64_t kRegisters = 65536;
+    return std::max<int64_t>(1, std::min(kRegisters / (threads() * registers()),
+                                         all_shared_bytes / (shared_bytes() + kReservedSharedBytes)));
   }
   // Is the scale part of the exponent?
   bool scales_late() const { return !masked && scale > 0; }

@@ -50,7 +50,6 @@ constexpr Shape2d kMfmaTiles[] = {
     {32, 64, 1, 2, 2},   {32, 32, 1, 1, 2},  {16, 64, 1, 2, 2},  {16, 32, 1, 1, 2}, {16, 16, 1, 1, 2},
 };
 constexpr size_t kMostWays = 8;
-constexpr int64_t kReservedBytes = 1024;  // of shared memory: the system's, for each block
 
 // Tiles of warpgroups, 64 rows each; stages, blocks on a multiprocessor. Large ones load least for what they multiply:
 // 192x192 comes at 0.0104 bytes a flop of f16, 128x256 at 0.0117, and the second-level cache gives 10 TB/s. (192x256
@@ -226,7 +225,7 @@ std::optional<GpuMatmul> LayGpuMatmul(const MatmulProblem& problem, const Matmul
   } else if (!TileFits(tiling, m.a, tiling.warp_m(), 8, why) || !TileFits(tiling, m.b, tiling.warp_n(), 4, why)) {
     return std::nullopt;
   }
-  if (m.shared_bytes() > gpu.shared_bytes / tiling.per_unit - (tiling.per_unit > 1 ? kReservedBytes : 0)) {
+  if (m.shared_bytes() > gpu.shared_bytes / tiling.per_unit - (tiling.per_unit > 1 ? kReservedSharedBytes : 0)) {
     *why = internal::Join("tiles of ", m.shared_bytes(), " bytes, shared memory has ", gpu.shared_bytes);
     return std::nullopt;
   }

@@ -76,6 +76,7 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   int64_t most = std::min<int64_t>(gpu.shared_bytes / m.shared_bytes(), 2048 / t.threads());
   if (t.core == MatmulTiling::Core::kMmaF64) most = std::min<int64_t>(most, F64Blocks(t));
   const int64_t fit = std::max<int64_t>(1, most);
+  const double together = std::min(static_cast<double>(fit), of_unit);  // blocks of one multiprocessor at once
   // Cycles of a stage on a multiprocessor that works on nothing else.
   double cycles = 0, efficiency = 1;
   if (t.core == MatmulTiling::Core::kFma) {
@@ -89,7 +90,6 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   } else if (t.core == MatmulTiling::Core::kMmaF64) {
     // Fitted to every tile of 1024³ and 4096³ on an H100, whose clock does not fall below 1.96 GHz here: that is in the
     // efficiency. One warp for each scheduler waits for loads and conversions; slices of a block that is alone meet.
-    const double together = std::min(static_cast<double>(fit), of_unit);
     const double fragment = t.warp_m() * t.warp_n() > 32 * 32 ? 1.04 : 1.01;
     cycles = products / gpu.mma_f64_per_clock;
     efficiency =
@@ -106,7 +106,7 @@ double GpuMatmulMicroseconds(const GpuMatmul& m, const Target& target, bool shar
   }
   cycles = cycles / efficiency + CopyCycles(m.b, t.threads());
   // The barrier, where no other block fills it.
-  if (t.core != MatmulTiling::Core::kMmaF64 || std::min<double>(static_cast<double>(fit), of_unit) < 2) cycles += 30;
+  if (t.core != MatmulTiling::Core::kMmaF64 || together < 2) cycles += 30;
   // Packed weights are multiplied in half the time: copies of A in parts stand out (84x3580x3328 on an H100).
   cycles += m.a_cycles > 0 ? m.a_cycles : CopyCycles(m.a, t.threads()) * (m.packed() ? 4 : 1);
   // Each stage's data comes from the second-level cache at most so late; what comes through registers is asked for one

@@ -167,8 +167,8 @@ void PlanGpuScatteredStep(const Node& node, const SparseProblem& problem, const 
   const std::vector<bool> may_alias = step.kernel.may_alias;
   step.kernel = GpuScatteredKernel(s, epilogue);
   // More blocks than shared memory holds would only cost registers.
-  constexpr int64_t kReservedBytes = 1024;  // of shared memory: the system's, for each block
-  const int64_t fit = (GpuModel(builder.target()).shared_bytes + kReservedBytes) / (s.shared_bytes() + kReservedBytes);
+  const int64_t fit =
+      (GpuModel(builder.target()).shared_bytes + kReservedSharedBytes) / (s.shared_bytes() + kReservedSharedBytes);
   step.kernel.blocks_per_unit = static_cast<int>(std::clamp<int64_t>(fit, 1, step.kernel.blocks_per_unit));
   step.kernel.may_alias = may_alias;
   step.launch = {.x = s.row_blocks() * s.panels(), .threads = s.warps * kWarp, .shared_bytes = s.shared_bytes()};
